@@ -1,0 +1,170 @@
+/**
+ * The session: the end-to-end context on a circuit, which carries streams and datagrams (docs/protocol.md §5).
+ * Pure: payloads and time go in, payloads and callbacks come out. This file is the session's public shape;
+ * session.ts implements it.
+ */
+import type { Drop } from '../drop-reason.ts';
+import type { TimeMs } from '../ports.ts';
+
+/** Session and stream error codes; on the wire in CLOSE, RESET and STOP. */
+export const SessionError = {
+  noError: 0x00,
+  protocolViolation: 0x01,
+  flowControl: 0x02,
+  versionMismatch: 0x03,
+  pathValidationFailed: 0x05,
+  internal: 0x06,
+  unsupportedCapability: 0x07,
+  cryptoFail: 0x10,
+  // Streams: why an exit could not serve or had to end one.
+  cancelled: 0x20,
+  connectRefused: 0x21,
+  connectTimeout: 0x22,
+  hostUnreachable: 0x23,
+  networkUnreachable: 0x24,
+  resolveFailed: 0x25,
+  exitPolicy: 0x26,
+  limit: 0x27,
+  idleTimeout: 0x28,
+  peerReset: 0x29,
+  shutdown: 0x2a,
+  sessionLost: 0x2b,
+} as const;
+export type SessionError = (typeof SessionError)[keyof typeof SessionError];
+
+export interface SessionOptions {
+  readonly role: 'client' | 'server';
+  /** Streams the peer may have open at once. Default 256. */
+  readonly maxStreams: number;
+  /** Receive buffer of one stream; never more than this is held for a reader that does not read. Default 4 MiB. */
+  readonly streamWindowBytes: number;
+  /** Receive buffer of the whole session. Default 16 MiB. */
+  readonly sessionWindowBytes: number;
+  /** Unsent and unacknowledged bytes a writer may have in one stream before write() accepts nothing. Default 4 MiB. */
+  readonly sendBufferBytes: number;
+  /** Session ends after this long without a packet from the peer. Default 60 000; 0 = never. */
+  readonly idleTimeoutMs: number;
+  /** A PING goes out after this long without anything sent. Default 15 000; 0 = never. */
+  readonly keepAliveMs: number;
+  /** Names offered in the CAPS message. */
+  readonly capabilities: readonly string[];
+}
+
+export interface StreamTarget {
+  readonly kind: 'tcp' | 'udp';
+  /** Name or literal address, 1…255 bytes. Resolved at the exit, never here. */
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface ResolvedAddress {
+  readonly family: 4 | 6;
+  readonly address: string;
+  readonly ttlSeconds: number;
+}
+
+/** What the session tells its owner. Called synchronously from within handle*() and stream calls; must not throw. */
+export interface SessionHost {
+  /** The CRYPTO key messages (types 2, 3, 4) belong to the onion layer: handed up and sent down as they are. */
+  onCryptoMessage(type: number, body: Uint8Array): void;
+  /** Both CAPS and (client) KEYS have arrived. */
+  onReady?(capabilities: readonly string[]): void;
+  /** Server: the peer opened a stream to a target. */
+  onStream?(stream: SessionStream): void;
+  /** Server: RESOLVE; answer with session.resolved(). */
+  onResolve?(requestId: number, kind: 'name' | 'address', value: string): void;
+  onDatagram?(flowId: number, data: Uint8Array): void;
+  /** There may be something to send now (a write, a window update): poll soon. */
+  onWantSend(): void;
+  /** The session is over; every stream has already been told. */
+  onClose(code: number, reason: string, remote: boolean): void;
+}
+
+/** One stream. Reading and writing are pulls by the owner; the callbacks only say that it is worth trying. */
+export interface SessionStream {
+  readonly id: number;
+  readonly target: StreamTarget;
+  /** Bytes accepted (0…data.length); the rest must be offered again after onWritable. Copies what it accepts. */
+  write(data: Uint8Array): number;
+  /** No more writes; FIN after what was written. */
+  end(): void;
+  /**
+   * Copies up to `into.length` contiguous bytes that have arrived, frees them and returns their number; 0 = none now.
+   * Reading is what opens the flow-control window.
+   */
+  read(into: Uint8Array): number;
+  /** Bytes that read() could return now. */
+  readonly readableBytes: number;
+  /** All bytes up to the peer's FIN have been read. */
+  readonly readEnded: boolean;
+  /** Abandons both directions: RESET and STOP with this code. */
+  reset(code: number): void;
+  /** Server: the target was reached from this local address. */
+  connected(family: 4 | 6, address: string, port: number): void;
+  onConnected?: (family: 4 | 6, address: string, port: number) => void;
+  onReadable?: () => void;
+  onWritable?: () => void;
+  /** Ended: both directions finished (code noError, remote false), or reset by someone. Called once. */
+  onClose?: (code: number, remote: boolean) => void;
+  readonly stats: StreamStats;
+}
+
+export interface StreamStats {
+  readonly bytesWritten: number;
+  readonly bytesAcked: number;
+  readonly bytesReceived: number;
+  readonly bytesRetransmitted: number;
+  readonly openedAtMs: TimeMs;
+}
+
+export interface SessionStats {
+  readonly smoothedRttMs: number | undefined;
+  readonly minRttMs: number | undefined;
+  readonly packetsSent: number;
+  readonly packetsReceived: number;
+  readonly packetsLost: number;
+  readonly spuriousRetransmissions: number;
+  readonly bytesInFlight: number;
+  readonly congestionWindowBytes: number;
+  readonly deliveryRateBytesPerSecond: number;
+  readonly streams: number;
+  /** Memory held in send and receive buffers. */
+  readonly bufferedBytes: number;
+}
+
+export interface SessionApi {
+  /** Client. Data may be written at once; the target's answer comes in onConnected or onClose. Undefined at the stream limit. */
+  openStream(target: StreamTarget): SessionStream | undefined;
+  /** Client. Resolves names at the exit; the callback gets undefined on failure. */
+  resolve(
+    kind: 'name' | 'address',
+    value: string,
+    onResult: (addresses: readonly ResolvedAddress[] | undefined, name: string | undefined, code: number) => void,
+  ): void;
+  /** Server: answers onResolve. */
+  resolved(requestId: number, code: number, addresses: readonly ResolvedAddress[], name?: string): void;
+  /** Unreliable; false when it does not fit (max ~1120 bytes) or the queue is full. */
+  sendDatagram(flowId: number, data: Uint8Array): boolean;
+  sendCryptoMessage(type: number, body: Uint8Array): void;
+  /** One payload of the peer, packet number = cell index. Borrows `payload`. Time does not go backwards. */
+  handlePayload(packetNumber: number, payload: Uint8Array, nowMs: TimeMs): Drop;
+  /**
+   * Writes the next payload due (all of `out`, 1144 bytes, zero-filled) and records it under `packetNumber`;
+   * false = nothing to send now (out untouched). Call until false, or until the caller has no room.
+   * Packet numbers strictly increase; gaps are allowed and mean nothing.
+   */
+  pollPayload(out: Uint8Array, packetNumber: number, nowMs: TimeMs): boolean;
+  /** Something would be sent by pollPayload at `nowMs`. Cheap. */
+  wantsSend(nowMs: TimeMs): boolean;
+  /** When handleTimeout wants to be called (absolute; Infinity = never). Includes the pacer's next release. */
+  nextTimeoutMs(): TimeMs;
+  handleTimeout(nowMs: TimeMs): void;
+  /** Round trip time of PING/PONG. */
+  ping(onPong: (rttMs: number) => void): void;
+  /** CLOSE frame, then nothing more. Streams are closed with this code. */
+  close(code: number, reason: string): void;
+  /** The circuit under it is gone: no frame can be sent any more. Streams get `code`. */
+  abandon(code: number, reason: string): void;
+  readonly closed: boolean;
+  readonly stats: SessionStats;
+}

@@ -1,0 +1,302 @@
+/**
+ * What passes between the main thread (actors, API) and a pump worker (sockets, engine, sessions, proxies, exit).
+ * Structured clones only. Packets never cross this boundary; API stream data does, under credit.
+ */
+import type { Duplex } from 'node:stream';
+import type { CircuitClass, MixSecrets, NodeContact, NodeSecrets } from '@nyx/core/engine/contract.ts';
+import type { ResolvedAddress } from '@nyx/core/stream/contract.ts';
+
+export interface ListenAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface ExitOptions {
+  /** Rules in order, first match decides: e.g. `accept *:80`, `reject 10.0.0.0/8:*`. The last rule is the default. */
+  readonly policy: readonly string[];
+  /** Allow loopback, private, link-local and other special ranges as targets (local test networks). */
+  readonly allowPrivate: boolean;
+  readonly maxStreamsPerCircuit: number;
+  readonly connectTimeoutMs: number;
+  readonly idleTimeoutMs: number;
+  /** Resolver addresses; empty = the system's. */
+  readonly dnsServers: readonly string[];
+}
+
+export interface PumpOptions {
+  /** 0-based; worker 0 also owns what must exist once. */
+  readonly worker: number;
+  readonly roles: { readonly client: boolean; readonly mix: boolean; readonly exit: boolean };
+  /** Where links are accepted; undefined = client only. Shared by all workers (SO_REUSEPORT). */
+  readonly listen: ListenAddress | undefined;
+  readonly udp: 'auto' | 'gso' | 'plain';
+  readonly socks: ListenAddress | undefined;
+  readonly httpConnect: ListenAddress | undefined;
+  readonly exit: ExitOptions | undefined;
+  readonly secrets: NodeSecrets;
+  readonly limits: PumpLimits;
+  readonly defaultHops: number;
+  /** Debug builds of a test network only: lets the API crash this worker on purpose. */
+  readonly allowCrash: boolean;
+}
+
+export interface PumpLimits {
+  readonly maxLinks: number;
+  readonly maxCircuits: number;
+  readonly maxSessions: number;
+  /** All buffers of the worker together; at the limit the oldest queues are shed first. */
+  readonly memoryBytes: number;
+}
+
+export interface PathConstraints {
+  readonly hops: number;
+  readonly class: CircuitClass;
+  readonly needExit: { readonly host: string; readonly port: number } | undefined;
+  /** Explicit path (NodeIDs, hex), for tests and the API. */
+  readonly nodeIds?: readonly string[];
+}
+
+export interface StreamRequest {
+  readonly target: { readonly kind: 'tcp' | 'udp'; readonly host: string; readonly port: number };
+  readonly options: DialOptions;
+}
+
+export interface DialOptions {
+  /** 3…7; undefined = the daemon's default. */
+  readonly hops?: number;
+  readonly class?: CircuitClass;
+  /** Streams with different keys never share a circuit. */
+  readonly isolation?: string;
+  /** Use this ready circuit (from buildPath) and no other. */
+  readonly circuit?: number;
+  readonly timeoutMs?: number;
+}
+
+/** Errors that cross the boundary, and reach SOCKS replies, gRPC details and the SDK under the same code. */
+export const DialErrorCode = {
+  noPath: 'NO_PATH',
+  pathFailed: 'PATH_FAILED',
+  timeout: 'TIMEOUT',
+  refused: 'CONNECTION_REFUSED',
+  hostUnreachable: 'HOST_UNREACHABLE',
+  networkUnreachable: 'NETWORK_UNREACHABLE',
+  resolveFailed: 'RESOLVE_FAILED',
+  exitPolicy: 'EXIT_POLICY',
+  limit: 'LIMIT',
+  reset: 'RESET',
+  sessionLost: 'SESSION_LOST',
+  cancelled: 'CANCELLED',
+  badRequest: 'BAD_REQUEST',
+  shutdown: 'SHUTDOWN',
+  internal: 'INTERNAL',
+} as const;
+export type DialErrorCode = (typeof DialErrorCode)[keyof typeof DialErrorCode];
+
+export class DialError extends Error {
+  readonly code: DialErrorCode;
+  constructor(code: DialErrorCode, message: string) {
+    super(message);
+    this.name = 'DialError';
+    this.code = code;
+  }
+}
+
+/** A stream through the network, as the proxies and the API see it. */
+export interface NyxConnection {
+  /** Bytes both ways; back-pressure and half-close as a socket's. Destroyed with a DialError on failure. */
+  readonly duplex: Duplex;
+  /** Settles when the exit has reached the target: the address it connected from; rejects with DialError. */
+  readonly connected: Promise<{ readonly address: string; readonly port: number; readonly family: 4 | 6 }>;
+  /** Node ids of the circuit's hops (hex), once known. */
+  readonly path: () => readonly string[];
+  /** Engine handle of the circuit. */
+  readonly circuit: () => number | undefined;
+}
+
+/** A UDP association through the network (SOCKS5 UDP ASSOCIATE, SDK datagrams). */
+export interface NyxDatagrams {
+  /** False: dropped (queue full or too large). */
+  send(host: string, port: number, data: Uint8Array): boolean;
+  onMessage: ((host: string, port: number, data: Uint8Array) => void) | undefined;
+  onClose: ((error: DialError | undefined) => void) | undefined;
+  close(): void;
+}
+
+/** What the proxies and the API bridge need of the session manager in their worker. */
+export interface Dialer {
+  connect(
+    target: { readonly host: string; readonly port: number },
+    options: DialOptions,
+    signal?: AbortSignal,
+  ): NyxConnection;
+  datagrams(options: DialOptions): Promise<NyxDatagrams>;
+  resolve(
+    kind: 'name' | 'address',
+    value: string,
+    options: DialOptions,
+  ): Promise<{ addresses: readonly ResolvedAddress[]; name: string | undefined }>;
+}
+
+export type ToPump =
+  | { readonly type: 'view'; readonly contacts: readonly NodeContact[] }
+  | { readonly type: 'mix-secrets'; readonly mix: readonly MixSecrets[] }
+  | { readonly type: 'path'; readonly request: number; readonly hops: readonly NodeContact[] }
+  | { readonly type: 'path-error'; readonly request: number; readonly message: string }
+  | {
+      readonly type: 'build';
+      readonly request: number;
+      readonly constraints: PathConstraints;
+      readonly hops: readonly NodeContact[];
+    }
+  | { readonly type: 'close-circuit'; readonly circuit: number }
+  | { readonly type: 'stats'; readonly request: number }
+  | {
+      readonly type: 'resolve';
+      readonly request: number;
+      readonly kind: 'name' | 'address';
+      readonly value: string;
+      readonly options: DialOptions;
+    }
+  | { readonly type: 'stream-open'; readonly stream: number; readonly request: StreamRequest }
+  | { readonly type: 'stream-data'; readonly stream: number; readonly data: Uint8Array }
+  | { readonly type: 'stream-credit'; readonly stream: number; readonly bytes: number }
+  | { readonly type: 'stream-end'; readonly stream: number }
+  | { readonly type: 'stream-reset'; readonly stream: number; readonly code: DialErrorCode }
+  | { readonly type: 'drain'; readonly timeoutMs: number }
+  | { readonly type: 'crash' };
+
+export type FromPump =
+  | {
+      readonly type: 'ready';
+      readonly listen: ListenAddress | undefined;
+      readonly socks: ListenAddress | undefined;
+      readonly httpConnect: ListenAddress | undefined;
+      readonly udpMode: 'gso' | 'plain';
+    }
+  | {
+      readonly type: 'log';
+      readonly level: 'debug' | 'info' | 'warn' | 'error';
+      readonly message: string;
+      readonly fields?: Record<string, unknown>;
+    }
+  | {
+      readonly type: 'link';
+      readonly kind: 'handshaking' | 'up' | 'rekeyed' | 'closed';
+      readonly link: number;
+      readonly initiator: boolean;
+      readonly nodeId: string | undefined;
+      readonly address: string;
+      readonly rttMs?: number;
+      readonly reason?: string;
+    }
+  | {
+      readonly type: 'circuit';
+      readonly kind: 'building' | 'ready' | 'ended';
+      readonly circuit: number;
+      readonly path: readonly string[];
+      readonly setupMs?: number;
+      readonly reason?: string;
+      readonly hop?: number;
+    }
+  | {
+      readonly type: 'stream';
+      readonly kind: 'opened' | 'connected' | 'closed';
+      readonly stream: StreamInfo;
+      readonly reason?: string;
+    }
+  | { readonly type: 'path-request'; readonly request: number; readonly constraints: PathConstraints }
+  | {
+      readonly type: 'built';
+      readonly request: number;
+      readonly circuit: number;
+      readonly path: readonly string[];
+      readonly setupMs: number;
+    }
+  | {
+      readonly type: 'resolved';
+      readonly request: number;
+      readonly addresses: readonly ResolvedAddress[];
+      readonly name: string | undefined;
+    }
+  | {
+      readonly type: 'request-failed';
+      readonly request: number;
+      readonly code: DialErrorCode;
+      readonly message: string;
+    }
+  | {
+      readonly type: 'stream-connected';
+      readonly stream: number;
+      readonly circuit: number;
+      readonly path: readonly string[];
+      readonly address: string;
+      readonly port: number;
+    }
+  | { readonly type: 'stream-data'; readonly stream: number; readonly data: Uint8Array }
+  | { readonly type: 'stream-credit'; readonly stream: number; readonly bytes: number }
+  | { readonly type: 'stream-end'; readonly stream: number }
+  | {
+      readonly type: 'stream-closed';
+      readonly stream: number;
+      readonly code: DialErrorCode | undefined;
+      readonly message: string;
+    }
+  | { readonly type: 'stats'; readonly request: number; readonly stats: PumpStats }
+  | { readonly type: 'drained'; readonly closedStreams: number };
+
+/** A client stream as the API lists it. Ids are unique per worker: `worker * 2^32 + n`. */
+export interface StreamInfo {
+  readonly id: number;
+  readonly target: string;
+  readonly source: 'socks' | 'http-connect' | 'api';
+  readonly circuit: number | undefined;
+  readonly path: readonly string[];
+  readonly openedAtUnixMs: number;
+  readonly bytesSent: number;
+  readonly bytesReceived: number;
+  readonly state: 'opening' | 'open' | 'closing' | 'closed';
+}
+
+export interface PumpStats {
+  readonly datagramsIn: number;
+  readonly datagramsOut: number;
+  readonly cellsForward: number;
+  readonly cellsBackward: number;
+  readonly cellsDelivered: number;
+  readonly cellsOriginated: number;
+  readonly setups: number;
+  /** By name of the reason. */
+  readonly drops: Readonly<Record<string, number>>;
+  readonly links: readonly {
+    readonly link: number;
+    readonly nodeId: string | undefined;
+    readonly initiator: boolean;
+    readonly rttMs: number | undefined;
+    readonly lossRatio: number | undefined;
+    readonly bytesIn: number;
+    readonly bytesOut: number;
+    readonly upSinceUnixMs: number;
+  }[];
+  readonly relayCircuits: number;
+  readonly exitStreams: number;
+  /** Sockets the exit opened, ever. */
+  readonly exitSocketsOpened: number;
+  readonly clientCircuits: readonly {
+    readonly circuit: number;
+    readonly path: readonly string[];
+    readonly state: 'building' | 'ready';
+    readonly setupMs: number | undefined;
+    readonly rttMs: number | undefined;
+    readonly streams: number;
+    readonly bytesSent: number;
+    readonly bytesReceived: number;
+    readonly deliveryRateBytesPerSecond: number;
+    readonly lossRatio: number;
+    readonly ageMs: number;
+  }[];
+  readonly streams: readonly StreamInfo[];
+  readonly bufferedBytes: number;
+  readonly shedTotal: number;
+  readonly cpuSeconds: number;
+  readonly udpMode: 'gso' | 'plain';
+}
