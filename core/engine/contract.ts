@@ -5,7 +5,7 @@
  */
 import type { Drop } from '../drop-reason.ts';
 import type { PeerAddress, TimeMs, UnixSeconds } from '../ports.ts';
-import type { SessionApi } from '../stream/contract.ts';
+import type { SessionApi, SessionHost, SessionOptions } from '../stream/contract.ts';
 
 /** What one needs to know of a node to open a link to it and to make it a hop. From its verified descriptor. */
 export interface NodeContact {
@@ -71,9 +71,9 @@ export interface BuildCircuitOptions {
 export interface EngineHost {
   /**
    * Sends `length` bytes (a multiple of 1280, at most 51 of them) of `batch` to `to`. The batch is the host's until it
-   * calls `release()`.
+   * calls `release()`. `via` says which socket: links keep the one they began on.
    */
-  send(to: PeerAddress, batch: Uint8Array, length: number, release: () => void): void;
+  send(via: Via, to: PeerAddress, batch: Uint8Array, length: number, release: () => void): void;
   /** Finds a node by NodeID in the verified view; undefined = unknown, the set-up is refused. */
   resolve(nodeId: Uint8Array): NodeContact | undefined;
   /** A link came up, was rekeyed, or ended. `nodeId` is undefined for anonymous initiators. */
@@ -81,10 +81,74 @@ export interface EngineHost {
   /** A client circuit of ours is ready (the last hop's reply verified), or ended. */
   onCircuit(event: ClientCircuitEvent): void;
   /** We are the last hop of a new circuit: serve its session. */
-  onIncomingSession(session: SessionApi, circuit: number): void;
+  onIncomingSession(session: SessionApi, circuit: number): SessionOwner;
   onIncomingSessionEnd(session: SessionApi, circuit: number, reason: CircuitEnd): void;
+  /** Work came up outside the engine's own calls (a stream was written, a window opened): call flush() soon. */
+  onWake(): void;
   /** Wall clock, for expiries. */
   unixSeconds(): UnixSeconds;
+}
+
+/** Which of a node's sockets a datagram uses: the shared listening port, or the worker's own port for links it opens. */
+export const Via = { listen: 0, dial: 1 } as const;
+export type Via = (typeof Via)[keyof typeof Via];
+
+/** The callbacks of a session that are its owner's; the engine itself takes key messages and sending. */
+export type SessionOwner = Omit<SessionHost, 'onCryptoMessage' | 'onWantSend'>;
+
+export interface EngineOptions {
+  readonly secrets: NodeSecrets;
+  /** Accept circuits to pass on. */
+  readonly relay: boolean;
+  /** Accept circuits that end here. */
+  readonly exit: boolean;
+  /** Link handshakes as a named node (true for relays) or anonymously (clients). */
+  readonly named: boolean;
+  readonly maxLinks: number;
+  readonly maxCircuits: number;
+  readonly memoryBytes: number;
+  readonly session: Partial<SessionOptions>;
+}
+
+/** One link as the outside may see it. */
+export interface LinkInfo {
+  readonly link: number;
+  readonly nodeId: Uint8Array | undefined;
+  readonly initiator: boolean;
+  readonly address: PeerAddress;
+  readonly rttMs: number | undefined;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  readonly upSinceMs: TimeMs | undefined;
+}
+
+/**
+ * The engine as pumps and simulators use it (implemented by core/engine/engine.ts,
+ * `new Engine(options, { suite, random, host })`).
+ */
+export interface EngineApi {
+  /** A received buffer of 1…51 glued datagrams; anything else is counted and dropped. Borrows `buffer` until it returns. */
+  handleDatagrams(buffer: Uint8Array, via: Via, from: PeerAddress, nowMs: TimeMs): void;
+  /** Does what is due (timers, sessions with something to send) and gives all filled batches to host.send. */
+  flush(nowMs: TimeMs): void;
+  /** When flush must be called at the latest (absolute; Infinity = no timer). */
+  nextTimeoutMs(): TimeMs;
+  /** Starts a circuit; its session can be used at once (0-RTT). Throws RangeError for a bad number of hops. */
+  buildCircuit(
+    options: BuildCircuitOptions,
+    owner: SessionOwner,
+    nowMs: TimeMs,
+  ): { circuit: number; session: SessionApi };
+  closeCircuit(circuit: number, reason: CircuitEnd, nowMs: TimeMs): void;
+  /** Replaces the epoch keys; those of epochs no longer given are erased. */
+  setMixSecrets(mix: readonly MixSecrets[]): void;
+  links(): LinkInfo[];
+  readonly relayCircuits: number;
+  /** Memory in queues and session buffers, bytes. */
+  readonly bufferedBytes: number;
+  readonly counters: EngineCounters;
+  /** Closes circuits and links with a word to the peers. */
+  shutdown(nowMs: TimeMs): void;
 }
 
 export interface LinkEvent {
