@@ -1,0 +1,51 @@
+/** Length assertions that every suite makes before it touches memory. */
+import { AEAD_KEY_BYTES, AEAD_NONCE_BYTES, AEAD_TAG_BYTES } from './suite.ts';
+
+/** ChaCha20 counts 64-byte blocks in 32 bits (RFC 8439 §2.3). */
+const maxBlocks = 2 ** 32;
+
+/** Throws RangeError unless the buffers of an AEAD call have their lengths. A wrong length is the caller's bug. */
+export function assertAeadLengths(
+  out: Uint8Array,
+  tag: Uint8Array,
+  input: Uint8Array,
+  nonce: Uint8Array,
+  key: Uint8Array,
+): void {
+  if (
+    out.length !== input.length ||
+    tag.length !== AEAD_TAG_BYTES ||
+    nonce.length !== AEAD_NONCE_BYTES ||
+    key.length !== AEAD_KEY_BYTES
+  ) {
+    throw new RangeError(
+      `AEAD lengths: out ${out.length} must equal input ${input.length}, tag ${tag.length} must be ${AEAD_TAG_BYTES}, nonce ${nonce.length} must be ${AEAD_NONCE_BYTES}, key ${key.length} must be ${AEAD_KEY_BYTES}`,
+    );
+  }
+}
+
+/** The same for a ChaCha20 call; the keystream must not run over the end of the block counter. */
+export function assertStreamLengths(
+  out: Uint8Array,
+  input: Uint8Array,
+  nonce: Uint8Array,
+  blockCounter: number,
+  key: Uint8Array,
+): void {
+  if (out.length !== input.length || nonce.length !== AEAD_NONCE_BYTES || key.length !== AEAD_KEY_BYTES) {
+    throw new RangeError(
+      `ChaCha20 lengths: out ${out.length} must equal input ${input.length}, nonce ${nonce.length} must be ${AEAD_NONCE_BYTES}, key ${key.length} must be ${AEAD_KEY_BYTES}`,
+    );
+  }
+  // `>= 0` and the upper bound also refuse NaN and infinities; a fraction is not an integer's `| 0`-free twin.
+  if (!(blockCounter >= 0) || blockCounter + Math.ceil(input.length / 64) > maxBlocks || blockCounter % 1 !== 0) {
+    throw new RangeError(`ChaCha20 block counter ${blockCounter} with ${input.length} bytes leaves 0…2^32−1`);
+  }
+}
+
+/** Throws RangeError unless `bytes` has exactly `length` bytes. */
+export function assertLength(name: string, bytes: Uint8Array, length: number): void {
+  if (!(bytes instanceof Uint8Array) || bytes.length !== length) {
+    throw new RangeError(`${name} must be ${length} bytes, got ${bytes?.length}`);
+  }
+}

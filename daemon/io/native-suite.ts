@@ -1,0 +1,217 @@
+/**
+ * The suite of the daemon: libsodium for every packet, OpenSSL (node:crypto of Node 26) for handshakes.
+ *
+ * sodium-native's own wrapper asserts a dozen things per call; a packet can't pay for that, so this calls the binding
+ * itself. The binding trusts its caller with memory: the lengths are asserted here, before every call.
+ */
+import * as nodeCrypto from 'node:crypto';
+import { createRequire } from 'node:module';
+import { assertAeadLengths, assertLength, assertStreamLengths } from '@nyx/core/crypto/lengths.ts';
+import { createNobleSuite } from '@nyx/core/crypto/noble-suite.ts';
+import {
+  type CryptoSuite,
+  type DhKeyPair,
+  ED25519_PUBLIC_KEY_BYTES,
+  ED25519_SEED_BYTES,
+  ED25519_SIGNATURE_BYTES,
+  type KemKeyPair,
+  MLKEM768_CIPHERTEXT_BYTES,
+  MLKEM768_PUBLIC_KEY_BYTES,
+  MLKEM768_SEED_BYTES,
+  type SignKeyPair,
+  X25519_BYTES,
+} from '@nyx/core/crypto/suite.ts';
+
+/** The functions of sodium-native/binding that are used here; they return 0, or −1 for a bad tag. */
+interface SodiumBinding {
+  crypto_aead_chacha20poly1305_ietf_encrypt_detached(
+    ciphertext: Uint8Array,
+    tag: Uint8Array,
+    plaintext: Uint8Array,
+    ad: Uint8Array | undefined,
+    nonce: Uint8Array,
+    key: Uint8Array,
+  ): number;
+  crypto_aead_chacha20poly1305_ietf_decrypt_detached(
+    plaintext: Uint8Array,
+    ciphertext: Uint8Array,
+    tag: Uint8Array,
+    ad: Uint8Array | undefined,
+    nonce: Uint8Array,
+    key: Uint8Array,
+  ): number;
+  crypto_stream_chacha20_ietf_xor_ic(
+    out: Uint8Array,
+    input: Uint8Array,
+    nonce: Uint8Array,
+    blockCounter: number,
+    key: Uint8Array,
+  ): number;
+  crypto_generichash_batch(output: Uint8Array, parts: Uint8Array[], useKey: boolean, key: Uint8Array): number;
+}
+
+const sodium: SodiumBinding = createRequire(import.meta.url)('sodium-native/binding');
+
+const portable = createNobleSuite();
+
+/** The native suite. Stateless; one can be shared. Throws at import where sodium-native has no build. */
+export function createNativeSuite(): CryptoSuite {
+  return {
+    name: 'native',
+
+    aeadSeal(out, tag, plaintext, ad, nonce, key) {
+      assertAeadLengths(out, tag, plaintext, nonce, key);
+      sodium.crypto_aead_chacha20poly1305_ietf_encrypt_detached(out, tag, plaintext, ad, nonce, key);
+    },
+
+    aeadOpen(out, tag, ciphertext, ad, nonce, key) {
+      assertAeadLengths(out, tag, ciphertext, nonce, key);
+      return sodium.crypto_aead_chacha20poly1305_ietf_decrypt_detached(out, ciphertext, tag, ad, nonce, key) === 0;
+    },
+
+    chacha20Xor(out, input, nonce, blockCounter, key) {
+      // Running over the counter's end is not an error code in libsodium: it aborts the process.
+      assertStreamLengths(out, input, nonce, blockCounter, key);
+      sodium.crypto_stream_chacha20_ietf_xor_ic(out, input, nonce, blockCounter, key);
+    },
+
+    sha256(...parts) {
+      const hash = nodeCrypto.createHash('sha256');
+      for (const part of parts) hash.update(part);
+      return plain(hash.digest());
+    },
+
+    hkdf: (inputKey, salt, info, lengthBytes) =>
+      new Uint8Array(nodeCrypto.hkdfSync('sha256', inputKey, salt, info, lengthBytes)),
+
+    // Neither libsodium nor OpenSSL has BLAKE3; it is used for NodeIDs and trees, not per packet.
+    blake3: portable.blake3,
+
+    mac16(key, ...parts) {
+      assertLength('MAC key', key, 32);
+      const mac = new Uint8Array(16);
+      if (sodium.crypto_generichash_batch(mac, parts, true, key) !== 0) throw new Error('BLAKE2b failed');
+      return mac;
+    },
+
+    x25519: x25519Pair,
+    mlkem768: mlkem768Pair,
+    mlkem768Encapsulate,
+    ed25519: ed25519Pair,
+
+    ed25519Verify(publicKey, message, signature) {
+      if (publicKey.length !== ED25519_PUBLIC_KEY_BYTES || signature.length !== ED25519_SIGNATURE_BYTES) return false;
+      const key = importPublic(publicKey, 'ed25519');
+      return key !== undefined && nodeCrypto.verify(null, message, key, signature);
+    },
+
+    equal: (a, b) => a.length === b.length && nodeCrypto.timingSafeEqual(a, b),
+
+    wipe(...buffers) {
+      for (const buffer of buffers) buffer.fill(0);
+    },
+  };
+}
+
+function x25519Pair(secretKey: Uint8Array): DhKeyPair {
+  assertLength('X25519 secret key', secretKey, X25519_BYTES);
+  const held = holdPrivate(secretKey, 'x25519', 'raw-private');
+  return {
+    publicKey: held.publicKey,
+    agree(peerPublicKey) {
+      assertLength('X25519 public key', peerPublicKey, X25519_BYTES);
+      const privateKey = held.use();
+      const publicKey = importPublic(peerPublicKey, 'x25519');
+      if (publicKey === undefined) return undefined;
+      try {
+        return plainSecret(nodeCrypto.diffieHellman({ privateKey, publicKey }));
+      } catch (error) {
+        // OpenSSL refuses an all-zero result instead of returning it.
+        if (codeOf(error) === 'ERR_OSSL_FAILED_DURING_DERIVATION') return undefined;
+        throw error;
+      }
+    },
+    wipe: held.wipe,
+  };
+}
+
+function mlkem768Pair(seed: Uint8Array): KemKeyPair {
+  assertLength('ML-KEM-768 seed', seed, MLKEM768_SEED_BYTES);
+  const held = holdPrivate(seed, 'ml-kem-768', 'raw-seed');
+  return {
+    publicKey: held.publicKey,
+    decapsulate(ciphertext) {
+      assertLength('ML-KEM-768 ciphertext', ciphertext, MLKEM768_CIPHERTEXT_BYTES);
+      return plainSecret(nodeCrypto.decapsulate(held.use(), ciphertext));
+    },
+    wipe: held.wipe,
+  };
+}
+
+function mlkem768Encapsulate(
+  publicKey: Uint8Array,
+  coins: Uint8Array,
+): { ciphertext: Uint8Array; sharedSecret: Uint8Array } | undefined {
+  assertLength('ML-KEM-768 public key', publicKey, MLKEM768_PUBLIC_KEY_BYTES);
+  assertLength('ML-KEM-768 coins', coins, 32);
+  const key = importPublic(publicKey, 'ml-kem-768');
+  if (key === undefined) return undefined;
+  const { ciphertext, sharedKey } = nodeCrypto.encapsulate(key);
+  return { ciphertext: plain(ciphertext), sharedSecret: plainSecret(sharedKey) };
+}
+
+function ed25519Pair(seed: Uint8Array): SignKeyPair {
+  assertLength('Ed25519 seed', seed, ED25519_SEED_BYTES);
+  const held = holdPrivate(seed, 'ed25519', 'raw-private');
+  return {
+    publicKey: held.publicKey,
+    sign: (message) => plain(nodeCrypto.sign(null, message, held.use())),
+    wipe: held.wipe,
+  };
+}
+
+type KeyType = 'x25519' | 'ed25519' | 'ml-kem-768';
+
+/** A private key inside OpenSSL, which clears it when the object is collected; `wipe` gives up the only reference. */
+function holdPrivate(secret: Uint8Array, type: KeyType, format: 'raw-private' | 'raw-seed') {
+  let key: nodeCrypto.KeyObject | undefined = nodeCrypto.createPrivateKey({
+    key: secret,
+    format,
+    asymmetricKeyType: type,
+  });
+  return {
+    publicKey: plain(nodeCrypto.createPublicKey(key).export({ format: 'raw-public' })),
+    use(): nodeCrypto.KeyObject {
+      if (key === undefined) throw new Error(`${type} key was wiped`);
+      return key;
+    },
+    wipe(): void {
+      key = undefined;
+    },
+  };
+}
+
+/** Undefined when OpenSSL finds the key malformed (e.g. ML-KEM coefficients not reduced). */
+function importPublic(publicKey: Uint8Array, type: KeyType): nodeCrypto.KeyObject | undefined {
+  try {
+    return nodeCrypto.createPublicKey({ key: publicKey, format: 'raw-public', asymmetricKeyType: type });
+  } catch (error) {
+    if (codeOf(error) === 'ERR_INVALID_ARG_VALUE') return undefined;
+    throw error;
+  }
+}
+
+/** A Uint8Array of its own memory: Buffers compare unequal to plain arrays and may share a pool. */
+function plain(bytes: Uint8Array): Uint8Array {
+  return new Uint8Array(bytes);
+}
+
+function plainSecret(bytes: Uint8Array): Uint8Array {
+  const copy = new Uint8Array(bytes);
+  bytes.fill(0);
+  return copy;
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined;
+}
