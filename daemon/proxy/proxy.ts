@@ -1,5 +1,5 @@
 /** What the two local proxies (SOCKS5, HTTP CONNECT) have in common: how they are started and what they offer. */
-import { type AddressInfo, BlockList, isIP, isIPv4, type Server } from 'node:net';
+import { BlockList, isIP, isIPv4 } from 'node:net';
 import type { Dialer, DialOptions, ListenAddress } from '../pump/contract.ts';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
@@ -54,16 +54,4 @@ export function checkListenAddress(listen: ListenAddress, allowNonLoopback: bool
       `proxy would listen on ${listen.host}, which is not a loopback address; allow that explicitly or use 127.0.0.1 or ::1`,
     );
   }
-}
-
-/** Listens, and gives the address it got. */
-export function listenOn(server: Server, listen: ListenAddress, reusePort: boolean): Promise<ListenAddress> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen({ host: listen.host, port: listen.port, reusePort }, () => {
-      server.removeListener('error', reject);
-      const bound = server.address() as AddressInfo;
-      resolve({ host: bound.address, port: bound.port });
-    });
-  });
 }
