@@ -1,0 +1,253 @@
+/**
+ * A circuit of our own, with the session on it. Payloads of the session leave as cells sealed for every hop; the
+ * session may be used from the first moment (0-RTT), and is forward secret once the last hop's reply is in.
+ */
+import type { DhKeyPair, KemKeyPair } from '../crypto/suite.ts';
+import { MLKEM768_SEED_BYTES, X25519_BYTES } from '../crypto/suite.ts';
+import { Drop } from '../drop-reason.ts';
+import type { ClientOnion } from '../onion/client-onion.ts';
+import { finishReply } from '../onion/setup-train.ts';
+import type { TimeMs } from '../ports.ts';
+import type { SessionApi } from '../stream/contract.ts';
+import { SessionError } from '../stream/contract.ts';
+import { Session } from '../stream/session.ts';
+import type { LayeredCell } from '../wire/datagram.ts';
+import { CellType } from '../wire/datagram.ts';
+import type { Cid } from './cid-table.ts';
+import { CELLS_PER_TURN, CircuitEntry, type EngineCircuit, type EngineContext, writeHeader } from './circuit.ts';
+import { CircuitEnd, type NodeContact, type SessionOwner } from './contract.ts';
+import { CryptoMessage, encodeRekey } from './crypto-messages.ts';
+import type { LinkSlot } from './link-slot.ts';
+import { sendDestroy, sendSetup } from './messages.ts';
+
+/** A set-up that has not come back by then has failed. */
+const SETUP_TIMEOUT_MS = 10_000;
+/** The last hop's layer gets fresh keys after this time or this many cells (1 GiB), whichever comes first. */
+const REKEY_AFTER_MS = 600_000;
+const REKEY_AFTER_CELLS = 2 ** 30 / 1280;
+
+export interface FreshKeys {
+  readonly dh: DhKeyPair;
+  readonly kem: KemKeyPair;
+}
+
+export class ClientCircuit implements EngineCircuit {
+  dueMs: TimeMs = Number.POSITIVE_INFINITY;
+  heapIndex = -1;
+  dirty = false;
+  readonly handle: number;
+  readonly hops: readonly NodeContact[];
+  readonly session: SessionApi;
+  readonly #context: EngineContext;
+  readonly #onion: ClientOnion;
+  readonly #link: LinkSlot;
+  readonly #forwardCid: Cid;
+  readonly #backward: CircuitEntry;
+  readonly #startedMs: TimeMs;
+  #fresh: FreshKeys | undefined;
+  #ready = false;
+  #ended = false;
+  #rekeyedMs: TimeMs;
+  #cellsSinceRekey = 0;
+  #nowMs: TimeMs;
+
+  constructor(
+    context: EngineContext,
+    handle: number,
+    hops: readonly NodeContact[],
+    onion: ClientOnion,
+    fresh: FreshKeys,
+    link: LinkSlot,
+    forwardCid: Cid,
+    backwardCid: Cid,
+    owner: SessionOwner,
+    nowMs: TimeMs,
+  ) {
+    this.#context = context;
+    this.handle = handle;
+    this.hops = hops;
+    this.#onion = onion;
+    this.#fresh = fresh;
+    this.#link = link;
+    this.#forwardCid = forwardCid;
+    this.#backward = new CircuitEntry(backwardCid, link, this);
+    this.#startedMs = nowMs;
+    this.#rekeyedMs = nowMs;
+    this.#nowMs = nowMs;
+    this.session = new Session(
+      { ...context.options.session, role: 'client' },
+      {
+        onCryptoMessage: (type, body) => this.#onCrypto(type, body),
+        onReady: owner.onReady?.bind(owner),
+        onStream: owner.onStream?.bind(owner),
+        onResolve: owner.onResolve?.bind(owner),
+        onDatagram: owner.onDatagram?.bind(owner),
+        onWantSend: () => context.markCircuit(this),
+        onClose: (code, reason, remote) => {
+          owner.onClose(code, reason, remote);
+          context.markCircuit(this);
+        },
+      },
+      nowMs,
+    );
+  }
+
+  /** Enters the tables and sends the train; false when the CID is taken or the link can't take it. */
+  open(puzzleSolution: Uint8Array, train: Uint8Array): boolean {
+    const { cids, timers } = this.#context;
+    if (!cids.add(this.#backward)) return false;
+    if (!sendSetup(this.#link.link, this.#forwardCid, this.#backward.cid, puzzleSolution, train)) {
+      cids.remove(this.#backward);
+      return false;
+    }
+    this.#link.circuits.add(this);
+    timers.set(this, this.#startedMs + SETUP_TIMEOUT_MS);
+    this.#context.markCircuit(this);
+    return true;
+  }
+
+  #onCrypto(type: number, body: Uint8Array): void {
+    const expected = this.#ready ? CryptoMessage.rekeyKeys : CryptoMessage.keys;
+    const { suite, host } = this.#context;
+    const shared = type === expected && this.#fresh ? finishReply(suite, this.#fresh, body) : undefined;
+    if (shared === undefined) {
+      this.session.close(SessionError.cryptoFail, 'bad key exchange');
+      return;
+    }
+    this.#onion.installFresh(shared);
+    suite.wipe(shared);
+    this.#dropFresh();
+    if (!this.#ready) {
+      this.#ready = true;
+      host.onCircuit({ kind: 'ready', circuit: this.handle, setupMs: this.#nowMs - this.#startedMs });
+    }
+  }
+
+  #rekeyIfDue(nowMs: TimeMs): void {
+    if (!this.#ready || this.#fresh !== undefined) return;
+    const byTime = nowMs - this.#rekeyedMs >= REKEY_AFTER_MS;
+    if (!byTime && this.#cellsSinceRekey < REKEY_AFTER_CELLS) return;
+    const { suite, random } = this.#context;
+    const seed = new Uint8Array(X25519_BYTES + MLKEM768_SEED_BYTES);
+    random.fill(seed);
+    this.#fresh = {
+      dh: suite.x25519(seed.subarray(0, X25519_BYTES)),
+      kem: suite.mlkem768(seed.subarray(X25519_BYTES)),
+    };
+    suite.wipe(seed);
+    this.#rekeyedMs = nowMs;
+    this.#cellsSinceRekey = 0;
+    this.session.sendCryptoMessage(
+      CryptoMessage.rekey,
+      encodeRekey(this.#fresh.dh.publicKey, this.#fresh.kem.publicKey),
+    );
+    if (byTime) this.#onion.skipToNextGeneration();
+  }
+
+  handleCell(
+    _entry: CircuitEntry,
+    cell: LayeredCell,
+    counter: number,
+    type: number,
+    pathId: number,
+    nowMs: TimeMs,
+  ): Drop {
+    this.#nowMs = nowMs;
+    const drop = this.#onion.openBackward(counter, type, pathId, cell, nowMs);
+    if (drop !== Drop.none) return drop;
+    this.#cellsSinceRekey++;
+    this.#context.counters.cellsDelivered++;
+    const payload = cell.layerPayloads[this.#onion.hops - 1]!;
+    const bad = this.session.handlePayload(this.#onion.lastIndex, payload, nowMs);
+    this.#context.markCircuit(this);
+    return bad;
+  }
+
+  service(nowMs: TimeMs): boolean {
+    this.#nowMs = nowMs;
+    if (this.#ended || this.#link.link.state !== 'up') return false;
+    this.#rekeyIfDue(nowMs);
+    const { counters, timers, sendScratch } = this.#context;
+    const session = this.session;
+    const onion = this.#onion;
+    const link = this.#link;
+    const payload = sendScratch.layerPayloads[onion.hops - 1]!;
+    let budget = CELLS_PER_TURN;
+    while (!this.#ended && budget-- > 0 && session.wantsSend(nowMs)) {
+      const index = onion.allocateIndex();
+      if (!session.pollPayload(payload, index, nowMs)) break;
+      onion.sealForward(index, CellType.data, 0, sendScratch);
+      const cell = link.peek();
+      cell.cell.set(sendScratch.cell);
+      writeHeader(cell, this.#forwardCid, onion.forwardCounter(index), CellType.data, 0);
+      link.commitCell(cell);
+      this.#cellsSinceRekey++;
+      counters.cellsOriginated++;
+    }
+    if (this.#ended) return false;
+    if (session.closed) {
+      this.end(CircuitEnd.requested, undefined, nowMs);
+      return false;
+    }
+    const due = session.nextTimeoutMs();
+    timers.set(this, this.#ready ? due : Math.min(due, this.#startedMs + SETUP_TIMEOUT_MS));
+    return session.wantsSend(nowMs);
+  }
+
+  handleTimeout(nowMs: TimeMs): void {
+    this.#nowMs = nowMs;
+    if (!this.#ready && nowMs >= this.#startedMs + SETUP_TIMEOUT_MS) {
+      this.end(CircuitEnd.timeout, undefined, nowMs);
+      return;
+    }
+    this.session.handleTimeout(nowMs);
+    this.#context.markCircuit(this);
+  }
+
+  linkUp(_slot: LinkSlot, _nowMs: TimeMs): void {
+    this.#context.markCircuit(this);
+  }
+
+  linkLost(slot: LinkSlot, nowMs: TimeMs): void {
+    this.#endAt(this.#ready ? CircuitEnd.linkLost : CircuitEnd.unreachable, slot, 0, nowMs);
+  }
+
+  /** A hop refused the set-up. */
+  refused(reason: CircuitEnd, refuser: Uint8Array, nowMs: TimeMs): void {
+    const hop = this.hops.findIndex((contact) => this.#context.suite.equal(contact.nodeId, refuser));
+    this.#endAt(reason, this.#link, hop < 0 ? undefined : hop, nowMs);
+  }
+
+  end(reason: CircuitEnd, heardFrom: LinkSlot | undefined, nowMs: TimeMs): void {
+    this.#endAt(reason, heardFrom, undefined, nowMs);
+  }
+
+  #endAt(reason: CircuitEnd, heardFrom: LinkSlot | undefined, hop: number | undefined, _nowMs: TimeMs): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    if (heardFrom !== this.#link) sendDestroy(this.#link.link, this.#forwardCid, 0, reason);
+    this.#context.cids.remove(this.#backward);
+    this.#link.circuits.delete(this);
+    this.#context.markLink(this.#link);
+    this.#context.forget(this);
+    if (!this.session.closed) this.session.abandon(SessionError.sessionLost, 'the circuit ended');
+    this.#dropFresh();
+    this.#onion.wipe();
+    this.#context.host.onCircuit({ kind: 'ended', circuit: this.handle, reason, hop });
+  }
+
+  #dropFresh(): void {
+    this.#fresh?.dh.wipe();
+    this.#fresh?.kem.wipe();
+    this.#fresh = undefined;
+  }
+
+  sweep(nowMs: TimeMs, _unixSeconds: number): void {
+    this.#rekeyIfDue(nowMs);
+    this.#onion.expireOld(nowMs);
+  }
+
+  get bufferedBytes(): number {
+    return this.session.stats.bufferedBytes;
+  }
+}

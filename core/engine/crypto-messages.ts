@@ -1,0 +1,20 @@
+/** Key messages on a session's CRYPTO stream (docs/protocol.md §5): the engine's part of it. */
+import { MLKEM768_PUBLIC_KEY_BYTES, X25519_BYTES } from '../crypto/suite.ts';
+import type { ClientFresh } from '../onion/setup-train.ts';
+
+export const CryptoMessage = { caps: 1, keys: 2, rekey: 3, rekeyKeys: 4 } as const;
+
+const REKEY_BYTES = X25519_BYTES + MLKEM768_PUBLIC_KEY_BYTES;
+
+/** REKEY: the client's fresh X25519 and ML-KEM public keys. */
+export function encodeRekey(x25519: Uint8Array, kem: Uint8Array): Uint8Array {
+  const body = new Uint8Array(REKEY_BYTES);
+  body.set(x25519, 0);
+  body.set(kem, X25519_BYTES);
+  return body;
+}
+
+export function decodeRekey(body: Uint8Array): ClientFresh | undefined {
+  if (body.length !== REKEY_BYTES) return undefined;
+  return { x25519: body.slice(0, X25519_BYTES), kem: body.slice(X25519_BYTES) };
+}

@@ -1,0 +1,520 @@
+/**
+ * One node's whole packet machine: links, circuits, sessions. Pure: datagrams and time go in, batches of datagrams and
+ * events come out. The way of a packet:
+ *
+ * 1. handleDatagrams slices a received buffer and copies each datagram into the scratch cell.
+ * 2. #handleDatagram finds the link by its id (0 = handshake) and unmasks the header.
+ * 3. A control cell goes to its link; any other finds its circuit by CID: relay-circuit.ts, last-hop-circuit.ts
+ *    or client-circuit.ts, which open or seal one layer straight into the next link's batch, or feed a session.
+ * 4. flush does what is due, lets links and sessions send, and hands every batch to the host: one per next hop.
+ */
+import type { CryptoSuite } from '../crypto/suite.ts';
+import { Drop, dropNames } from '../drop-reason.ts';
+import { LinkClose, type LinkHandshakesApi } from '../link/contract.ts';
+import { LinkHandshakes } from '../link/handshake.ts';
+import type { Link } from '../link/link.ts';
+import { ClientOnion } from '../onion/client-onion.ts';
+import { buildTrain, MixKeyRing } from '../onion/setup-train.ts';
+import type { PeerAddress, Random, TimeMs } from '../ports.ts';
+import type { SessionApi } from '../stream/contract.ts';
+import {
+  BATCH_DATAGRAMS,
+  CellType,
+  COUNTER_OFFSET,
+  DATAGRAM_BYTES,
+  FLAG_MULTIPATH,
+  LayeredCell,
+  MAX_HOPS,
+  MIN_HOPS,
+  PATH_OFFSET,
+  readCounter,
+  readLinkId,
+  TYPE_OFFSET,
+} from '../wire/datagram.ts';
+import { Admission } from './admission.ts';
+import { CidTable } from './cid-table.ts';
+import { type CircuitEntry, type EngineCircuit, type EngineContext, randomCid } from './circuit.ts';
+import { ClientCircuit } from './client-circuit.ts';
+import {
+  type BuildCircuitOptions,
+  CircuitEnd,
+  type EngineApi,
+  type EngineCounters,
+  type EngineHost,
+  type EngineOptions,
+  type LinkInfo,
+  type MixSecrets,
+  type NodeContact,
+  type SessionOwner,
+  Via,
+} from './contract.ts';
+import { BatchPool, Egress } from './egress.ts';
+import { LinkSlot } from './link-slot.ts';
+import { PuzzleMemory } from './puzzle-memory.ts';
+import { RelayCircuit } from './relay-circuit.ts';
+import { TimerHeap } from './timer-heap.ts';
+
+/** Low 6 bits of the type byte. */
+const TYPE_MASK = 0x3f;
+const SWEEP_MS = 1000;
+/** A link that we opened is closed when no circuit has used it for this long. */
+const LINK_IDLE_MS = 300_000;
+
+export interface EngineDependencies {
+  readonly suite: CryptoSuite;
+  readonly random: Random;
+  readonly host: EngineHost;
+}
+
+export class Engine implements EngineApi {
+  readonly counters: EngineCounters = {
+    datagramsIn: 0,
+    datagramsOut: 0,
+    cellsForward: 0,
+    cellsBackward: 0,
+    cellsDelivered: 0,
+    cellsOriginated: 0,
+    controlIn: 0,
+    controlOut: 0,
+    setups: 0,
+    drops: new Float64Array(dropNames.length),
+  };
+  readonly #options: EngineOptions;
+  readonly #host: EngineHost;
+  readonly #suite: CryptoSuite;
+  readonly #random: Random;
+  readonly #handshakes: LinkHandshakesApi;
+  readonly #admission: Admission;
+  readonly #context: EngineContext;
+  readonly #batches = new BatchPool();
+  readonly #scratch = new LayeredCell();
+  readonly #linkById = new Map<number, LinkSlot>();
+  readonly #slots = new Map<Link, LinkSlot>();
+  /** Links we opened, by NodeID. */
+  readonly #linkByNode = new Map<string, LinkSlot>();
+  readonly #circuits = new Set<EngineCircuit>();
+  readonly #clients = new Map<number, ClientCircuit>();
+  readonly #cids = new CidTable<LinkSlot, CircuitEntry>();
+  readonly #timers = new TimerHeap<EngineCircuit | LinkSlot>();
+  readonly #puzzles = new PuzzleMemory();
+  /** Links with a batch under way. */
+  readonly #openBatches: LinkSlot[] = [];
+  readonly #dirtyLinks: LinkSlot[] = [];
+  #dirtyCircuits: EngineCircuit[] = [];
+  #spareCircuits: EngineCircuit[] = [];
+  /** The engine is inside a call of the host's: whatever becomes due is seen to by the flush that follows. */
+  #inside = false;
+  #nowMs: TimeMs = 0;
+  #nextSweepMs: TimeMs = 0;
+  #lastHandle = 0;
+  #relayCircuits = 0;
+  #closing = false;
+
+  constructor(options: EngineOptions, { suite, random, host }: EngineDependencies) {
+    this.#options = options;
+    this.#host = host;
+    this.#suite = suite;
+    this.#random = random;
+    this.#handshakes = new LinkHandshakes(
+      {
+        identity: options.secrets,
+        named: options.named,
+        accept: options.relay || options.exit,
+        unixMs: () => host.unixSeconds() * 1000,
+        mayAccept: () => this.#slots.size < options.maxLinks && !this.#closing,
+        resolve: (nodeId) => host.resolve(nodeId),
+      },
+      {
+        suite,
+        random,
+        host: {
+          onMessage: (link, type, body) => this.#onMessage(link, type, body),
+          onUp: (link) => this.#onUp(link),
+          onRekeyed: (link) => this.#tellLink('rekeyed', this.#slots.get(link)),
+          onIdsChanged: (link, added, removed) => this.#onIdsChanged(link, added, removed),
+          onClosed: (link, reason) => this.#onLinkClosed(link, reason),
+          newLinkId: () => this.#newLinkId(),
+        },
+      },
+    );
+    this.#context = {
+      suite,
+      random,
+      host,
+      options,
+      counters: this.counters,
+      cids: this.#cids,
+      timers: this.#timers,
+      sendScratch: new LayeredCell(),
+      markCircuit: (circuit) => this.#markCircuit(circuit),
+      markLink: (slot) => this.#markLink(slot),
+      forget: (circuit) => this.#forget(circuit),
+    };
+    this.#admission = new Admission(new MixKeyRing(suite, options.secrets.nodeId, options.secrets.mix), {
+      context: this.#context,
+      circuits: this.#circuits,
+      linkTo: (contact, nowMs) => this.#linkTo(contact, nowMs),
+      admit: (circuit) => {
+        this.#circuits.add(circuit);
+        if (circuit instanceof RelayCircuit) this.#relayCircuits++;
+      },
+      nextHandle: () => ++this.#lastHandle,
+      onPuzzle: (nodeId, difficulty, challenge, nowMs) => this.#puzzles.remember(nodeId, difficulty, challenge, nowMs),
+    });
+  }
+
+  get relayCircuits(): number {
+    return this.#relayCircuits;
+  }
+
+  get bufferedBytes(): number {
+    let bytes = this.#batches.outstandingBytes + this.#handshakes.memoryBytes;
+    for (const circuit of this.#circuits) bytes += circuit.bufferedBytes;
+    for (const slot of this.#slots.values()) bytes += slot.link.queuedBytes;
+    return bytes;
+  }
+
+  links(): LinkInfo[] {
+    return Array.from(this.#slots.values(), (slot) => slot.info());
+  }
+
+  // --- datagrams in ---
+
+  handleDatagrams(buffer: Uint8Array, via: Via, from: PeerAddress, nowMs: TimeMs): void {
+    const { counters } = this;
+    const length = buffer.length;
+    if (length === 0 || length % DATAGRAM_BYTES !== 0 || length > BATCH_DATAGRAMS * DATAGRAM_BYTES) {
+      counters.drops[Drop.badLength]!++;
+      return;
+    }
+    this.#nowMs = nowMs;
+    this.#inside = true;
+    for (let offset = 0; offset < length; offset += DATAGRAM_BYTES) {
+      const scratch = this.#scratch;
+      // The scratch cell's views were made once; copying 1280 bytes is cheaper than making them for each datagram.
+      if (length === DATAGRAM_BYTES) scratch.bytes.set(buffer);
+      else copyDatagram(scratch.bytes, buffer, offset);
+      counters.datagramsIn++;
+      const drop = this.#handleDatagram(scratch, via, from, nowMs);
+      if (drop !== Drop.none) counters.drops[drop]!++;
+    }
+    this.#inside = false;
+  }
+
+  #handleDatagram(cell: LayeredCell, via: Via, from: PeerAddress, nowMs: TimeMs): Drop {
+    const { bytes } = cell;
+    const linkId = readLinkId(bytes);
+    if (linkId === 0) {
+      return this.#handshakes.handleDatagram(bytes, from, via, nowMs, this.#emit);
+    }
+    const slot = this.#linkById.get(linkId);
+    if (slot === undefined) return Drop.unknownLink;
+    const { link } = slot;
+    slot.bytesIn += DATAGRAM_BYTES;
+    if (link.state === 'handshaking') {
+      const drop = link.handleHandshake(bytes, nowMs);
+      this.#markLink(slot);
+      return drop;
+    }
+    link.unmask(linkId, cell);
+    const typeAndFlags = bytes[TYPE_OFFSET]!;
+    if ((typeAndFlags & TYPE_MASK) === CellType.control) {
+      if (!link.isControl(cell, linkId)) return Drop.unknownCircuit;
+      this.counters.controlIn++;
+      const drop = link.handleControl(linkId, cell, nowMs);
+      this.#markLink(slot);
+      return drop;
+    }
+    const entry = this.#cids.find(bytes, slot);
+    if (entry === undefined) return Drop.unknownCircuit;
+    if ((typeAndFlags & ~FLAG_MULTIPATH) !== CellType.data) return Drop.badType;
+    link.noteBytes(DATAGRAM_BYTES, 0);
+    return entry.circuit.handleCell(
+      entry,
+      cell,
+      readCounter(bytes, COUNTER_OFFSET),
+      typeAndFlags,
+      bytes[PATH_OFFSET]!,
+      nowMs,
+    );
+  }
+
+  // --- what is due, and datagrams out ---
+
+  flush(nowMs: TimeMs): void {
+    this.#nowMs = nowMs;
+    this.#inside = true;
+    if (nowMs >= this.#nextSweepMs) this.#sweep(nowMs);
+    for (;;) {
+      const due = this.#timers.popDue(nowMs);
+      if (due === undefined) break;
+      if (due instanceof LinkSlot) {
+        due.link.handleTimeout(nowMs);
+        this.#markLink(due);
+      } else {
+        due.handleTimeout(nowMs);
+      }
+    }
+    this.#handshakes.poll(nowMs, this.#emit);
+
+    // Control first: a train has to be ahead of the data that follows it.
+    this.#pollLinks(nowMs);
+    const circuits = this.#dirtyCircuits;
+    this.#dirtyCircuits = this.#spareCircuits;
+    let more = false;
+    for (const circuit of circuits) {
+      circuit.dirty = false;
+      if (!this.#circuits.has(circuit)) continue;
+      if (circuit.service(nowMs)) {
+        this.#markCircuit(circuit);
+        more = true;
+      }
+    }
+    circuits.length = 0;
+    this.#spareCircuits = circuits;
+
+    // Circuits may have ended and put a word on their links' control channels.
+    this.#pollLinks(nowMs);
+    for (let i = 0; i < this.#openBatches.length; i++) this.#openBatches[i]!.flush();
+    this.#openBatches.length = 0;
+    this.#inside = false;
+    if (more || this.#dirtyCircuits.length > 0) this.#host.onWake();
+  }
+
+  #pollLinks(nowMs: TimeMs): void {
+    const links = this.#dirtyLinks;
+    for (let i = 0; i < links.length; i++) {
+      const slot = links[i]!;
+      slot.dirty = false;
+      const { link } = slot;
+      if (link.state === 'closed') continue;
+      for (;;) {
+        if (!link.pollControl(slot.peek(), nowMs)) break;
+        this.counters.controlOut++;
+        slot.commitControl();
+      }
+      if (slot.link.state === 'closed') continue;
+      this.#timers.set(slot, link.nextTimeoutMs());
+    }
+    links.length = 0;
+  }
+
+  nextTimeoutMs(): TimeMs {
+    if (this.#dirtyCircuits.length > 0 || this.#dirtyLinks.length > 0) return this.#nowMs;
+    const sweep = this.#slots.size > 0 || this.#circuits.size > 0 ? this.#nextSweepMs : Number.POSITIVE_INFINITY;
+    return Math.min(this.#timers.nextMs(), this.#handshakes.nextTimeoutMs(), sweep);
+  }
+
+  #sweep(nowMs: TimeMs): void {
+    this.#nextSweepMs = nowMs + SWEEP_MS;
+    const unixSeconds = this.#host.unixSeconds();
+    for (const circuit of this.#circuits) circuit.sweep(nowMs, unixSeconds);
+    for (const slot of this.#slots.values()) {
+      if (slot.circuits.size > 0 || !slot.link.initiator) slot.idleSinceMs = nowMs;
+      else if (nowMs - slot.idleSinceMs > LINK_IDLE_MS) {
+        slot.link.close(LinkClose.idle, nowMs);
+        this.#markLink(slot);
+      }
+    }
+    this.#puzzles.expire(nowMs);
+  }
+
+  /** Handshake datagrams are rare: each goes alone, in a batch of its own. */
+  readonly #emit = (via: Via, to: PeerAddress, datagram: Uint8Array): void => {
+    const batch = this.#batches.take();
+    batch.bytes.set(datagram);
+    this.#send(via, to, batch.bytes, DATAGRAM_BYTES, batch.release);
+  };
+
+  readonly #send = (via: Via, to: PeerAddress, batch: Uint8Array, length: number, release: () => void): void => {
+    this.counters.datagramsOut += length / DATAGRAM_BYTES;
+    this.#host.send(via, to, batch, length, release);
+  };
+
+  // --- circuits of our own ---
+
+  buildCircuit(
+    options: BuildCircuitOptions,
+    owner: SessionOwner,
+    nowMs: TimeMs,
+  ): { circuit: number; session: SessionApi } {
+    const { hops } = options;
+    if (hops.length < MIN_HOPS || hops.length > MAX_HOPS) {
+      throw new RangeError(`a circuit has ${MIN_HOPS} to ${MAX_HOPS} hops, not ${hops.length}`);
+    }
+    if (this.#closing) throw new Error('the engine is shutting down');
+    this.#nowMs = nowMs;
+    const { train, secrets, routes, fresh, firstPuzzleSolution } = buildTrain(this.#suite, this.#random, hops, {
+      class: options.class,
+      delayMeanUs: options.delayMeanUs,
+      expiry: options.expiry,
+      puzzles: hops.map((hop) => this.#puzzles.find(hop.nodeId, nowMs)),
+    });
+    const slot = this.#linkTo(hops[0]!, nowMs);
+    const circuit = new ClientCircuit(
+      this.#context,
+      ++this.#lastHandle,
+      hops,
+      new ClientOnion(this.#suite, secrets, routes),
+      fresh,
+      slot,
+      randomCid(this.#random),
+      randomCid(this.#random),
+      owner,
+      nowMs,
+    );
+    this.#circuits.add(circuit);
+    this.#clients.set(circuit.handle, circuit);
+    if (!circuit.open(firstPuzzleSolution, train)) circuit.end(CircuitEnd.limit, slot, nowMs);
+    this.#markLink(slot);
+    this.#wake();
+    return { circuit: circuit.handle, session: circuit.session };
+  }
+
+  closeCircuit(handle: number, reason: CircuitEnd, nowMs: TimeMs): void {
+    this.#nowMs = nowMs;
+    this.#clients.get(handle)?.end(reason, undefined, nowMs);
+    this.#wake();
+  }
+
+  setMixSecrets(mix: readonly MixSecrets[]): void {
+    this.#admission.keys.set(mix);
+  }
+
+  shutdown(nowMs: TimeMs): void {
+    this.#closing = true;
+    this.#nowMs = nowMs;
+    for (const circuit of [...this.#circuits]) circuit.end(CircuitEnd.shutdown, undefined, nowMs);
+    for (const slot of [...this.#slots.values()]) {
+      slot.link.close(LinkClose.shutdown, nowMs);
+      this.#markLink(slot);
+    }
+    this.flush(nowMs);
+    this.#handshakes.wipe();
+    this.#admission.keys.wipe();
+  }
+
+  // --- links ---
+
+  #linkTo(contact: NodeContact, nowMs: TimeMs): LinkSlot {
+    const key = hex(contact.nodeId);
+    const present = this.#linkByNode.get(key);
+    if (present !== undefined) return present;
+    const link = this.#handshakes.connect(contact, nowMs, Via.dial);
+    const slot = this.#slotOf(link);
+    this.#linkByNode.set(key, slot);
+    this.#tellLink('handshaking', slot);
+    return slot;
+  }
+
+  #slotOf(link: Link): LinkSlot {
+    let slot = this.#slots.get(link);
+    if (slot === undefined) {
+      slot = new LinkSlot(
+        ++this.#lastHandle,
+        link,
+        new Egress(this.#batches, this.#send),
+        this.#openBatches,
+        this.#nowMs,
+      );
+      this.#slots.set(link, slot);
+    }
+    return slot;
+  }
+
+  #newLinkId(): number {
+    const bytes = new Uint8Array(4);
+    for (;;) {
+      this.#random.fill(bytes);
+      const id = readLinkId(bytes);
+      if (id !== 0 && !this.#linkById.has(id)) return id;
+    }
+  }
+
+  #onIdsChanged(link: Link, added: readonly number[], removed: readonly number[]): void {
+    const slot = this.#slotOf(link);
+    for (const id of removed) this.#linkById.delete(id);
+    for (const id of added) this.#linkById.set(id, slot);
+    // A new link has timers from now on.
+    if (added.length > 0) this.#markLink(slot);
+  }
+
+  #onUp(link: Link): void {
+    const slot = this.#slotOf(link);
+    slot.upSinceMs = this.#nowMs;
+    this.#markLink(slot);
+    this.#tellLink('up', slot);
+    for (const circuit of slot.circuits) circuit.linkUp(slot, this.#nowMs);
+  }
+
+  #onLinkClosed(link: Link, reason: string): void {
+    const slot = this.#slots.get(link);
+    if (slot === undefined) return;
+    this.#slots.delete(link);
+    this.#timers.remove(slot);
+    if (link.nodeId !== undefined) {
+      const key = hex(link.nodeId);
+      if (this.#linkByNode.get(key) === slot) this.#linkByNode.delete(key);
+    }
+    for (const circuit of [...slot.circuits]) circuit.linkLost(slot, this.#nowMs);
+    this.#tellLink('closed', slot, reason);
+  }
+
+  #onMessage(link: Link, type: number, body: Uint8Array): void {
+    const slot = this.#slotOf(link);
+    const drop = this.#admission.handleMessage(slot, type, body, this.#nowMs);
+    if (drop !== Drop.none) this.counters.drops[drop]!++;
+    this.#markLink(slot);
+  }
+
+  #tellLink(kind: 'handshaking' | 'up' | 'rekeyed' | 'closed', slot: LinkSlot | undefined, reason?: string): void {
+    if (slot === undefined) return;
+    const { link } = slot;
+    this.#host.onLink({
+      kind,
+      link: slot.handle,
+      initiator: link.initiator,
+      nodeId: link.nodeId,
+      address: link.address,
+      rttMs: link.rttMs,
+      reason,
+    });
+  }
+
+  // --- what has something to do ---
+
+  #markLink(slot: LinkSlot): void {
+    if (slot.dirty) return;
+    slot.dirty = true;
+    this.#dirtyLinks.push(slot);
+    this.#wake();
+  }
+
+  #markCircuit(circuit: EngineCircuit): void {
+    if (circuit.dirty) return;
+    circuit.dirty = true;
+    this.#dirtyCircuits.push(circuit);
+    this.#wake();
+  }
+
+  #wake(): void {
+    if (!this.#inside) this.#host.onWake();
+  }
+
+  #forget(circuit: EngineCircuit): void {
+    if (!this.#circuits.delete(circuit)) return;
+    this.#timers.remove(circuit);
+    if (circuit instanceof ClientCircuit) this.#clients.delete(circuit.handle);
+    else if (circuit instanceof RelayCircuit) this.#relayCircuits--;
+  }
+}
+
+function copyDatagram(into: Uint8Array, buffer: Uint8Array, offset: number): void {
+  into.set(buffer.subarray(offset, offset + DATAGRAM_BYTES));
+}
+
+function hex(bytes: Uint8Array): string {
+  let text = '';
+  for (const byte of bytes) text += byte.toString(16).padStart(2, '0');
+  return text;
+}

@@ -1,0 +1,181 @@
+/** A circuit that ends here: its cells carry the payloads of a session that this node serves. */
+import { Drop } from '../drop-reason.ts';
+import type { LastHop } from '../onion/last-hop.ts';
+import { type ClientFresh, type HopRoute, lastHopReply } from '../onion/setup-train.ts';
+import type { TimeMs } from '../ports.ts';
+import type { SessionApi } from '../stream/contract.ts';
+import { SessionError } from '../stream/contract.ts';
+import { Session } from '../stream/session.ts';
+import type { LayeredCell } from '../wire/datagram.ts';
+import { CellType } from '../wire/datagram.ts';
+import type { Cid } from './cid-table.ts';
+import { CELLS_PER_TURN, CircuitEntry, type EngineCircuit, type EngineContext, writeHeader } from './circuit.ts';
+import { CircuitEnd, type SessionOwner } from './contract.ts';
+import { CryptoMessage, decodeRekey } from './crypto-messages.ts';
+import type { LinkSlot } from './link-slot.ts';
+import { sendDestroy } from './messages.ts';
+
+export class LastHopCircuit implements EngineCircuit {
+  dueMs: TimeMs = Number.POSITIVE_INFINITY;
+  heapIndex = -1;
+  dirty = false;
+  readonly handle: number;
+  readonly #context: EngineContext;
+  readonly #hop: LastHop;
+  readonly #link: LinkSlot;
+  readonly #forward: CircuitEntry;
+  readonly #backwardCid: Cid;
+  readonly #expiry: number;
+  readonly #session: SessionApi;
+  #owner: SessionOwner | undefined = undefined;
+  #nowMs: TimeMs;
+  #cellsLeft: number;
+  #ended = false;
+
+  constructor(
+    context: EngineContext,
+    handle: number,
+    hop: LastHop,
+    route: HopRoute,
+    link: LinkSlot,
+    forwardCid: Cid,
+    backwardCid: Cid,
+    nowMs: TimeMs,
+  ) {
+    this.#context = context;
+    this.handle = handle;
+    this.#hop = hop;
+    this.#link = link;
+    this.#forward = new CircuitEntry(forwardCid, link, this);
+    this.#backwardCid = backwardCid;
+    this.#expiry = route.expiry;
+    this.#cellsLeft = route.maxCellsLog2 === 0 ? Number.POSITIVE_INFINITY : 2 ** route.maxCellsLog2;
+    this.#nowMs = nowMs;
+    this.#session = new Session(
+      { ...context.options.session, role: 'server' },
+      {
+        onCryptoMessage: (type, body) => this.#onCrypto(type, body),
+        onReady: (capabilities) => this.#owner?.onReady?.(capabilities),
+        onStream: (stream) => this.#owner?.onStream?.(stream),
+        onResolve: (id, kind, value) => this.#owner?.onResolve?.(id, kind, value),
+        onDatagram: (flow, data) => this.#owner?.onDatagram?.(flow, data),
+        onWantSend: () => context.markCircuit(this),
+        onClose: (code, reason, remote) => {
+          this.#owner?.onClose(code, reason, remote);
+          context.markCircuit(this);
+        },
+      },
+      nowMs,
+    );
+  }
+
+  /** Enters the tables and answers with the fresh key exchange; false when that is impossible. */
+  open(clientFresh: ClientFresh): boolean {
+    const { suite, random, host, cids } = this.#context;
+    const reply = lastHopReply(suite, random, clientFresh);
+    if (reply === undefined || !cids.add(this.#forward)) return false;
+    this.#link.circuits.add(this);
+    this.#hop.installFresh(reply.shared);
+    suite.wipe(reply.shared);
+    this.#session.sendCryptoMessage(CryptoMessage.keys, reply.message);
+    this.#owner = host.onIncomingSession(this.#session, this.handle);
+    this.#context.markCircuit(this);
+    return true;
+  }
+
+  #onCrypto(type: number, body: Uint8Array): void {
+    if (type !== CryptoMessage.rekey) {
+      this.#session.close(SessionError.protocolViolation, 'unexpected key message');
+      return;
+    }
+    const { suite, random } = this.#context;
+    const fresh = decodeRekey(body);
+    const reply = fresh && lastHopReply(suite, random, fresh);
+    if (reply === undefined) {
+      this.#session.close(SessionError.cryptoFail, 'bad key exchange');
+      return;
+    }
+    this.#session.sendCryptoMessage(CryptoMessage.rekeyKeys, reply.message);
+    this.#hop.installFresh(reply.shared);
+    this.#hop.skipToNextGeneration();
+    suite.wipe(reply.shared);
+  }
+
+  handleCell(
+    _entry: CircuitEntry,
+    cell: LayeredCell,
+    counter: number,
+    type: number,
+    pathId: number,
+    nowMs: TimeMs,
+  ): Drop {
+    this.#nowMs = nowMs;
+    if (--this.#cellsLeft < 0) {
+      this.end(CircuitEnd.limit, undefined, nowMs);
+      return Drop.limit;
+    }
+    const drop = this.#hop.openForward(counter, type, pathId, cell, nowMs);
+    if (drop !== Drop.none) return drop;
+    this.#context.counters.cellsDelivered++;
+    const bad = this.#session.handlePayload(this.#hop.lastIndex, cell.payload, nowMs);
+    this.#context.markCircuit(this);
+    return bad;
+  }
+
+  service(nowMs: TimeMs): boolean {
+    this.#nowMs = nowMs;
+    const { counters, timers } = this.#context;
+    const session = this.#session;
+    const link = this.#link;
+    let budget = CELLS_PER_TURN;
+    while (!this.#ended && budget-- > 0 && session.wantsSend(nowMs)) {
+      const cell = link.peek();
+      const index = this.#hop.allocateIndex();
+      if (!session.pollPayload(cell.payload, index, nowMs)) break;
+      this.#hop.sealBackward(CellType.data, 0, cell, index);
+      writeHeader(cell, this.#backwardCid, this.#hop.counterFor(index), CellType.data, 0);
+      link.commitCell(cell);
+      counters.cellsOriginated++;
+    }
+    if (this.#ended) return false;
+    if (session.closed) {
+      this.end(CircuitEnd.requested, undefined, nowMs);
+      return false;
+    }
+    timers.set(this, session.nextTimeoutMs());
+    return session.wantsSend(nowMs);
+  }
+
+  handleTimeout(nowMs: TimeMs): void {
+    this.#session.handleTimeout(nowMs);
+    this.#context.markCircuit(this);
+  }
+
+  linkUp(): void {}
+
+  linkLost(slot: LinkSlot, nowMs: TimeMs): void {
+    this.end(CircuitEnd.linkLost, slot, nowMs);
+  }
+
+  end(reason: CircuitEnd, heardFrom: LinkSlot | undefined, _nowMs: TimeMs): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    if (heardFrom !== this.#link) sendDestroy(this.#link.link, this.#backwardCid, 1, reason);
+    this.#context.cids.remove(this.#forward);
+    this.#link.circuits.delete(this);
+    this.#context.markLink(this.#link);
+    this.#context.forget(this);
+    if (!this.#session.closed) this.#session.abandon(SessionError.sessionLost, 'the circuit ended');
+    this.#context.host.onIncomingSessionEnd(this.#session, this.handle, reason);
+    this.#hop.wipe();
+  }
+
+  sweep(nowMs: TimeMs, unixSeconds: number): void {
+    if (unixSeconds > this.#expiry) this.end(CircuitEnd.expired, undefined, nowMs);
+    else this.#hop.expireOld(nowMs);
+  }
+
+  get bufferedBytes(): number {
+    return this.#session.stats.bufferedBytes;
+  }
+}

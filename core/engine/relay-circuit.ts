@@ -1,0 +1,198 @@
+/**
+ * A circuit at a relay: cells from the previous hop lose a layer and go on, cells from the next hop get one.
+ * While the link to the next hop is still being opened, a few cells wait (0-RTT data right behind the train).
+ */
+import { Drop } from '../drop-reason.ts';
+import type { RelayHop } from '../onion/relay-hop.ts';
+import type { HopRoute } from '../onion/setup-train.ts';
+import type { TimeMs } from '../ports.ts';
+import { CellBuffer, DATAGRAM_BYTES, type LayeredCell } from '../wire/datagram.ts';
+import type { Cid } from './cid-table.ts';
+import { CircuitEntry, type EngineCircuit, type EngineContext, writeHeader } from './circuit.ts';
+import { CircuitEnd } from './contract.ts';
+import type { LinkSlot } from './link-slot.ts';
+import { sendDestroy, sendRefused, sendSetup } from './messages.ts';
+
+/** Cells of one circuit that may wait for the link to the next hop. */
+const MAX_HELD_CELLS = 16;
+
+export class RelayCircuit implements EngineCircuit {
+  dueMs: TimeMs = Number.POSITIVE_INFINITY;
+  heapIndex = -1;
+  dirty = false;
+  readonly #context: EngineContext;
+  readonly #hop: RelayHop;
+  readonly #inLink: LinkSlot;
+  readonly #outLink: LinkSlot;
+  readonly #inForward: CircuitEntry;
+  readonly #inBackwardCid: Cid;
+  readonly #outForwardCid: Cid;
+  readonly #outBackward: CircuitEntry;
+  readonly #expiry: number;
+  readonly #nextPuzzleSolution: Uint8Array;
+  #cellsLeft: number;
+  #held: CellBuffer[] | undefined = undefined;
+  /** Nothing has come back yet: a failure is answered with SETUP_REFUSED, which says where it happened. */
+  #answered = false;
+  #ended = false;
+
+  constructor(
+    context: EngineContext,
+    hop: RelayHop,
+    route: HopRoute,
+    inLink: LinkSlot,
+    inForwardCid: Cid,
+    inBackwardCid: Cid,
+    outLink: LinkSlot,
+    outForwardCid: Cid,
+    outBackwardCid: Cid,
+  ) {
+    this.#context = context;
+    this.#hop = hop;
+    this.#inLink = inLink;
+    this.#outLink = outLink;
+    this.#inForward = new CircuitEntry(inForwardCid, inLink, this);
+    this.#inBackwardCid = inBackwardCid;
+    this.#outForwardCid = outForwardCid;
+    this.#outBackward = new CircuitEntry(outBackwardCid, outLink, this);
+    this.#expiry = route.expiry;
+    this.#nextPuzzleSolution = route.nextPuzzleSolution;
+    this.#cellsLeft = route.maxCellsLog2 === 0 ? Number.POSITIVE_INFINITY : 2 ** route.maxCellsLog2;
+  }
+
+  /** Enters the tables; false when a CID is taken on its link. */
+  open(): boolean {
+    const { cids } = this.#context;
+    if (!cids.add(this.#inForward)) return false;
+    if (!cids.add(this.#outBackward)) {
+      cids.remove(this.#inForward);
+      return false;
+    }
+    this.#inLink.circuits.add(this);
+    this.#outLink.circuits.add(this);
+    return true;
+  }
+
+  /** Sends the rest of the train to the next hop; false when its control channel is full. */
+  passOn(train: Uint8Array): boolean {
+    return sendSetup(this.#outLink.link, this.#outForwardCid, this.#outBackward.cid, this.#nextPuzzleSolution, train);
+  }
+
+  handleCell(
+    entry: CircuitEntry,
+    cell: LayeredCell,
+    counter: number,
+    type: number,
+    pathId: number,
+    nowMs: TimeMs,
+  ): Drop {
+    if (--this.#cellsLeft < 0) {
+      this.end(CircuitEnd.limit, undefined, nowMs);
+      return Drop.limit;
+    }
+    return entry === this.#inForward
+      ? this.#forward(cell, counter, type, pathId, nowMs)
+      : this.#backward(cell, counter, type, pathId, nowMs);
+  }
+
+  #forward(cell: LayeredCell, counter: number, type: number, pathId: number, nowMs: TimeMs): Drop {
+    const out = this.#outLink;
+    if (out.link.state !== 'up') return this.#hold(cell, counter, type, pathId, nowMs);
+    const next = out.peek();
+    const drop = this.#hop.openForward(counter, type, pathId, cell, next, nowMs);
+    if (drop !== Drop.none) return drop;
+    writeHeader(next, this.#outForwardCid, this.#hop.forwardCounterOut(counter), type, pathId);
+    out.commitCell(next);
+    this.#context.counters.cellsForward++;
+    return Drop.none;
+  }
+
+  #backward(cell: LayeredCell, counter: number, type: number, pathId: number, nowMs: TimeMs): Drop {
+    this.#answered = true;
+    const out = this.#inLink;
+    const next = out.peek();
+    const drop = this.#hop.sealBackward(counter, type, pathId, cell, next, nowMs);
+    if (drop !== Drop.none) return drop;
+    writeHeader(next, this.#inBackwardCid, this.#hop.backwardCounterOut(counter), type, pathId);
+    out.commitCell(next);
+    this.#context.counters.cellsBackward++;
+    return Drop.none;
+  }
+
+  #hold(cell: LayeredCell, counter: number, type: number, pathId: number, nowMs: TimeMs): Drop {
+    this.#held ??= [];
+    if (this.#held.length >= MAX_HELD_CELLS) return Drop.sendQueueFull;
+    const copy = new CellBuffer(new ArrayBuffer(DATAGRAM_BYTES), 0);
+    const drop = this.#hop.openForward(counter, type, pathId, cell, copy, nowMs);
+    if (drop !== Drop.none) return drop;
+    writeHeader(copy, this.#outForwardCid, this.#hop.forwardCounterOut(counter), type, pathId);
+    this.#held.push(copy);
+    return Drop.none;
+  }
+
+  linkUp(slot: LinkSlot, _nowMs: TimeMs): void {
+    if (slot === this.#outLink && this.#held !== undefined) this.#context.markCircuit(this);
+  }
+
+  /** Sends the cells that waited. Comes after the link's control channel in a flush, so behind the train. */
+  service(_nowMs: TimeMs): boolean {
+    const held = this.#held;
+    if (held === undefined || this.#outLink.link.state !== 'up') return false;
+    this.#held = undefined;
+    for (const cell of held) {
+      const next = this.#outLink.peek();
+      next.bytes.set(cell.bytes);
+      this.#outLink.commitCell(next);
+      this.#context.counters.cellsForward++;
+    }
+    return false;
+  }
+
+  handleTimeout(_nowMs: TimeMs): void {}
+
+  linkLost(slot: LinkSlot, nowMs: TimeMs): void {
+    if (slot === this.#outLink && !this.#answered) {
+      this.refuse(CircuitEnd.unreachable, this.#context.options.secrets.nodeId, 0, undefined);
+    } else {
+      this.end(CircuitEnd.linkLost, slot, nowMs);
+    }
+  }
+
+  /** Passes a refusal of a later hop (or our own, about the next link) towards the client. */
+  refuse(reason: CircuitEnd, refuser: Uint8Array, difficulty: number, challenge: Uint8Array | undefined): void {
+    if (this.#ended) return;
+    sendRefused(this.#inLink.link, this.#inBackwardCid, reason, refuser, difficulty, challenge);
+    // The next hop refused or can't be reached: it holds nothing that would have to be taken down.
+    this.#close();
+  }
+
+  end(reason: CircuitEnd, heardFrom: LinkSlot | undefined, _nowMs: TimeMs): void {
+    if (this.#ended) return;
+    if (heardFrom !== this.#inLink) sendDestroy(this.#inLink.link, this.#inBackwardCid, 1, reason);
+    if (heardFrom !== this.#outLink) sendDestroy(this.#outLink.link, this.#outForwardCid, 0, reason);
+    this.#close();
+  }
+
+  #close(): void {
+    this.#ended = true;
+    const { cids } = this.#context;
+    cids.remove(this.#inForward);
+    cids.remove(this.#outBackward);
+    this.#inLink.circuits.delete(this);
+    this.#outLink.circuits.delete(this);
+    this.#held = undefined;
+    this.#hop.wipe();
+    this.#context.markLink(this.#inLink);
+    this.#context.markLink(this.#outLink);
+    this.#context.forget(this);
+  }
+
+  sweep(nowMs: TimeMs, unixSeconds: number): void {
+    if (unixSeconds > this.#expiry) this.end(CircuitEnd.expired, undefined, nowMs);
+    else this.#hop.expireOld(nowMs);
+  }
+
+  get bufferedBytes(): number {
+    return this.#held === undefined ? 0 : this.#held.length * DATAGRAM_BYTES;
+  }
+}
