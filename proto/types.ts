@@ -1,0 +1,382 @@
+/**
+ * The control API's messages as TypeScript sees them (camelCase, 64-bit integers as numbers, enums as their names,
+ * bytes as Buffer: the options of proto/load.ts). `proto/types.test.ts` checks that they agree with nyx.proto.
+ * `?` marks what can be absent: proto3 `optional` fields and sub-messages. Requests may leave out any field.
+ */
+import type {
+  CallOptions,
+  Client,
+  ClientDuplexStream,
+  ClientReadableStream,
+  ClientUnaryCall,
+  Metadata,
+  ServiceError,
+} from '@grpc/grpc-js';
+
+export type PathClass = 'PATH_CLASS_UNSPECIFIED' | 'PATH_CLASS_FAST' | 'PATH_CLASS_MIX' | 'PATH_CLASS_CMIX';
+
+/** A message that carries nothing. */
+export type Empty = Record<never, never>;
+
+export interface GetNodeInfoResponse {
+  version: string;
+  pid: number;
+  nodeId: string;
+  roles: string[];
+  uptimeSeconds: number;
+  state: string;
+  peers: Peer[];
+  streams: StreamInfo[];
+  paths: Path[];
+  relayCircuits: number;
+  exitStreams: number;
+  exitSocketsOpened: number;
+  traffic?: Traffic | null;
+  process?: Process | null;
+  udpMode: string;
+  supervision?: Supervisor | null;
+  addresses?: Addresses | null;
+  view?: View | null;
+  coverRatio?: number;
+  keysEncrypted: boolean;
+  workers: number;
+  defaultHops: number;
+}
+
+export interface Addresses {
+  link: string;
+  socks: string;
+  httpConnect: string;
+  api: string;
+  metrics: string;
+  directory: string;
+}
+
+export interface Traffic {
+  datagramsIn: number;
+  datagramsOut: number;
+  bytesIn: number;
+  bytesOut: number;
+  windowSeconds: number;
+  bytesInPerSecond: number;
+  bytesOutPerSecond: number;
+  cellsForward: number;
+  cellsBackward: number;
+  cellsDelivered: number;
+  cellsOriginated: number;
+  setups: number;
+  drops: Record<string, number>;
+  bufferedBytes: number;
+  shed: number;
+}
+
+export interface Process {
+  rssBytes: number;
+  heapUsedBytes: number;
+  cpuSeconds: number;
+  cpuRatio: number;
+  workerCpuSeconds: number[];
+}
+
+export interface Supervisor {
+  id: string;
+  strategy: string;
+  children: Child[];
+}
+
+export interface Child {
+  id: string;
+  restart: string;
+  status: string;
+  restarts: number;
+  lastError?: string;
+  lastCrashUnixMs?: number;
+  uptimeSeconds: number;
+  inboxLength: number;
+  inboxLimit: number;
+  inboxDropped: number;
+  machineState?: string;
+  supervisor?: Supervisor | null;
+}
+
+export interface Peer {
+  linkId: number;
+  nodeId?: string;
+  initiator: boolean;
+  address: string;
+  rttMs?: number;
+  lossRatio?: number;
+  bytesIn: number;
+  bytesOut: number;
+  upSeconds: number;
+  state: string;
+}
+
+export interface ListPeersResponse {
+  peers: Peer[];
+}
+
+export interface WatchEventsRequest {
+  kinds: string[];
+}
+
+export interface Event {
+  sequence: number;
+  timeUnixMs: number;
+  kind: string;
+  name: string;
+  subject: string;
+  attributes: Record<string, string>;
+  lost: number;
+}
+
+export interface WatchStatisticsRequest {
+  intervalMs: number;
+}
+
+export interface Statistics {
+  timeUnixMs: number;
+  traffic?: Traffic | null;
+  process?: Process | null;
+  links: number;
+  clientCircuits: number;
+  relayCircuits: number;
+  streams: number;
+  exitStreams: number;
+}
+
+export interface ShutdownRequest {
+  drainTimeoutMs?: number;
+}
+
+export interface CrashActorRequest {
+  actor: string;
+}
+
+export interface CrashActorResponse {
+  restartsBefore: number;
+}
+
+export interface StreamOptions {
+  hops: number;
+  pathClass: PathClass;
+  isolation: string;
+  pathId: number;
+  timeoutMs: number;
+}
+
+/** Exactly one of the fields is set; `request` names it on what was received. */
+export interface DataRequest {
+  request?: 'open' | 'data' | 'creditBytes' | 'end' | 'reset';
+  open?: DataRequestOpen | null;
+  data?: Uint8Array;
+  creditBytes?: number;
+  end?: Empty | null;
+  reset?: { code: string } | null;
+}
+
+export interface DataRequestOpen {
+  host: string;
+  port: number;
+  options?: StreamOptions | null;
+  initialCreditBytes: number;
+}
+
+/** Exactly one of the fields is set; `response` names it on what was received. */
+export interface DataResponse {
+  response?: 'opened' | 'connected' | 'data' | 'creditBytes' | 'end';
+  opened?: { streamId: number; initialCreditBytes: number } | null;
+  connected?: { address: string; port: number; pathId: number; nodeIds: string[] } | null;
+  data?: Uint8Array;
+  creditBytes?: number;
+  end?: Empty | null;
+}
+
+export interface ListStreamsResponse {
+  streams: StreamInfo[];
+}
+
+export interface GetStreamRequest {
+  streamId: number;
+}
+
+export interface StreamInfo {
+  streamId: number;
+  target: string;
+  source: string;
+  pathId?: number;
+  nodeIds: string[];
+  openedAtUnixMs: number;
+  bytesSent: number;
+  bytesReceived: number;
+  state: string;
+}
+
+export interface CloseStreamRequest {
+  streamId: number;
+}
+
+export interface ResolveRequest {
+  query?: 'name' | 'address';
+  name?: string;
+  address?: string;
+  options?: StreamOptions | null;
+}
+
+export interface ResolveResponse {
+  addresses: ResolvedAddress[];
+  name?: string;
+}
+
+export interface ResolvedAddress {
+  address: string;
+  family: number;
+  ttlSeconds: number;
+}
+
+export interface ListPathsResponse {
+  paths: Path[];
+}
+
+export interface Path {
+  pathId: number;
+  nodeIds: string[];
+  state: string;
+  setupMs?: number;
+  rttMs?: number;
+  streams: number;
+  bytesSent: number;
+  bytesReceived: number;
+  deliveryRateBytesPerSecond: number;
+  lossRatio: number;
+  ageSeconds: number;
+}
+
+export interface BuildPathRequest {
+  hops: number;
+  pathClass: PathClass;
+  nodeIds: string[];
+  exitTarget?: Target | null;
+  timeoutMs: number;
+}
+
+export interface Target {
+  host: string;
+  port: number;
+}
+
+export interface BuildPathResponse {
+  pathId: number;
+  nodeIds: string[];
+  setupMs: number;
+}
+
+export interface ClosePathRequest {
+  pathId: number;
+}
+
+export interface View {
+  epoch?: number;
+  nodes: number;
+  mixes: number;
+  exits: number;
+  ageSeconds?: number;
+  validUntilUnixSeconds: number;
+  digest: string;
+  signatures: number;
+  threshold: number;
+}
+
+export interface ListNodesResponse {
+  view?: View | null;
+  nodes: Node[];
+}
+
+export interface Node {
+  nodeId: string;
+  roles: string[];
+  addresses: string[];
+  family: string;
+  bandwidthBytesPerSecond: number;
+  exitPolicy: string[];
+  guard: boolean;
+  self: boolean;
+}
+
+export interface ListKeysResponse {
+  nodeId: string;
+  identityPublicKey: string;
+  linkX25519PublicKey: string;
+  linkKemPublicKeySha256: string;
+  mixKeys: MixKey[];
+  encrypted: boolean;
+}
+
+export interface MixKey {
+  epoch: number;
+  x25519PublicKey: string;
+  kemPublicKeySha256: string;
+  notBeforeUnixSeconds: number;
+  erasedAfterUnixSeconds: number;
+}
+
+export interface RotateEpochKeysResponse {
+  mixKeys: MixKey[];
+}
+
+/** Details of an error: google.rpc.ErrorInfo and BadRequest, as decoded by proto/errors.ts. */
+export interface ErrorDetails {
+  /** Stable code, e.g. NO_PATH; undefined when the server sent no ErrorInfo. */
+  reason: string | undefined;
+  domain: string | undefined;
+  metadata: Record<string, string>;
+  fieldViolations: { field: string; description: string }[];
+}
+
+type Partially<T> = T extends Uint8Array ? T : T extends object ? { [K in keyof T]?: Partially<T[K]> } : T;
+type Callback<Res> = (error: ServiceError | null, response?: Res) => void;
+
+export interface UnaryMethod<Req, Res> {
+  (request: Partially<Req>, callback: Callback<Res>): ClientUnaryCall;
+  (request: Partially<Req>, metadata: Metadata, callback: Callback<Res>): ClientUnaryCall;
+  (request: Partially<Req>, metadata: Metadata, options: CallOptions, callback: Callback<Res>): ClientUnaryCall;
+}
+
+export interface ServerStreamMethod<Req, Res> {
+  (request: Partially<Req>, options?: CallOptions): ClientReadableStream<Res>;
+  (request: Partially<Req>, metadata: Metadata, options?: CallOptions): ClientReadableStream<Res>;
+}
+
+export interface BidiMethod<Req, Res> {
+  (options?: CallOptions): ClientDuplexStream<Partially<Req>, Res>;
+  (metadata: Metadata, options?: CallOptions): ClientDuplexStream<Partially<Req>, Res>;
+}
+
+export interface NodeServiceClient extends Client {
+  getNodeInfo: UnaryMethod<Empty, GetNodeInfoResponse>;
+  listPeers: UnaryMethod<Empty, ListPeersResponse>;
+  watchEvents: ServerStreamMethod<WatchEventsRequest, Event>;
+  watchStatistics: ServerStreamMethod<WatchStatisticsRequest, Statistics>;
+  shutdown: UnaryMethod<ShutdownRequest, Empty>;
+  crashActor: UnaryMethod<CrashActorRequest, CrashActorResponse>;
+}
+
+export interface StreamServiceClient extends Client {
+  data: BidiMethod<DataRequest, DataResponse>;
+  listStreams: UnaryMethod<Empty, ListStreamsResponse>;
+  getStream: UnaryMethod<GetStreamRequest, StreamInfo>;
+  closeStream: UnaryMethod<CloseStreamRequest, Empty>;
+  resolve: UnaryMethod<ResolveRequest, ResolveResponse>;
+}
+
+export interface PathServiceClient extends Client {
+  listPaths: UnaryMethod<Empty, ListPathsResponse>;
+  buildPath: UnaryMethod<BuildPathRequest, BuildPathResponse>;
+  closePath: UnaryMethod<ClosePathRequest, Empty>;
+  listNodes: UnaryMethod<Empty, ListNodesResponse>;
+}
+
+export interface KeyServiceClient extends Client {
+  listKeys: UnaryMethod<Empty, ListKeysResponse>;
+  rotateEpochKeys: UnaryMethod<Empty, RotateEpochKeysResponse>;
+}
