@@ -106,6 +106,11 @@ export function bindUdpDescriptor(options: UdpDescriptorOptions): number {
   }
 }
 
+/** Sets the size at which the kernel cuts sends; 0 = not at all. False when refused. */
+export function setSegmentBytes(fd: number, segmentBytes: number): boolean {
+  return tryOption(libc(), fd, SOL_UDP, UDP_SEGMENT, segmentBytes);
+}
+
 /** Closes a descriptor that Node did not take. */
 export function closeDescriptor(fd: number): void {
   libc().close(fd);

@@ -170,14 +170,18 @@ if (linux) {
     const raw = createSocket('udp4');
     await new Promise<void>((resolve) => raw.bind({ fd }, resolve));
     const unused = () => assert.fail('not expected');
-    const from = new UdpSocket(raw, 'gso', undefined, {
-      host: '127.0.0.1',
-      port: 0,
-      mode: 'gso',
-      reusePort: false,
-      onDatagrams: unused,
-      onError: unused,
-    });
+    const from = new UdpSocket(
+      raw,
+      {
+        host: '127.0.0.1',
+        port: 0,
+        mode: 'gso',
+        reusePort: false,
+        onDatagrams: unused,
+        onError: unused,
+      },
+      { fd },
+    );
     open.push(from);
     const batch = numbered(BATCH_DATAGRAMS);
     await sendAndRelease(from, socket.address, batch);

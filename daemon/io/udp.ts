@@ -10,7 +10,7 @@ import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
 import { isIPv6 } from 'node:net';
 import type { PeerAddress } from '@nyx/core/ports.ts';
 import { BATCH_DATAGRAMS, DATAGRAM_BYTES } from '@nyx/core/wire/datagram.ts';
-import { bindUdpDescriptor, closeDescriptor, SocketCallError } from './socket-options.ts';
+import { bindUdpDescriptor, closeDescriptor, SocketCallError, setSegmentBytes } from './socket-options.ts';
 
 /** Kernel buffers per direction: a relay that is away for 50 ms at 1 Gbit/s loses nothing. */
 const KERNEL_BUFFER_BYTES = 8 * 1024 * 1024;
@@ -75,7 +75,7 @@ export async function openUdp(options: UdpOptions): Promise<UdpSocket> {
     closeDescriptor(fd);
     throw error;
   }
-  return new UdpSocket(socket, 'gso', undefined, options);
+  return new UdpSocket(socket, options, { fd });
 }
 
 async function openPlain(options: UdpOptions, whyPlain: string | undefined): Promise<UdpSocket> {
@@ -86,7 +86,7 @@ async function openPlain(options: UdpOptions, whyPlain: string | undefined): Pro
     socket.close();
     throw error;
   }
-  return new UdpSocket(socket, 'plain', whyPlain, options);
+  return new UdpSocket(socket, options, { whyPlain });
 }
 
 function createUdpSocket(options: UdpOptions): Socket {
@@ -119,7 +119,7 @@ function bound(socket: Socket, bind: () => void): Promise<void> {
   });
 }
 
-/** Made by openUdp. */
+/** Made by openUdp. With a descriptor that segments it begins in mode gso, else in plain. */
 export class UdpSocket {
   readonly address: { readonly address: string; readonly port: number };
   readonly counters: UdpCounters = {
@@ -133,6 +133,7 @@ export class UdpSocket {
   /** Why `auto` came out as plain, for the log. */
   readonly whyPlain: string | undefined;
   #mode: UdpMode;
+  readonly #fd: number | undefined;
   readonly #socket: Socket;
   readonly #maxSendQueueBytes: number;
   #closed = false;
@@ -141,13 +142,14 @@ export class UdpSocket {
   /** Sends given to the kernel whose callbacks are due: reused, so that a batch costs no closure of ours. */
   readonly #idleSends: PendingSend[] = [];
 
-  constructor(socket: Socket, mode: UdpMode, whyPlain: string | undefined, options: UdpOptions) {
+  constructor(socket: Socket, options: UdpOptions, how: { readonly fd?: number; readonly whyPlain?: string }) {
     this.#socket = socket;
-    this.#mode = mode;
-    this.whyPlain = whyPlain;
+    this.#fd = how.fd;
+    this.#mode = how.fd === undefined ? 'plain' : 'gso';
+    this.whyPlain = how.whyPlain;
     this.#maxSendQueueBytes = options.maxSendQueueBytes ?? MAX_SEND_QUEUE_BYTES;
     this.address = socket.address();
-    if (mode === 'plain') growBuffers(socket);
+    if (how.fd === undefined) growBuffers(socket);
     const counters = this.counters;
     socket.on('message', (buffer: Uint8Array, from: RemoteInfo) => {
       counters.buffersReceived++;
@@ -233,24 +235,38 @@ export class UdpSocket {
     const datagrams = pending.sliced ? 1 : Math.ceil(pending.length / DATAGRAM_BYTES);
     if (!error) {
       this.counters.datagramsSent += datagrams;
-      if (!pending.sliced && datagrams > 1) this.#segments = true;
-      // Whole it was refused, sliced it went: this way cannot segment.
-      if (pending.refusedWhole) this.#mode = 'plain';
-    } else if (!pending.sliced && datagrams > 1 && segmentationErrors.has(error.code ?? '')) {
-      this.#segments = false;
-      if (!pending.released && !this.#closed) {
-        pending.refusedWhole = true;
-        this.#sendSliced(pending);
-        return;
-      }
-      this.#countError(error.code ?? 'UNKNOWN', datagrams);
+      if (pending.sliced) pending.slicesSent++;
+      else if (datagrams > 1) this.#segments = true;
+    } else if (!pending.sliced && datagrams > 1 && this.#stopSegmenting(pending, error)) {
+      this.#sendSliced(pending);
+      return;
     } else {
       this.#countError(error.code ?? 'UNKNOWN', datagrams);
     }
     if (--pending.waiting > 0) return;
+    if (pending.refusedWhole && pending.slicesSent === 0) this.#resumeSegmenting();
     pending.releaseNow();
     this.#idleSends.push(pending);
   };
+
+  /**
+   * The kernel refused a whole batch. It would refuse single datagrams too as long as the option is set
+   * (udp_send_skb), so the option goes; it comes back if the slices fail as well, for then it was the destination.
+   */
+  #stopSegmenting(pending: PendingSend, error: NodeJS.ErrnoException): boolean {
+    if (this.#closed || this.#fd === undefined || !segmentationErrors.has(error.code ?? '')) return false;
+    this.#segments = false;
+    if (pending.released) return false; // the next one is kept and tells
+    if (this.#mode === 'gso' && !setSegmentBytes(this.#fd, 0)) return false;
+    this.#mode = 'plain';
+    pending.refusedWhole = true;
+    return true;
+  }
+
+  #resumeSegmenting(): void {
+    if (this.#closed || this.#fd === undefined) return;
+    if (setSegmentBytes(this.#fd, DATAGRAM_BYTES)) this.#mode = 'gso';
+  }
 
   #countError(code: string, datagrams: number): void {
     this.counters.sendErrors += datagrams;
@@ -268,6 +284,7 @@ class PendingSend {
   waiting = 0;
   sliced = false;
   refusedWhole = false;
+  slicesSent = 0;
   #release: (() => void) | undefined;
   /** Node's send callback, made once. */
   readonly done: (error: NodeJS.ErrnoException | null | undefined) => void;
@@ -283,6 +300,7 @@ class PendingSend {
     this.address = to.address;
     this.sliced = false;
     this.refusedWhole = false;
+    this.slicesSent = 0;
     this.#release = release;
   }
 
