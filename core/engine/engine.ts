@@ -79,7 +79,6 @@ export class Engine implements EngineApi {
     setups: 0,
     drops: new Float64Array(dropNames.length),
   };
-  readonly #options: EngineOptions;
   readonly #host: EngineHost;
   readonly #suite: CryptoSuite;
   readonly #random: Random;

@@ -28,7 +28,6 @@ export class LastHopCircuit implements EngineCircuit {
   readonly #expiry: number;
   readonly #session: SessionApi;
   #owner: SessionOwner | undefined = undefined;
-  #nowMs: TimeMs;
   #cellsLeft: number;
   #ended = false;
 
