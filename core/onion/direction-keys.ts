@@ -1,0 +1,357 @@
+import { AEAD_KEY_BYTES, AEAD_NONCE_BYTES, type CryptoSuite } from '../crypto/suite.ts';
+import { Drop } from '../drop-reason.ts';
+import type { TimeMs } from '../ports.ts';
+import { COUNTER_MODULUS, CT_BYTES, TAG_BYTES } from '../wire/datagram.ts';
+
+/** Cells per generation of keys: 2^19 × 1280 bytes = 640 MiB. */
+export const GENERATION_CELLS = 2 ** 19;
+/** How many generations ahead of its own a receiver follows. */
+export const MAX_GENERATIONS_AHEAD = 4;
+/** Life of replaced receive keys. */
+export const OLD_KEYS_MS = 10_000;
+export const CHAIN_BYTES = 32;
+
+export const Direction = { forward: 0, backward: 1 } as const;
+export type Direction = (typeof Direction)[keyof typeof Direction];
+
+/** Replaced keys held at once; the oldest goes when another comes. */
+const MAX_OLD_KEYS = 4;
+const PADS_PER_REFILL = 64;
+const PAD_SLOT_BYTES = PADS_PER_REFILL * TAG_BYTES;
+const BLOCKS_PER_REFILL = PAD_SLOT_BYTES / 64;
+
+const text = new TextEncoder();
+const EMPTY = new Uint8Array(0);
+const INFO_RATCHET = text.encode('nyx1 ratchet');
+const INFO_CELL_KEYS = text.encode('nyx1 cell keys');
+const INFO_FORWARD_SECRET = [
+  Uint8Array.of(...text.encode('nyx1 forward secret'), Direction.forward),
+  Uint8Array.of(...text.encode('nyx1 forward secret'), Direction.backward),
+] as const;
+
+// Scratch of the packet path. One thread runs one packet at a time, so one of each is enough for all circuits.
+const zeroNonce = new Uint8Array(AEAD_NONCE_BYTES);
+const zeros = new Uint8Array(PAD_SLOT_BYTES);
+const savedCt = new Uint8Array(CT_BYTES);
+/** `0(6) ‖ n (6)` of the cell at hand. Written by setCellNonce. */
+export const cellNonce = new Uint8Array(AEAD_NONCE_BYTES);
+/** `type/flags ‖ path id` of the cell at hand. */
+export const cellAd = new Uint8Array(2);
+
+/** Fills `cellNonce` and `cellAd` for the cell with this index. */
+export function setCellContext(index: number, type: number, pathId: number): void {
+  const high = Math.floor(index / 0x1_0000_0000);
+  const low = index >>> 0;
+  cellNonce[6] = high >>> 8;
+  cellNonce[7] = high;
+  cellNonce[8] = low >>> 24;
+  cellNonce[9] = low >>> 16;
+  cellNonce[10] = low >>> 8;
+  cellNonce[11] = low;
+  cellAd[0] = type;
+  cellAd[1] = pathId;
+}
+
+/** Index of the cell whose header carries `counter`: `(counter − start) mod 2^48`. */
+export function cellIndex(counter: number, start: number): number {
+  const index = counter - start;
+  return index < 0 ? index + COUNTER_MODULUS : index;
+}
+
+/** `(counter + offset) mod 2^48`. */
+export function addCounter(counter: number, offset: number): number {
+  const sum = counter + offset;
+  return sum >= COUNTER_MODULUS ? sum - COUNTER_MODULUS : sum;
+}
+
+export function generationOf(index: number): number {
+  return Math.floor(index / GENERATION_CELLS);
+}
+
+/** The chain that replaces `oldChain` after a fresh exchange (docs/protocol.md §3.1). `shared` = DH ‖ KEM secret. */
+export function freshChain(
+  suite: CryptoSuite,
+  shared: Uint8Array,
+  oldChain: Uint8Array,
+  direction: Direction,
+): Uint8Array {
+  return suite.hkdf(shared, oldChain, INFO_FORWARD_SECRET[direction], CHAIN_BYTES);
+}
+
+/** The keys of one generation. */
+export class CellKeys {
+  readonly generation: number;
+  readonly chain: Uint8Array;
+  readonly aeadKey: Uint8Array;
+  readonly prgKey: Uint8Array;
+  /** Derived from the pending exchange, mixed in at this generation; -1 = from the present chain. */
+  readonly freshAt: number;
+  expiresAtMs: TimeMs = Number.POSITIVE_INFINITY;
+
+  /** Takes `chain`. */
+  constructor(suite: CryptoSuite, chain: Uint8Array, generation: number, freshAt: number) {
+    const okm = suite.hkdf(chain, EMPTY, INFO_CELL_KEYS, 2 * AEAD_KEY_BYTES);
+    this.generation = generation;
+    this.chain = chain;
+    this.aeadKey = okm.slice(0, AEAD_KEY_BYTES);
+    this.prgKey = okm.slice(AEAD_KEY_BYTES);
+    this.freshAt = freshAt;
+    suite.wipe(okm);
+  }
+
+  wipe(suite: CryptoSuite): void {
+    suite.wipe(this.chain, this.aeadKey, this.prgKey);
+  }
+}
+
+/**
+ * The keys of one hop in one direction (docs/protocol.md §3, §3.1).
+ *
+ * A sender calls senderKeys(index); keys it has passed are erased at once. A receiver calls select(index), tries
+ * `candidates[0…candidateCount)` and commits the one under which the tag verified; open() does all of that. Later
+ * generations are derived once and kept, so a peer that sends rubbish counters makes no work beyond the first time.
+ */
+export class DirectionKeys {
+  readonly #suite: CryptoSuite;
+  readonly #direction: Direction;
+  #current: CellKeys;
+  readonly #old: CellKeys[] = [];
+  /** Keys derived ahead that no tag has verified under yet. */
+  readonly #ahead: CellKeys[] = [];
+  #pendingShared: Uint8Array | undefined;
+  #padCache: Uint8Array | undefined;
+  #padViews: readonly [Uint8Array, Uint8Array] | undefined;
+  readonly #padOwners: [CellKeys | undefined, CellKeys | undefined] = [undefined, undefined];
+  readonly #padSegments: [number, number] = [-1, -1];
+
+  /** Filled by select(): what may open the cell, in the order to try. Valid entries: the first `candidateCount`. */
+  readonly candidates: CellKeys[] = [];
+  candidateCount = 0;
+
+  /** Copies `chain` (chain_0). */
+  constructor(suite: CryptoSuite, chain: Uint8Array, direction: Direction) {
+    this.#suite = suite;
+    this.#direction = direction;
+    this.#current = new CellKeys(suite, chain.slice(), 0, -1);
+  }
+
+  get generation(): number {
+    return this.#current.generation;
+  }
+
+  get hasPending(): boolean {
+    return this.#pendingShared !== undefined;
+  }
+
+  // --- sending ---
+
+  /**
+   * Keys for sealing the cell with this index. Indices of one sender only grow, so earlier generations are erased.
+   * A pending exchange is mixed in here, at the generation of the first cell sent under it.
+   */
+  senderKeys(index: number): CellKeys {
+    const generation = generationOf(index);
+    if (generation === this.#current.generation && this.#pendingShared === undefined) return this.#current;
+    return this.#advanceSender(generation);
+  }
+
+  // --- receiving ---
+
+  /** Finds the keys that may open the cell with this index. `Drop.none` = there is at least one candidate. */
+  select(index: number, nowMs: TimeMs): Drop {
+    const generation = generationOf(index);
+    const current = this.#current;
+    if (generation === current.generation && this.#pendingShared === undefined && this.#old.length === 0) {
+      this.candidates[0] = current;
+      this.candidateCount = 1;
+      return Drop.none;
+    }
+    return this.#selectSlow(generation, nowMs);
+  }
+
+  /**
+   * Opens a cell received in this direction under whichever candidate verifies, and commits to it. `cellNonce` and
+   * `cellAd` are set. `out` may be `ct` itself. On any Drop but none, `out` must not be used.
+   */
+  open(out: Uint8Array, tag: Uint8Array, ct: Uint8Array, index: number, nowMs: TimeMs): Drop {
+    const drop = this.select(index, nowMs);
+    if (drop !== Drop.none) return drop;
+    const suite = this.#suite;
+    const count = this.candidateCount;
+    // A failed open leaves `out` undefined; with more than one candidate the ciphertext must survive the first.
+    if (count > 1) savedCt.set(ct);
+    for (let i = 0; i < count; i++) {
+      const keys = this.candidates[i]!;
+      if (suite.aeadOpen(out, tag, count > 1 ? savedCt : ct, cellAd, cellNonce, keys.aeadKey)) {
+        this.commit(keys, nowMs);
+        return Drop.none;
+      }
+    }
+    return Drop.badTag;
+  }
+
+  /** A tag verified under `keys`: if they are ahead of the present ones, they become the present ones. True = a pending exchange took effect. */
+  commit(keys: CellKeys, nowMs: TimeMs): boolean {
+    if (keys === this.#current || keys.expiresAtMs !== Number.POSITIVE_INFINITY) return false;
+    return this.#commitAhead(keys, nowMs);
+  }
+
+  /** A fresh exchange (`shared` = DH ‖ KEM secret, copied): receivers try it after the present chain, senders switch to it. */
+  setPending(shared: Uint8Array): void {
+    this.#dropPending();
+    this.#pendingShared = shared.slice();
+  }
+
+  /** `pad(n)` under `keys` into the first 16 bytes of `out` from `offset` on. */
+  writePad(keys: CellKeys, index: number, out: Uint8Array, offset: number): void {
+    const inGeneration = index % GENERATION_CELLS;
+    const segment = Math.floor(inGeneration / PADS_PER_REFILL);
+    const slot = segment & 1;
+    if (this.#padSegments[slot] !== segment || this.#padOwners[slot] !== keys) this.#refillPads(keys, segment, slot);
+    const cache = this.#padCache!;
+    const from = slot * PAD_SLOT_BYTES + (inGeneration % PADS_PER_REFILL) * TAG_BYTES;
+    for (let i = 0; i < TAG_BYTES; i++) out[offset + i] = cache[from + i]!;
+  }
+
+  /** Erases replaced keys whose time is over. */
+  expireOld(nowMs: TimeMs): void {
+    while (this.#old.length > 0 && this.#old[0]!.expiresAtMs <= nowMs) this.#erase(this.#old.shift()!);
+  }
+
+  /** Erases everything; the object is unusable afterwards. */
+  wipe(): void {
+    this.#erase(this.#current);
+    for (const keys of this.#old) this.#erase(keys);
+    this.#old.length = 0;
+    this.#dropAhead();
+    this.#dropPending();
+    if (this.#padCache !== undefined) this.#suite.wipe(this.#padCache);
+    this.candidates.length = 0;
+    this.candidateCount = 0;
+  }
+
+  get memoryBytes(): number {
+    return (
+      800 +
+      (this.#old.length + this.#ahead.length) * 500 +
+      (this.#padCache === undefined ? 0 : 2 * PAD_SLOT_BYTES + 300)
+    );
+  }
+
+  #advanceSender(generation: number): CellKeys {
+    const suite = this.#suite;
+    let chain = this.#ratchetTo(this.#current.chain, generation - this.#current.generation);
+    if (this.#pendingShared !== undefined) {
+      const fresh = freshChain(suite, this.#pendingShared, chain, this.#direction);
+      suite.wipe(chain);
+      chain = fresh;
+      this.#dropPending();
+    }
+    this.#erase(this.#current);
+    this.#current = new CellKeys(suite, chain, generation, -1);
+    return this.#current;
+  }
+
+  #selectSlow(generation: number, nowMs: TimeMs): Drop {
+    this.expireOld(nowMs);
+    const current = this.#current;
+    this.candidateCount = 0;
+    if (generation > current.generation + MAX_GENERATIONS_AHEAD) return Drop.badCounter;
+    if (generation >= current.generation) {
+      this.#addCandidate(generation === current.generation ? current : this.#aheadKeys(generation, -1));
+    }
+    for (let i = this.#old.length - 1; i >= 0; i--) {
+      if (this.#old[i]!.generation === generation) this.#addCandidate(this.#old[i]!);
+    }
+    // The sender mixes the exchange in at the generation of its first cell under it, which is not before ours.
+    if (this.#pendingShared !== undefined) {
+      for (let at = generation; at >= current.generation; at--) this.#addCandidate(this.#aheadKeys(generation, at));
+    }
+    return this.candidateCount > 0 ? Drop.none : Drop.tooOld;
+  }
+
+  #addCandidate(keys: CellKeys): void {
+    this.candidates[this.candidateCount++] = keys;
+  }
+
+  /** Keys of a later generation, or of one with the pending exchange mixed in at generation `freshAt`. */
+  #aheadKeys(generation: number, freshAt: number): CellKeys {
+    for (const keys of this.#ahead) if (keys.generation === generation && keys.freshAt === freshAt) return keys;
+    const suite = this.#suite;
+    const current = this.#current;
+    let chain: Uint8Array;
+    if (freshAt < 0) {
+      chain = this.#ratchetTo(current.chain, generation - current.generation);
+    } else {
+      const salt = this.#ratchetTo(current.chain, freshAt - current.generation);
+      const fresh = freshChain(suite, this.#pendingShared!, salt, this.#direction);
+      chain = this.#ratchetTo(fresh, generation - freshAt);
+      suite.wipe(salt, fresh);
+    }
+    const keys = new CellKeys(suite, chain, generation, freshAt);
+    this.#ahead.push(keys);
+    return keys;
+  }
+
+  /** chain_{g+steps}, always in memory of its own. */
+  #ratchetTo(chain: Uint8Array, steps: number): Uint8Array {
+    let next: Uint8Array = chain.slice();
+    for (let i = 0; i < steps; i++) {
+      const after = this.#suite.hkdf(next, EMPTY, INFO_RATCHET, CHAIN_BYTES);
+      this.#suite.wipe(next);
+      next = after;
+    }
+    return next;
+  }
+
+  #commitAhead(keys: CellKeys, nowMs: TimeMs): boolean {
+    const switched = keys.freshAt >= 0;
+    const old = this.#current;
+    this.#suite.wipe(old.chain);
+    old.expiresAtMs = nowMs + OLD_KEYS_MS;
+    if (this.#old.length === MAX_OLD_KEYS) this.#erase(this.#old.shift()!);
+    this.#old.push(old);
+    this.#current = keys;
+    this.#ahead.splice(this.#ahead.indexOf(keys), 1);
+    this.#dropAhead();
+    if (switched) this.#dropPending();
+    return switched;
+  }
+
+  #dropAhead(): void {
+    for (const keys of this.#ahead) this.#erase(keys);
+    this.#ahead.length = 0;
+    // Candidates are only good until the next commit.
+    this.candidates.length = 0;
+    this.candidateCount = 0;
+  }
+
+  #dropPending(): void {
+    if (this.#pendingShared === undefined) return;
+    this.#suite.wipe(this.#pendingShared);
+    this.#pendingShared = undefined;
+    for (let i = this.#ahead.length - 1; i >= 0; i--) {
+      if (this.#ahead[i]!.freshAt >= 0) this.#erase(this.#ahead.splice(i, 1)[0]!);
+    }
+  }
+
+  #erase(keys: CellKeys): void {
+    keys.wipe(this.#suite);
+    for (let slot = 0; slot < 2; slot++) {
+      if (this.#padOwners[slot] !== keys) continue;
+      this.#suite.wipe(this.#padViews![slot]!);
+      this.#padOwners[slot] = undefined;
+      this.#padSegments[slot] = -1;
+    }
+  }
+
+  #refillPads(keys: CellKeys, segment: number, slot: number): void {
+    if (this.#padViews === undefined) {
+      this.#padCache = new Uint8Array(2 * PAD_SLOT_BYTES);
+      this.#padViews = [this.#padCache.subarray(0, PAD_SLOT_BYTES), this.#padCache.subarray(PAD_SLOT_BYTES)];
+    }
+    this.#suite.chacha20Xor(this.#padViews[slot]!, zeros, zeroNonce, segment * BLOCKS_PER_REFILL, keys.prgKey);
+    this.#padSegments[slot] = segment;
+    this.#padOwners[slot] = keys;
+  }
+}

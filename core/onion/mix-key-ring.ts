@@ -1,0 +1,78 @@
+import type { CryptoSuite, DhKeyPair, KemKeyPair } from '../crypto/suite.ts';
+import type { MixSecrets } from '../engine/contract.ts';
+import { TagMemory } from './tag-memory.ts';
+
+/** Set-ups remembered per epoch; when they are used up, no more are taken until the next epoch. */
+const MAX_SETUPS_PER_EPOCH = 2 ** 20;
+
+/** One epoch's mix keys, ready for use, with the memory of set-ups seen under them. */
+export interface MixKeys {
+  readonly epoch: number;
+  readonly dh: DhKeyPair;
+  readonly kem: KemKeyPair;
+  /** SHA-256 of the ML-KEM public key. */
+  readonly kemHash: Uint8Array;
+  readonly seen: TagMemory;
+}
+
+/** A node's mix keys by epoch (docs/protocol.md §4). Keys and memory of an epoch are erased together. */
+export class MixKeyRing {
+  readonly #suite: CryptoSuite;
+  readonly #maxSetups: number;
+  readonly nodeId: Uint8Array;
+  #keys: readonly MixKeys[] = [];
+
+  /** Copies `nodeId`; borrows `secrets`. */
+  constructor(
+    suite: CryptoSuite,
+    nodeId: Uint8Array,
+    secrets: readonly MixSecrets[],
+    maxSetupsPerEpoch = MAX_SETUPS_PER_EPOCH,
+  ) {
+    this.#suite = suite;
+    this.#maxSetups = maxSetupsPerEpoch;
+    this.nodeId = nodeId.slice();
+    this.set(secrets);
+  }
+
+  /** Newest first: the order in which a train is tried. */
+  get keys(): readonly MixKeys[] {
+    return this.#keys;
+  }
+
+  /** Epochs that are not in `secrets` are erased; those that are there already stay, with their memory. Borrows `secrets`. */
+  set(secrets: readonly MixSecrets[]): void {
+    const held = new Map(this.#keys.map((keys) => [keys.epoch, keys]));
+    const next = new Map<number, MixKeys>();
+    for (const secret of secrets) {
+      if (!next.has(secret.epoch)) next.set(secret.epoch, held.get(secret.epoch) ?? this.#load(secret));
+    }
+    for (const keys of this.#keys) if (next.get(keys.epoch) !== keys) erase(keys);
+    this.#keys = [...next.values()].sort((a, b) => b.epoch - a.epoch);
+  }
+
+  wipe(): void {
+    this.set([]);
+  }
+
+  get memoryBytes(): number {
+    return this.#keys.reduce((sum, keys) => sum + 4000 + keys.seen.memoryBytes, 0);
+  }
+
+  #load(secret: MixSecrets): MixKeys {
+    const kem = this.#suite.mlkem768(secret.kemSeed);
+    return {
+      epoch: secret.epoch,
+      dh: this.#suite.x25519(secret.x25519Secret),
+      kem,
+      kemHash: this.#suite.sha256(kem.publicKey),
+      seen: new TagMemory(this.#maxSetups),
+    };
+  }
+}
+
+function erase(keys: MixKeys): void {
+  keys.dh.wipe();
+  keys.kem.wipe();
+  keys.seen.clear();
+}

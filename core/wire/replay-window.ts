@@ -1,0 +1,113 @@
+import { Drop } from '../drop-reason.ts';
+
+const PAGE_BITS = 4096;
+const PAGE_WORDS = PAGE_BITS / 32;
+/** Pages of the widest window: 2^20 indices. */
+const MAX_PAGES = 256;
+/** What a page costs: its words, the word that counts its bits, and the array object around them. */
+const PAGE_COST_BYTES = (PAGE_WORDS + 1) * 4 + 200;
+
+/** Marks a page all of whose indices have been seen: it needs no memory of its own. */
+const FULL = new Uint32Array(0);
+
+/**
+ * Which cell indices of one circuit and direction have been seen (docs/protocol.md §3): up to 2^20 wide.
+ *
+ * Indices are grouped in pages of 4096 bits. A page without any seen index and one with all of them cost nothing, so
+ * an idle window is a few numbers, a stream in order holds one page, and a jump of any length (a sender that skips to
+ * its next generation) allocates one page and at most 2 KiB of table. The most a peer can make it hold is 256 pages
+ * of 528 bytes.
+ */
+export class ReplayWindow {
+  /** Ring of pages; the page with number p is at `p mod length`. `undefined` inside it: nothing seen. */
+  #pages: (Uint32Array | undefined)[] | undefined;
+  #topPage = -1;
+  /** No page below this one is in the ring: each was complete, or fell out of the window. */
+  #basePage = 0;
+  #allocatedPages = 0;
+
+  /** `Drop.none` = new; `Drop.replayed` = seen before; `Drop.tooOld` = left of the window. Marks nothing. */
+  check(index: number): Drop {
+    const page = Math.floor(index / PAGE_BITS);
+    if (page > this.#topPage) return Drop.none;
+    if (page < this.#basePage) return page > this.#topPage - MAX_PAGES ? Drop.replayed : Drop.tooOld;
+    const pages = this.#pages!;
+    const words = pages[page & (pages.length - 1)];
+    if (words === undefined) return Drop.none;
+    if (words === FULL) return Drop.replayed;
+    return (words[(index >>> 5) & (PAGE_WORDS - 1)]! & (1 << (index & 31))) === 0 ? Drop.none : Drop.replayed;
+  }
+
+  /** Remembers an index for which check() gave `Drop.none`; for any other it changes nothing. */
+  mark(index: number): void {
+    const page = Math.floor(index / PAGE_BITS);
+    if (page < this.#basePage) return;
+    if (page > this.#topPage) this.#advance(page);
+    const pages = this.#pages!;
+    const slot = page & (pages.length - 1);
+    let words = pages[slot];
+    if (words === FULL) return;
+    if (words === undefined) {
+      words = new Uint32Array(PAGE_WORDS + 1);
+      pages[slot] = words;
+      this.#allocatedPages++;
+    }
+    const at = (index >>> 5) & (PAGE_WORDS - 1);
+    const bit = 1 << (index & 31);
+    if ((words[at]! & bit) !== 0) return;
+    words[at]! |= bit;
+    words[PAGE_WORDS]!++;
+    if (words[PAGE_WORDS] === PAGE_BITS) {
+      pages[slot] = FULL;
+      this.#allocatedPages--;
+    }
+  }
+
+  /** Memory held, for the accounts of a circuit. */
+  get memoryBytes(): number {
+    return 64 + this.#allocatedPages * PAGE_COST_BYTES + (this.#pages === undefined ? 0 : 16 + this.#pages.length * 8);
+  }
+
+  #advance(page: number): void {
+    const lowest = Math.max(this.#basePage, page - MAX_PAGES + 1);
+    const pages = this.#pages;
+    if (pages !== undefined) {
+      const mask = pages.length - 1;
+      const end = Math.min(lowest, this.#topPage + 1);
+      for (let old = this.#basePage; old < end; old++) this.#release(pages, old & mask);
+    }
+    this.#basePage = lowest;
+    // Complete pages at the lower end say nothing that `#basePage` does not say.
+    while (pages !== undefined && this.#basePage <= this.#topPage) {
+      const slot = this.#basePage & (pages.length - 1);
+      if (pages[slot] !== FULL) break;
+      pages[slot] = undefined;
+      this.#basePage++;
+    }
+    const previousTop = this.#topPage;
+    this.#topPage = page;
+    this.#fit(previousTop);
+  }
+
+  /** Makes the ring long enough for base…top; copies what it held. */
+  #fit(previousTop: number): void {
+    const span = this.#topPage - this.#basePage + 1;
+    const pages = this.#pages;
+    if (pages !== undefined && pages.length >= span) return;
+    let length = 1;
+    while (length < span) length *= 2;
+    const grown = new Array<Uint32Array | undefined>(length).fill(undefined);
+    if (pages !== undefined) {
+      for (let page = this.#basePage; page <= previousTop; page++) {
+        grown[page & (length - 1)] = pages[page & (pages.length - 1)];
+      }
+    }
+    this.#pages = grown;
+  }
+
+  #release(pages: (Uint32Array | undefined)[], slot: number): void {
+    const words = pages[slot];
+    if (words !== undefined && words !== FULL) this.#allocatedPages--;
+    pages[slot] = undefined;
+  }
+}
