@@ -1,0 +1,31 @@
+/** Every default of the configuration, in one place. Documented in docs/configuration.md. */
+export const defaults = {
+  dataDir: 'nyx-data',
+  roles: ['client'],
+  epochSeconds: 3600,
+  bandwidthBytesPerSecond: 12_500_000,
+  udp: 'auto',
+  workers: 1,
+  proxies: { socks: '127.0.0.1:9150', httpConnect: '127.0.0.1:9151', allowRemote: false },
+  path: { hops: 3, allowSameSubnet: false, guards: 3 },
+  exit: {
+    /** Closed to what is abused most; the rest of the Internet is reachable. Private ranges are refused by allowPrivate. */
+    policy: ['reject *:25', 'reject *:465', 'reject *:587', 'accept *:*'],
+    allowPrivate: false,
+    maxStreamsPerCircuit: 256,
+    connectTimeoutMs: 15_000,
+    idleTimeoutMs: 300_000,
+  },
+  directory: { refreshSeconds: 60 },
+  limits: {
+    maxLinks: 4096,
+    maxCircuits: 16_384,
+    maxSessions: 1024,
+    /** Buffers of one worker. */
+    memoryBytes: 268_435_456,
+    maxApiStreams: 256,
+  },
+  log: { level: 'info' },
+  shutdown: { drainTimeoutMs: 10_000 },
+  debug: { allowCrash: false },
+} as const;

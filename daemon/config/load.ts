@@ -1,0 +1,221 @@
+/** Reads the YAML configuration; every problem comes with line, column, key and what would be right. */
+import { readFileSync, statSync } from 'node:fs';
+import { dirname, isAbsolute, resolve } from 'node:path';
+import { isMap, isScalar, LineCounter, type Node, parseDocument } from 'yaml';
+import { z } from 'zod';
+import { checkRules } from './rules.ts';
+import { type Config, configSchema } from './schema.ts';
+import { nearest } from './suggest.ts';
+
+export interface ConfigIssue {
+  readonly line: number;
+  readonly column: number;
+  /** Key path, e.g. `exit.policy[0]`; empty for the file as a whole. */
+  readonly path: string;
+  readonly message: string;
+}
+
+/** All problems of one configuration; the message has one line for each. */
+export class ConfigError extends Error {
+  readonly issues: readonly ConfigIssue[];
+  constructor(name: string, issues: readonly ConfigIssue[]) {
+    super(
+      issues
+        .map(
+          (issue) =>
+            `${name}:${issue.line}:${issue.column}: ${issue.path === '' ? '' : `${issue.path} `}${issue.message}`,
+        )
+        .join('\n'),
+    );
+    this.name = 'ConfigError';
+    this.issues = issues;
+  }
+}
+
+const MAX_CONFIG_BYTES = 1_048_576;
+
+/** Throws ConfigError for a bad configuration, and for a file that can't be read. Paths become absolute, by the file's folder. */
+export const loadConfig = (path: string): Config => {
+  let text: string;
+  try {
+    const { size } = statSync(path);
+    if (size > MAX_CONFIG_BYTES) throw new Error(`is ${size} bytes long; at most ${MAX_CONFIG_BYTES} are read`);
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new ConfigError(path, [
+      { line: 0, column: 0, path: '', message: `cannot be read: ${(error as Error).message}` },
+    ]);
+  }
+  return parseConfig(text, path, dirname(resolve(path)));
+};
+
+/** As loadConfig, from text; `name` is what errors call it, `base` the folder that relative paths start from. */
+export const parseConfig = (text: string, name: string, base: string = process.cwd()): Config => {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, version: '1.2' });
+  if (document.errors.length > 0) {
+    throw new ConfigError(
+      name,
+      document.errors.map((error) => ({
+        line: error.linePos?.[0].line ?? 1,
+        column: error.linePos?.[0].col ?? 1,
+        path: '',
+        message: `is not valid YAML: ${error.message.split('\n')[0]!.replace(/ at line \d+, column \d+:?$/, '')}`,
+      })),
+    );
+  }
+  const locate = (path: readonly PropertyKey[], wantKey: boolean) =>
+    positionOf(document.contents, path, wantKey, lines);
+  const issue = (path: readonly PropertyKey[], message: string, wantKey = false): ConfigIssue => ({
+    ...locate(path, wantKey),
+    path: formatPath(path),
+    message,
+  });
+
+  const value: unknown = document.contents === null ? {} : document.toJS({ maxAliasCount: 50 });
+  const parsed = configSchema.safeParse(value);
+  if (!parsed.success)
+    throw new ConfigError(
+      name,
+      parsed.error.issues.flatMap((found) => explain(found, value, issue)),
+    );
+  const config = withAbsolutePaths(parsed.data, base);
+  const violations = checkRules(config);
+  if (violations.length > 0)
+    throw new ConfigError(
+      name,
+      violations.map((found) => issue(found.path, found.message)),
+    );
+  return config;
+};
+
+/** A configuration of nothing but defaults and what is given; for tests and generated networks. Throws ConfigError. */
+export const defaultConfig = (input: z.input<typeof configSchema> = {}, base: string = process.cwd()): Config =>
+  parseConfig(JSON.stringify(input), 'configuration', base);
+
+const explain = (
+  found: z.core.$ZodIssue,
+  value: unknown,
+  issue: (path: readonly PropertyKey[], message: string, wantKey?: boolean) => ConfigIssue,
+): ConfigIssue[] => {
+  switch (found.code) {
+    case 'unrecognized_keys': {
+      const known = keysAt(found.path);
+      return found.keys.map((key) => {
+        const near = nearest(key, known);
+        const hint = near === undefined ? `known here: ${known.join(', ')}` : `did you mean ${near}?`;
+        return issue([...found.path, key], `is not a known key; ${hint}`, true);
+      });
+    }
+    case 'invalid_type': {
+      const given = found.path.reduce<unknown>(
+        (at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key],
+        value,
+      );
+      if (given === undefined) return [issue(found.path, `is missing; must be a ${found.expected}`)];
+      const expected = { object: 'section with keys', array: 'list', int: 'whole number' }[found.expected as string];
+      const article = expected ?? found.expected;
+      return [issue(found.path, `${describe(given)}; must be a ${article}`)];
+    }
+    default: {
+      const given = found.path.reduce<unknown>(
+        (at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key],
+        value,
+      );
+      // A message that does not start with what is wrong gets that in front.
+      const said = found.code === 'custom' && !found.message.startsWith('must');
+      return [issue(found.path, said ? found.message : `${describe(given)}; ${found.message}`)];
+    }
+  }
+};
+
+/** Known keys of the section at `path`. */
+const keysAt = (path: readonly PropertyKey[]): string[] => {
+  let schema: unknown = configSchema;
+  const unwrap = (outer: unknown): unknown => {
+    let inner = outer;
+    while (
+      inner instanceof z.ZodDefault ||
+      inner instanceof z.ZodPrefault ||
+      inner instanceof z.ZodOptional ||
+      inner instanceof z.ZodNullable
+    ) {
+      inner = inner.unwrap();
+    }
+    return inner;
+  };
+  for (const key of path) {
+    schema = unwrap(schema);
+    if (!(schema instanceof z.ZodObject)) return [];
+    schema = (schema.shape as Record<PropertyKey, unknown>)[key];
+  }
+  schema = unwrap(schema);
+  return schema instanceof z.ZodObject ? Object.keys(schema.shape) : [];
+};
+
+const describe = (value: unknown): string => {
+  if (value === null) return 'is empty';
+  if (Array.isArray(value)) return 'is a list';
+  if (typeof value === 'object') return 'is a section';
+  const text = JSON.stringify(value) ?? String(value);
+  return `is ${text.length > 60 ? `${text.slice(0, 57)}…` : text}`;
+};
+
+const formatPath = (path: readonly PropertyKey[]): string =>
+  path.map((key, index) => (typeof key === 'number' ? `[${key}]` : `${index === 0 ? '' : '.'}${String(key)}`)).join('');
+
+/** Where the value (or its key) is; for what is absent, the nearest enclosing key that exists. */
+const positionOf = (
+  root: unknown,
+  path: readonly PropertyKey[],
+  wantKey: boolean,
+  lines: LineCounter,
+): { line: number; column: number } => {
+  let node: unknown = root;
+  let offset = (root as Node | null)?.range?.[0] ?? 0;
+  for (const [depth, key] of path.entries()) {
+    if (isMap(node)) {
+      const pair = node.items.find((item) => isScalar(item.key) && item.key.value === key);
+      if (pair === undefined) break;
+      const keyOffset = (pair.key as Node).range?.[0] ?? offset;
+      const isLast = depth === path.length - 1;
+      const value = pair.value as Node | null;
+      offset = isLast && !wantKey ? (value?.range?.[0] ?? keyOffset) : keyOffset;
+      node = value;
+    } else {
+      const item = (node as { items?: (Node | null)[] } | null)?.items?.[key as number];
+      if (item == null) break;
+      offset = item.range?.[0] ?? offset;
+      node = item;
+    }
+  }
+  const { line, col } = lines.linePos(offset);
+  return { line, column: col };
+};
+
+const withAbsolutePaths = (config: Config, base: string): Config => {
+  const absolute = (path: string) => (isAbsolute(path) ? path : resolve(base, path));
+  const maybe = (path: string | undefined) => (path === undefined ? undefined : absolute(path));
+  const source = (text: string) => (/^https?:\/\//i.test(text) ? text : absolute(text));
+  const dataDir = absolute(config.dataDir);
+  const { tls } = config.api;
+  return {
+    ...config,
+    dataDir,
+    directory: { ...config.directory, sources: config.directory.sources.map(source) },
+    authority:
+      config.authority === undefined ? undefined : { ...config.authority, keyFile: absolute(config.authority.keyFile) },
+    keys: { ...config.keys, passphraseFile: maybe(config.keys.passphraseFile) },
+    api: {
+      ...config.api,
+      socket: absolute(config.api.socket ?? resolve(dataDir, 'api.sock')),
+      tokenFile: maybe(config.api.tokenFile),
+      tls:
+        tls === undefined
+          ? undefined
+          : { certFile: absolute(tls.certFile), keyFile: absolute(tls.keyFile), clientCaFile: maybe(tls.clientCaFile) },
+    },
+  };
+};
+
+export { type Config, type ConfigInput, configSchema } from './schema.ts';

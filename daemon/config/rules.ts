@@ -1,0 +1,91 @@
+/** Rules that span several keys of the configuration. */
+import { isLoopback, isWildcard } from './address.ts';
+import type { Config } from './schema.ts';
+
+export interface RuleViolation {
+  readonly path: readonly (string | number)[];
+  readonly message: string;
+}
+
+/** Longest path of a Unix socket that every platform takes (sun_path is 104 bytes on macOS, 108 on Linux). */
+export const MAX_SOCKET_PATH_BYTES = 103;
+
+export const checkRules = (config: Config): RuleViolation[] => {
+  const found: RuleViolation[] = [];
+  const fail = (path: (string | number)[], message: string) => found.push({ path, message });
+  const relays = config.roles.includes('mix') || config.roles.includes('exit');
+
+  if (relays && config.listen === undefined) {
+    fail(
+      ['listen'],
+      'is missing; the roles mix and exit need an address to accept links at, e.g. listen: 0.0.0.0:9001',
+    );
+  }
+  if (config.listen !== undefined && !relays) {
+    fail(['listen'], 'is of no use without the role mix or exit; remove it or add a role');
+  }
+  if (relays && config.listen !== undefined && isWildcard(config.listen.host) && config.announce.length === 0) {
+    fail(
+      ['announce'],
+      'is missing; with a wildcard listen address say where others reach this node, e.g. [203.0.113.5:9001]',
+    );
+  }
+  config.announce.forEach((address, index) => {
+    if (isWildcard(address.host)) fail(['announce', index], 'is a wildcard; give the address that others reach');
+    if (address.port === 0) fail(['announce', index], 'has port 0; give the port that others reach');
+  });
+
+  for (const key of ['socks', 'httpConnect'] as const) {
+    const listen = config.proxies[key];
+    if (config.roles.includes('client') && listen && !isLoopback(listen.host) && !config.proxies.allowRemote) {
+      fail(
+        ['proxies', key],
+        `would answer ${listen.host}, where anyone who reaches it could use it; use 127.0.0.1 or [::1], or set proxies.allowRemote: true`,
+      );
+    }
+  }
+
+  const { authorities, sources } = config.directory;
+  if (authorities.keys.length === 0 && config.authority === undefined) {
+    fail(['directory', 'authorities', 'keys'], 'is empty; list the public keys of the directory authorities to trust');
+  }
+  if (authorities.threshold !== undefined && authorities.threshold > Math.max(1, authorities.keys.length)) {
+    fail(
+      ['directory', 'authorities', 'threshold'],
+      `is ${authorities.threshold}, but there are ${authorities.keys.length} keys; must be 1…${authorities.keys.length}`,
+    );
+  }
+  if (sources.length === 0 && config.authority === undefined) {
+    fail(['directory', 'sources'], 'is empty; give at least one URL or view file to take the directory from');
+  }
+  if (config.authority !== undefined && config.directory.listen === undefined) {
+    fail(['directory', 'listen'], 'is missing; an authority has to serve the directory, e.g. listen: 0.0.0.0:9030');
+  }
+
+  if (config.api.listen !== undefined) {
+    if (config.api.tls === undefined) {
+      fail(
+        ['api', 'tls'],
+        'is missing; the API listens on TCP only with TLS (certFile, keyFile). Or remove api.listen',
+      );
+    }
+    if (config.api.tokenFile === undefined && config.api.tls?.clientCaFile === undefined) {
+      fail(['api', 'tokenFile'], 'is missing; the API on TCP needs a bearer token (tokenFile) or tls.clientCaFile');
+    }
+  } else {
+    if (config.api.tls !== undefined) fail(['api', 'tls'], 'is of no use without api.listen; remove it or add that');
+    if (config.api.tokenFile !== undefined) {
+      fail(['api', 'tokenFile'], 'is of no use without api.listen; remove it or add that');
+    }
+  }
+  if (config.api.socket !== undefined && Buffer.byteLength(config.api.socket) > MAX_SOCKET_PATH_BYTES) {
+    fail(
+      ['api', 'socket'],
+      `is ${Buffer.byteLength(config.api.socket)} bytes long; Unix sockets allow ${MAX_SOCKET_PATH_BYTES}: use a shorter path`,
+    );
+  }
+  if (config.keys.passphraseEnv !== undefined && config.keys.passphraseFile !== undefined) {
+    fail(['keys', 'passphraseEnv'], 'is given beside passphraseFile; give one of them');
+  }
+  return found;
+};

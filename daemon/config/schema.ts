@@ -1,0 +1,160 @@
+/**
+ * The configuration's shape. What a value must be is said in its message, so that an error names what would be right.
+ * Rules that span several keys are in rules.ts.
+ */
+import { ExitPolicy } from '@nyx/core/directory/exit-policy.ts';
+import { z } from 'zod';
+import { isLoopback, parseAddress } from './address.ts';
+import { defaults } from './defaults.ts';
+
+const integer = (min: number, max: number) =>
+  z
+    .number()
+    .int({ error: 'must be a whole number' })
+    .min(min, { error: `must be ${min}…${max}` })
+    .max(max, { error: `must be ${min}…${max}` });
+
+const address = z.string().transform((text, context) => {
+  const parsed = parseAddress(text);
+  if (parsed === undefined) {
+    context.addIssue(`"${text}" is not an address; write IPv4:PORT or [IPv6]:PORT, e.g. 127.0.0.1:9150 (port 0 = any)`);
+    return z.NEVER;
+  }
+  return parsed;
+});
+
+const loopbackAddress = address.refine((parsed) => isLoopback(parsed.host), {
+  error:
+    'must be a loopback address, e.g. 127.0.0.1:9100; put a reverse proxy with authentication in front to publish it',
+});
+
+/** An address or `off` (undefined once parsed). */
+const addressOrOff = z.union([z.literal('off').transform(() => undefined), address], {
+  error: 'must be an address such as 127.0.0.1:9150, or off',
+});
+
+const path = z.string().min(1, { error: 'must be a path' });
+
+const publicKey = z.string().regex(/^[0-9a-f]{64}$/, {
+  error: 'must be an Ed25519 public key: 64 lower-case hex digits',
+});
+
+const exitRule = z.string().transform((rule, context) => {
+  try {
+    new ExitPolicy([rule]);
+  } catch (error) {
+    context.addIssue(`${(error as Error).message}; write accept or reject and HOST:PORT, e.g. accept *:443`);
+    return z.NEVER;
+  }
+  return rule;
+});
+
+const role = z.enum(['client', 'mix', 'exit'], { error: 'must be client, mix or exit' });
+
+const source = z.string().refine(
+  (text) => {
+    if (!/^[a-z]+:\/\//i.test(text)) return text.length > 0;
+    return URL.canParse(text) && /^https?:$/.test(new URL(text).protocol);
+  },
+  { error: 'must be an http:// or https:// URL of a node that serves the directory, or the path of a view file' },
+);
+
+const d = defaults;
+
+export const configSchema = z.strictObject({
+  dataDir: path.default(d.dataDir),
+  roles: z
+    .array(role)
+    .min(1, { error: 'must name at least one role: client, mix, exit' })
+    .refine((roles) => new Set(roles).size === roles.length, { error: 'names a role twice; name each once' })
+    .default([...d.roles]),
+  listen: address.optional(),
+  announce: z.array(address).max(4, { error: 'must have at most 4 addresses' }).default([]),
+  family: z
+    .string()
+    .regex(/^[\x21-\x7e]{0,64}$/, { error: 'must be at most 64 printable ASCII characters without spaces' })
+    .default(''),
+  bandwidthBytesPerSecond: integer(1_000, 1_250_000_000_000).default(d.bandwidthBytesPerSecond),
+  epochSeconds: integer(10, 86_400).default(d.epochSeconds),
+  udp: z.enum(['auto', 'gso', 'plain'], { error: 'must be auto, gso or plain' }).default(d.udp),
+  workers: integer(1, 64).default(d.workers),
+  proxies: z
+    .strictObject({
+      socks: addressOrOff.prefault(d.proxies.socks),
+      httpConnect: addressOrOff.prefault(d.proxies.httpConnect),
+      allowRemote: z.boolean().default(d.proxies.allowRemote),
+    })
+    .prefault({}),
+  path: z
+    .strictObject({
+      hops: integer(3, 7).default(d.path.hops),
+      allowSameSubnet: z.boolean().default(d.path.allowSameSubnet),
+      guards: integer(1, 20).default(d.path.guards),
+    })
+    .prefault({}),
+  exit: z
+    .strictObject({
+      policy: z
+        .array(exitRule)
+        .min(1, { error: 'must have at least one rule' })
+        .max(64, { error: 'must have at most 64 rules' })
+        .default([...d.exit.policy]),
+      allowPrivate: z.boolean().default(d.exit.allowPrivate),
+      maxStreamsPerCircuit: integer(1, 65_536).default(d.exit.maxStreamsPerCircuit),
+      connectTimeoutMs: integer(100, 300_000).default(d.exit.connectTimeoutMs),
+      idleTimeoutMs: integer(1_000, 86_400_000).default(d.exit.idleTimeoutMs),
+      dnsServers: z.array(z.union([z.ipv4(), z.ipv6()], { error: 'must be an IP address' })).default([]),
+    })
+    .prefault({}),
+  directory: z
+    .strictObject({
+      authorities: z
+        .strictObject({
+          threshold: integer(1, 64).optional(),
+          keys: z
+            .array(publicKey)
+            .max(64, { error: 'must have at most 64 keys' })
+            .refine((keys) => new Set(keys).size === keys.length, { error: 'names a key twice; name each once' })
+            .default([]),
+        })
+        .prefault({}),
+      sources: z.array(source).max(32, { error: 'must have at most 32 sources' }).default([]),
+      listen: address.optional(),
+      refreshSeconds: integer(1, 86_400).default(d.directory.refreshSeconds),
+    })
+    .prefault({}),
+  authority: z.strictObject({ keyFile: path }).optional(),
+  keys: z.strictObject({ passphraseFile: path.optional(), passphraseEnv: z.string().min(1).optional() }).prefault({}),
+  api: z
+    .strictObject({
+      socket: path.optional(),
+      listen: address.optional(),
+      tls: z.strictObject({ certFile: path, keyFile: path, clientCaFile: path.optional() }).optional(),
+      tokenFile: path.optional(),
+    })
+    .prefault({}),
+  metrics: z.strictObject({ listen: loopbackAddress.optional() }).prefault({}),
+  limits: z
+    .strictObject({
+      maxLinks: integer(1, 1_000_000).default(d.limits.maxLinks),
+      maxCircuits: integer(1, 10_000_000).default(d.limits.maxCircuits),
+      maxSessions: integer(1, 1_000_000).default(d.limits.maxSessions),
+      memoryBytes: integer(16_777_216, 1_099_511_627_776).default(d.limits.memoryBytes),
+      maxApiStreams: integer(1, 65_536).default(d.limits.maxApiStreams),
+    })
+    .prefault({}),
+  log: z
+    .strictObject({
+      level: z
+        .enum(['debug', 'info', 'warn', 'error', 'silent'], { error: 'must be debug, info, warn, error or silent' })
+        .default(d.log.level),
+    })
+    .prefault({}),
+  shutdown: z.strictObject({ drainTimeoutMs: integer(0, 600_000).default(d.shutdown.drainTimeoutMs) }).prefault({}),
+  debug: z.strictObject({ allowCrash: z.boolean().default(d.debug.allowCrash) }).prefault({}),
+});
+
+/** A parsed configuration: defaults filled in, addresses split, paths absolute once loaded. */
+export type Config = z.output<typeof configSchema>;
+/** As written in YAML. */
+export type ConfigInput = z.input<typeof configSchema>;
