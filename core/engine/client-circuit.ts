@@ -2,11 +2,9 @@
  * A circuit of our own, with the session on it. Payloads of the session leave as cells sealed for every hop; the
  * session may be used from the first moment (0-RTT), and is forward secret once the last hop's reply is in.
  */
-import type { DhKeyPair, KemKeyPair } from '../crypto/suite.ts';
-import { MLKEM768_SEED_BYTES, X25519_BYTES } from '../crypto/suite.ts';
 import { Drop } from '../drop-reason.ts';
 import type { ClientOnion } from '../onion/client-onion.ts';
-import { finishReply } from '../onion/setup-train.ts';
+import { createFreshKeys, type FreshKeys, finishReply } from '../onion/fresh-exchange.ts';
 import type { TimeMs } from '../ports.ts';
 import type { SessionApi } from '../stream/contract.ts';
 import { SessionError } from '../stream/contract.ts';
@@ -25,11 +23,6 @@ const SETUP_TIMEOUT_MS = 10_000;
 /** The last hop's layer gets fresh keys after this time or this many cells (1 GiB), whichever comes first. */
 const REKEY_AFTER_MS = 600_000;
 const REKEY_AFTER_CELLS = 2 ** 30 / 1280;
-
-export interface FreshKeys {
-  readonly dh: DhKeyPair;
-  readonly kem: KemKeyPair;
-}
 
 export class ClientCircuit implements EngineCircuit {
   dueMs: TimeMs = Number.POSITIVE_INFINITY;
@@ -128,13 +121,7 @@ export class ClientCircuit implements EngineCircuit {
     const byTime = nowMs - this.#rekeyedMs >= REKEY_AFTER_MS;
     if (!byTime && this.#cellsSinceRekey < REKEY_AFTER_CELLS) return;
     const { suite, random } = this.#context;
-    const seed = new Uint8Array(X25519_BYTES + MLKEM768_SEED_BYTES);
-    random.fill(seed);
-    this.#fresh = {
-      dh: suite.x25519(seed.subarray(0, X25519_BYTES)),
-      kem: suite.mlkem768(seed.subarray(X25519_BYTES)),
-    };
-    suite.wipe(seed);
+    this.#fresh = createFreshKeys(suite, random);
     this.#rekeyedMs = nowMs;
     this.#cellsSinceRekey = 0;
     this.session.sendCryptoMessage(

@@ -1,6 +1,6 @@
 /** Key messages on a session's CRYPTO stream (docs/protocol.md §5): the engine's part of it. */
 import { MLKEM768_PUBLIC_KEY_BYTES, X25519_BYTES } from '../crypto/suite.ts';
-import type { ClientFresh } from '../onion/setup-train.ts';
+import type { ClientFresh } from '../onion/fresh-exchange.ts';
 
 export const CryptoMessage = { caps: 1, keys: 2, rekey: 3, rekeyKeys: 4 } as const;
 

@@ -14,7 +14,8 @@ import { LinkClose, type LinkHandshakesApi } from '../link/contract.ts';
 import { LinkHandshakes } from '../link/handshake.ts';
 import type { Link } from '../link/link.ts';
 import { ClientOnion } from '../onion/client-onion.ts';
-import { buildTrain, MixKeyRing } from '../onion/setup-train.ts';
+import { MixKeyRing } from '../onion/mix-key-ring.ts';
+import { buildTrain } from '../onion/setup-train.ts';
 import type { PeerAddress, Random, TimeMs } from '../ports.ts';
 import type { SessionApi } from '../stream/contract.ts';
 import {
@@ -110,7 +111,6 @@ export class Engine implements EngineApi {
   #closing = false;
 
   constructor(options: EngineOptions, { suite, random, host }: EngineDependencies) {
-    this.#options = options;
     this.#host = host;
     this.#suite = suite;
     this.#random = random;

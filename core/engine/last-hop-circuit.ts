@@ -1,7 +1,8 @@
 /** A circuit that ends here: its cells carry the payloads of a session that this node serves. */
 import { Drop } from '../drop-reason.ts';
+import { type ClientFresh, lastHopReply } from '../onion/fresh-exchange.ts';
+import type { HopRoute } from '../onion/hop-route.ts';
 import type { LastHop } from '../onion/last-hop.ts';
-import { type ClientFresh, type HopRoute, lastHopReply } from '../onion/setup-train.ts';
 import type { TimeMs } from '../ports.ts';
 import type { SessionApi } from '../stream/contract.ts';
 import { SessionError } from '../stream/contract.ts';
@@ -28,7 +29,6 @@ export class LastHopCircuit implements EngineCircuit {
   readonly #expiry: number;
   readonly #session: SessionApi;
   #owner: SessionOwner | undefined = undefined;
-  #cellsLeft: number;
   #ended = false;
 
   constructor(
@@ -48,8 +48,6 @@ export class LastHopCircuit implements EngineCircuit {
     this.#forward = new CircuitEntry(forwardCid, link, this);
     this.#backwardCid = backwardCid;
     this.#expiry = route.expiry;
-    this.#cellsLeft = route.maxCellsLog2 === 0 ? Number.POSITIVE_INFINITY : 2 ** route.maxCellsLog2;
-    this.#nowMs = nowMs;
     this.#session = new Session(
       { ...context.options.session, role: 'server' },
       {
@@ -108,11 +106,6 @@ export class LastHopCircuit implements EngineCircuit {
     pathId: number,
     nowMs: TimeMs,
   ): Drop {
-    this.#nowMs = nowMs;
-    if (--this.#cellsLeft < 0) {
-      this.end(CircuitEnd.limit, undefined, nowMs);
-      return Drop.limit;
-    }
     const drop = this.#hop.openForward(counter, type, pathId, cell, nowMs);
     if (drop !== Drop.none) return drop;
     this.#context.counters.cellsDelivered++;
@@ -122,7 +115,6 @@ export class LastHopCircuit implements EngineCircuit {
   }
 
   service(nowMs: TimeMs): boolean {
-    this.#nowMs = nowMs;
     const { counters, timers } = this.#context;
     const session = this.#session;
     const link = this.#link;

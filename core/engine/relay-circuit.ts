@@ -3,8 +3,8 @@
  * While the link to the next hop is still being opened, a few cells wait (0-RTT data right behind the train).
  */
 import { Drop } from '../drop-reason.ts';
+import type { HopRoute } from '../onion/hop-route.ts';
 import type { RelayHop } from '../onion/relay-hop.ts';
-import type { HopRoute } from '../onion/setup-train.ts';
 import type { TimeMs } from '../ports.ts';
 import { CellBuffer, DATAGRAM_BYTES, type LayeredCell } from '../wire/datagram.ts';
 import type { Cid } from './cid-table.ts';
@@ -30,7 +30,6 @@ export class RelayCircuit implements EngineCircuit {
   readonly #outBackward: CircuitEntry;
   readonly #expiry: number;
   readonly #nextPuzzleSolution: Uint8Array;
-  #cellsLeft: number;
   #held: CellBuffer[] | undefined = undefined;
   /** Nothing has come back yet: a failure is answered with SETUP_REFUSED, which says where it happened. */
   #answered = false;
@@ -57,7 +56,6 @@ export class RelayCircuit implements EngineCircuit {
     this.#outBackward = new CircuitEntry(outBackwardCid, outLink, this);
     this.#expiry = route.expiry;
     this.#nextPuzzleSolution = route.nextPuzzleSolution;
-    this.#cellsLeft = route.maxCellsLog2 === 0 ? Number.POSITIVE_INFINITY : 2 ** route.maxCellsLog2;
   }
 
   /** Enters the tables; false when a CID is taken on its link. */
@@ -86,10 +84,6 @@ export class RelayCircuit implements EngineCircuit {
     pathId: number,
     nowMs: TimeMs,
   ): Drop {
-    if (--this.#cellsLeft < 0) {
-      this.end(CircuitEnd.limit, undefined, nowMs);
-      return Drop.limit;
-    }
     return entry === this.#inForward
       ? this.#forward(cell, counter, type, pathId, nowMs)
       : this.#backward(cell, counter, type, pathId, nowMs);
