@@ -37,7 +37,7 @@ export function assertStreamLengths(
       `ChaCha20 lengths: out ${out.length} must equal input ${input.length}, nonce ${nonce.length} must be ${AEAD_NONCE_BYTES}, key ${key.length} must be ${AEAD_KEY_BYTES}`,
     );
   }
-  // `>= 0` and the upper bound also refuse NaN and infinities; a fraction is not an integer's `| 0`-free twin.
+  // The first comparison is negated so that it refuses NaN as well.
   if (!(blockCounter >= 0) || blockCounter + Math.ceil(input.length / 64) > maxBlocks || blockCounter % 1 !== 0) {
     throw new RangeError(`ChaCha20 block counter ${blockCounter} with ${input.length} bytes leaves 0…2^32−1`);
   }
