@@ -1,0 +1,181 @@
+/** The opening side of a handshake: sends its init until a response, a refusal or the time-out. */
+import type { CryptoSuite } from '../crypto/suite.ts';
+import { Drop } from '../drop-reason.ts';
+import type { NodeContact, Via } from '../engine/contract.ts';
+import type { PeerAddress, Random } from '../ports.ts';
+import { DATAGRAM_BYTES, writeLinkId } from '../wire/datagram.ts';
+import type { EmitDatagram } from './contract.ts';
+import { openCookie } from './cookie.ts';
+import { INIT_FRAGMENTS } from './fragments.ts';
+import {
+  FRAGMENT_BYTES,
+  HANDSHAKE_ID_BYTES,
+  HandshakeDatagram,
+  type HandshakeKeys,
+  HandshakeType,
+  handshakeKeys,
+} from './handshake-datagram.ts';
+import {
+  HandshakeStatus,
+  type InitState,
+  makeInit,
+  type NamedIdentity,
+  openResponse,
+  RESPONSE_BYTES,
+} from './handshake-messages.ts';
+import type { LinkSecrets } from './link.ts';
+
+const firstRetryMs = 250;
+const maxRetryMs = 500;
+export const HANDSHAKE_TIMEOUT_MS = 5000;
+/** Responses and cookie replies that cost work; who saw the init can forge their mac1. */
+const maxAttempts = 64;
+
+export class LinkInitiator {
+  /** Our receive link id. */
+  readonly localId: number;
+  readonly #suite: CryptoSuite;
+  readonly #init: InitState;
+  readonly #addresses: readonly PeerAddress[];
+  /** Keys of datagrams to the responder, and of its answers. */
+  readonly #toPeer: HandshakeKeys;
+  readonly #toUs: HandshakeKeys;
+  readonly #handshakeId = new Uint8Array(HANDSHAKE_ID_BYTES);
+  readonly #datagrams: HandshakeDatagram[] = [];
+  readonly #received = new HandshakeDatagram();
+  readonly #giveUpMs: number;
+  #nextSendMs: number;
+  #retryMs = firstRetryMs;
+  #transmissions = 0;
+  #lastSentMs = 0;
+  #address: PeerAddress;
+  #attempts = 0;
+  #hasCookie = false;
+  #outcome: LinkSecrets | 'refused' | undefined;
+  #rttMs: number | undefined;
+
+  private constructor(
+    suite: CryptoSuite,
+    random: Random,
+    peer: NodeContact,
+    init: InitState,
+    localId: number,
+    nowMs: number,
+  ) {
+    this.localId = localId;
+    this.#suite = suite;
+    this.#init = init;
+    this.#addresses = peer.addresses;
+    this.#address = peer.addresses[0]!;
+    this.#toPeer = handshakeKeys(suite, peer.linkX25519);
+    this.#toUs = handshakeKeys(suite, init.dh.publicKey);
+    this.#nextSendMs = nowMs;
+    this.#giveUpMs = nowMs + HANDSHAKE_TIMEOUT_MS;
+    random.fill(this.#handshakeId);
+    writeLinkId(this.#handshakeId, localId);
+    for (let index = 0; index < INIT_FRAGMENTS; index++) {
+      const datagram = new HandshakeDatagram();
+      random.fill(datagram.fragment);
+      datagram.fragment.set(init.message.subarray(index * FRAGMENT_BYTES, (index + 1) * FRAGMENT_BYTES));
+      datagram.writeHeader(HandshakeType.init, index, INIT_FRAGMENTS, this.#handshakeId);
+      datagram.seal(suite, this.#toPeer);
+      this.#datagrams.push(datagram);
+    }
+  }
+
+  /** Undefined when the contact's keys are no keys, or it has no address. `identity` undefined = anonymous. */
+  static create(
+    suite: CryptoSuite,
+    random: Random,
+    peer: NodeContact,
+    localId: number,
+    timestampMs: number,
+    identity: NamedIdentity | undefined,
+    nowMs: number,
+  ): LinkInitiator | undefined {
+    if (peer.addresses.length === 0) return undefined;
+    const keys = { x25519: peer.linkX25519, kem: peer.linkKem };
+    const init = makeInit(suite, random, keys, localId, timestampMs, identity);
+    return init && new LinkInitiator(suite, random, peer, init, localId, nowMs);
+  }
+
+  /** The link's keys, or that the responder has no room; undefined as long as nobody has answered. */
+  get outcome(): LinkSecrets | 'refused' | undefined {
+    return this.#outcome;
+  }
+
+  /** The address tried last. */
+  get address(): PeerAddress {
+    return this.#address;
+  }
+
+  /** Known when only one transmission can have been answered. */
+  get rttMs(): number | undefined {
+    return this.#rttMs;
+  }
+
+  /** True once nobody will answer any more. */
+  isOver(nowMs: number): boolean {
+    return nowMs >= this.#giveUpMs;
+  }
+
+  nextTimeoutMs(): number {
+    return Math.min(this.#nextSendMs, this.#giveUpMs);
+  }
+
+  /** Sends the init if it is due, to each address in turn. */
+  poll(via: Via, nowMs: number, emit: EmitDatagram): void {
+    if (nowMs < this.#nextSendMs) return;
+    this.#address = this.#addresses[this.#transmissions % this.#addresses.length]!;
+    this.#transmissions += 1;
+    this.#lastSentMs = nowMs;
+    this.#nextSendMs = nowMs + this.#retryMs;
+    this.#retryMs = Math.min(maxRetryMs, this.#retryMs * 2);
+    for (const datagram of this.#datagrams) emit(via, this.#address, datagram.bytes);
+  }
+
+  /** Takes a response or a cookie reply; see `outcome`. Forged ones change nothing. */
+  handle(datagram: Uint8Array, nowMs: number): Drop {
+    if (datagram.length !== DATAGRAM_BYTES) return Drop.badLength;
+    const received = this.#received;
+    if (!received.open(this.#suite, this.#toUs, datagram)) return Drop.badMac;
+    if (received.index !== 0 || received.count !== 1) return Drop.badHandshake;
+    if (!this.#suite.equal(received.handshakeId, this.#handshakeId)) return Drop.badHandshake;
+    if (this.#outcome !== undefined) return Drop.closed;
+    this.#attempts += 1;
+    if (this.#attempts > maxAttempts) return Drop.limit;
+    if (received.type === HandshakeType.response) return this.#handleResponse(received, nowMs);
+    if (received.type === HandshakeType.cookieReply) return this.#handleCookie(received, nowMs);
+    return Drop.badHandshake;
+  }
+
+  wipe(): void {
+    this.#init.dh.wipe();
+    this.#init.kem.wipe();
+    this.#init.transcript.wipe();
+  }
+
+  #handleResponse(received: HandshakeDatagram, nowMs: number): Drop {
+    const opened = openResponse(this.#suite, this.#init, received.fragment.subarray(0, RESPONSE_BYTES));
+    if (opened === undefined) return Drop.badTag;
+    if (this.#transmissions === 1) this.#rttMs = nowMs - this.#lastSentMs;
+    this.#outcome =
+      opened.status === HandshakeStatus.accepted
+        ? { keys: opened.keys, localId: this.localId, peerLinkId: opened.peerLinkId }
+        : 'refused';
+    return Drop.none;
+  }
+
+  #handleCookie(received: HandshakeDatagram, nowMs: number): Drop {
+    const cookie = openCookie(this.#suite, this.#toUs, this.#datagrams[0]!.mac1, received.fragment);
+    if (cookie === undefined) return Drop.badTag;
+    for (const datagram of this.#datagrams) datagram.addMac2(this.#suite, this.#toPeer, cookie);
+    // The first cookie is used at once, on the address that asked for it; later ones with the next repetition.
+    if (!this.#hasCookie) {
+      this.#hasCookie = true;
+      this.#nextSendMs = nowMs;
+      this.#transmissions = 0;
+    }
+    return Drop.none;
+  }
+}

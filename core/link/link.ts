@@ -1,0 +1,642 @@
+/**
+ * One link: an authenticated session between two adjacent nodes (docs/protocol.md §2).
+ *
+ * The way of a received cell: `unmask` → `isControl`? `handleControl` : (the engine finds its circuit). The way of a
+ * sent one: the owner writes header and body, `finish` masks and addresses it. Control cells come from `pollControl`,
+ * to be called until it gives false whenever `wantsSend`.
+ */
+import { writeIndexNonce } from '../crypto/key-schedule.ts';
+import { Drop } from '../drop-reason.ts';
+import type { Via } from '../engine/contract.ts';
+import type { PeerAddress } from '../ports.ts';
+import {
+  type CellBuffer,
+  CellType,
+  CID_BYTES,
+  COUNTER_OFFSET,
+  DATAGRAM_BYTES,
+  HEADER_OFFSET,
+  PATH_OFFSET,
+  readCounter,
+  TYPE_OFFSET,
+  writeCounter,
+  writeLinkId,
+} from '../wire/datagram.ts';
+import { ReplayWindow } from '../wire/replay-window.ts';
+import {
+  type LinkClose,
+  type LinkDependencies,
+  type LinkEnd,
+  LinkMessage,
+  type LinkOptions,
+  type LinkState,
+} from './contract.ts';
+import { ControlFields, ControlFlag, DATA_OFFSET } from './control-cell.ts';
+import { ControlReceiver } from './control-receiver.ts';
+import { ControlSender } from './control-sender.ts';
+import { maskHeader } from './header-mask.ts';
+import type { LinkInitiator } from './initiator.ts';
+import { type DirectionKeys, type LinkKeys, wipeDirection } from './link-keys.ts';
+import { answerRekey, finishRekey, type RekeyStart, startRekey, wipeRekey } from './rekey.ts';
+
+export const defaultLinkOptions: LinkOptions = {
+  rekeyBytes: 2 ** 30,
+  rekeyMs: 600_000,
+  oldKeysMs: 10_000,
+  keepAliveMs: 15_000,
+  deadMs: 10_000,
+  maxQueuedBytes: 64 * 10_240,
+  confirmMs: 10_000,
+};
+
+/** Acks wait at most this long for company. */
+const maxAckDelayMs = 5;
+const firstPingGapMs = 1000;
+const maxDrainMs = 1000;
+/** Receive ids at once: current, next and two old ones. A peer that wants more is renewing keys too fast. */
+const maxReceiveSlots = 4;
+/** The initiator's old keys live this long at most, should the peer be slow to switch. */
+const maxSwitchMs = 60_000;
+
+/** What it takes to receive under one link id. */
+interface ReceiveSlot {
+  readonly id: number;
+  readonly keys: DirectionKeys;
+  readonly window: ReplayWindow;
+  expiresMs: number;
+}
+
+/** Keys that the responder has agreed to and the initiator not yet used. */
+interface NextKeys {
+  readonly slot: ReceiveSlot;
+  readonly keys: LinkKeys;
+  readonly peerLinkId: number;
+}
+
+/** What a handshake gives a link. */
+export interface LinkSecrets {
+  readonly keys: LinkKeys;
+  readonly localId: number;
+  readonly peerLinkId: number;
+}
+
+export interface LinkInit {
+  readonly initiator: boolean;
+  readonly nodeId: Uint8Array | undefined;
+  readonly address: PeerAddress;
+  readonly via: Via;
+  readonly options: LinkOptions;
+  /** Called once, when an accepted link's initiator has proved itself, before `onUp`. */
+  readonly onConfirmed?: (nowMs: number) => void;
+}
+
+export class Link {
+  readonly initiator: boolean;
+  /** The peer; undefined for an anonymous initiator. 32 bytes. */
+  readonly nodeId: Uint8Array | undefined;
+  /** Where the peer is. The owner may move it after a control cell from elsewhere was accepted (path validation is its affair). */
+  address: PeerAddress;
+  via: Via;
+  /** Receive link ids valid now. Only the link writes it. */
+  readonly localIds: number[] = [];
+  readonly #deps: LinkDependencies;
+  readonly #options: LinkOptions;
+  readonly #sender: ControlSender;
+  readonly #receiver: ControlReceiver;
+  readonly #fields = new ControlFields();
+  readonly #nonce = new Uint8Array(12);
+  readonly #ad = new Uint8Array(2);
+  readonly #onConfirmed: ((nowMs: number) => void) | undefined;
+  #state: LinkState = 'handshaking';
+  #handshake: LinkInitiator | undefined;
+  #confirmed = false;
+  #keys: LinkKeys | undefined;
+  #send: DirectionKeys | undefined;
+  #sendCounter = 0;
+  #peerLinkId = 0;
+  #current: ReceiveSlot | undefined;
+  readonly #old: ReceiveSlot[] = [];
+  #next: NextKeys | undefined;
+  #rekey: RekeyStart | undefined;
+  #rekeyAtMs = Number.POSITIVE_INFINITY;
+  #bytesSinceRekey = 0;
+  #bytesIn = 0;
+  #bytesOut = 0;
+  #upSinceMs: number | undefined;
+  #lastHeardMs = 0;
+  #ackDueMs = Number.POSITIVE_INFINITY;
+  #ackBaseMs = 0;
+  #unacked = 0;
+  #pingDueMs = Number.POSITIVE_INFINITY;
+  #pingGapMs = firstPingGapMs;
+  /** When the only ping in flight left; undefined when an answer would not tell a round trip. */
+  #pingSentMs: number | undefined;
+  #drainUntilMs = Number.POSITIVE_INFINITY;
+  #expiresMs = Number.POSITIVE_INFINITY;
+  /** Time of the call being handled, for messages delivered within it. */
+  #nowMs = 0;
+
+  constructor(init: LinkInit, deps: LinkDependencies) {
+    this.initiator = init.initiator;
+    this.nodeId = init.nodeId;
+    this.address = init.address;
+    this.via = init.via;
+    this.#options = init.options;
+    this.#deps = deps;
+    this.#onConfirmed = init.onConfirmed;
+    this.#sender = new ControlSender(init.options.maxQueuedBytes);
+    this.#receiver = new ControlReceiver((type, body) => this.#handleMessage(type, body));
+  }
+
+  get state(): LinkState {
+    return this.#state;
+  }
+
+  /** The peer has proved that it holds the link's keys. */
+  get confirmed(): boolean {
+    return this.#confirmed;
+  }
+
+  /** Smoothed round-trip time of the control channel. */
+  get rttMs(): number | undefined {
+    return this.#sender.rttMs;
+  }
+
+  /** Share of our control segments that were lost, 0…1, smoothed. */
+  get lossRatio(): number {
+    return this.#sender.lossRatio;
+  }
+
+  /** Control stream bytes not yet acknowledged. */
+  get queuedBytes(): number {
+    return this.#sender.queuedBytes;
+  }
+
+  /** Memory in control queues, bytes. */
+  get memoryBytes(): number {
+    let bytes = this.#sender.queuedBytes + this.#receiver.memoryBytes;
+    if (this.#current !== undefined) bytes += this.#current.window.memoryBytes;
+    for (const slot of this.#old) bytes += slot.window.memoryBytes;
+    return bytes;
+  }
+
+  get bytesIn(): number {
+    return this.#bytesIn;
+  }
+
+  get bytesOut(): number {
+    return this.#bytesOut;
+  }
+
+  get upSinceMs(): number | undefined {
+    return this.#upSinceMs;
+  }
+
+  /** Unmasks the header of a datagram that came under receive id `linkId`; without keys for it, leaves it as it is. */
+  unmask(linkId: number, cell: CellBuffer): void {
+    const slot = this.#slot(linkId);
+    if (slot !== undefined) maskHeader(this.#deps.suite, slot.keys.hp, cell);
+  }
+
+  /** Whether an unmasked header has the reserved control CID of the id it came under. */
+  isControl(cell: CellBuffer, linkId: number): boolean {
+    const slot = this.#slot(linkId);
+    if (slot === undefined) return false;
+    const cid = slot.keys.cid;
+    const header = cell.header;
+    for (let i = 0; i < CID_BYTES; i++) if (header[i] !== cid[i]) return false;
+    return true;
+  }
+
+  /**
+   * Opens a control cell in place and handles it; messages it completes go to `host.onMessage`. Anything but
+   * `Drop.none` changed nothing, save `badFrame`: an authentic peer broke the protocol, and the link is closed.
+   */
+  handleControl(linkId: number, cell: CellBuffer, nowMs: number): Drop {
+    const slot = this.#slot(linkId);
+    if (slot === undefined) return Drop.unknownLink;
+    if (this.#state !== 'up' && this.#state !== 'draining') return Drop.closed;
+    if (cell.bytes[TYPE_OFFSET] !== CellType.control || cell.bytes[PATH_OFFSET] !== 0) return Drop.badType;
+    const counter = readCounter(cell.bytes, COUNTER_OFFSET);
+    const seen = slot.window.check(counter);
+    if (seen !== Drop.none) return seen;
+    this.#ad[0] = cell.bytes[TYPE_OFFSET]!;
+    this.#ad[1] = cell.bytes[PATH_OFFSET]!;
+    writeIndexNonce(this.#nonce, counter);
+    if (!this.#deps.suite.aeadOpen(cell.ct, cell.tag, cell.ct, this.#ad, this.#nonce, slot.keys.control)) {
+      return Drop.badTag;
+    }
+    slot.window.mark(counter);
+    this.noteBytes(DATAGRAM_BYTES, 0);
+    this.#nowMs = nowMs;
+    this.#heard(slot, nowMs);
+    return this.#handleFields(cell, nowMs);
+  }
+
+  /**
+   * The last step for every outgoing cell: the peer's link id, then the mask over the header (which must be
+   * written, as must the body). Throws on a link without keys: that is the owner's mistake.
+   */
+  finish(cell: CellBuffer): void {
+    const send = this.#send;
+    if (send === undefined) throw new Error(`link is ${this.#state}: no keys to send with`);
+    writeLinkId(cell.bytes, this.#peerLinkId);
+    maskHeader(this.#deps.suite, send.hp, cell);
+  }
+
+  /** Whether pollControl would fill a datagram now. */
+  wantsSend(nowMs: number): boolean {
+    if (this.#send === undefined) return false;
+    return this.#ackDueMs <= nowMs || this.#pingDueMs <= nowMs || this.#sender.wantsSend() || this.#isRekeyDue(nowMs);
+  }
+
+  /** Fills one complete outgoing control datagram, `finish` included, if one is due. False = none; `cell` is then untouched. */
+  pollControl(cell: CellBuffer, nowMs: number): boolean {
+    if (this.#isRekeyDue(nowMs)) this.#startRekey();
+    const send = this.#send;
+    if (send === undefined) return false;
+    const segment = this.#sender.next(nowMs);
+    const ping = this.#pingDueMs <= nowMs;
+    if (segment === undefined && !ping && this.#ackDueMs > nowMs) return false;
+    const fields = this.#fields;
+    fields.flags = ControlFlag.ack;
+    fields.seq = 0;
+    fields.length = 0;
+    if (segment !== undefined) {
+      fields.flags |= ControlFlag.segment;
+      fields.seq = segment.seq;
+      fields.length = segment.length;
+      this.#pingSentMs = undefined;
+    }
+    if (ping) {
+      fields.flags |= ControlFlag.ping;
+      this.#notePing(nowMs, segment === undefined);
+    }
+    this.#receiver.writeAck(fields);
+    fields.ackDelayMs = nowMs - this.#ackBaseMs;
+    this.#ackDueMs = Number.POSITIVE_INFINITY;
+    this.#unacked = 0;
+    fields.write(cell.ct, segment?.data);
+    this.#seal(cell, send);
+    return true;
+  }
+
+  /** When handleTimeout or pollControl must be called at the latest (absolute; in the past = now; Infinity = no timer). */
+  nextTimeoutMs(): number {
+    if (this.#send === undefined) return Number.POSITIVE_INFINITY;
+    if (this.#sender.wantsSend() || this.#isRekeyDue(Number.NEGATIVE_INFINITY)) return Number.NEGATIVE_INFINITY;
+    let timeoutMs = Math.min(
+      this.#ackDueMs,
+      this.#pingDueMs,
+      this.#sender.nextTimeoutMs,
+      this.#deadAtMs(),
+      this.#drainUntilMs,
+      this.#expiresMs,
+      this.#canRekey() ? this.#rekeyAtMs : Number.POSITIVE_INFINITY,
+    );
+    for (const slot of this.#old) timeoutMs = Math.min(timeoutMs, slot.expiresMs);
+    return timeoutMs;
+  }
+
+  /** Does what time alone brings: losses, expiry of old keys, death. */
+  handleTimeout(nowMs: number): void {
+    if (this.#send === undefined) return;
+    this.#nowMs = nowMs;
+    this.#sender.handleTimeout(nowMs);
+    this.#expireOldKeys(nowMs);
+    if (nowMs >= this.#drainUntilMs) this.#end('requested');
+    else if (nowMs >= this.#expiresMs) this.#end('unconfirmed');
+    else if (nowMs >= this.#deadAtMs()) this.#end('timeout');
+  }
+
+  /**
+   * Queues a message on the reliable stream; its body is the parts one after the other (copied), at most 16 KiB.
+   * False = the queue is full or the link is closing.
+   */
+  send(type: number, ...parts: Uint8Array[]): boolean {
+    if (this.#state !== 'up' && this.#state !== 'handshaking') return false;
+    return this.#sender.push(type, parts);
+  }
+
+  /** Data cells' bytes: they count towards the rekey. Control cells count themselves. */
+  noteBytes(received: number, sent: number): void {
+    this.#bytesIn += received;
+    this.#bytesOut += sent;
+    this.#bytesSinceRekey += received + sent;
+  }
+
+  /**
+   * Says goodbye behind what is queued, then closes ('requested') as soon as the peer has it, in at most a second.
+   * A link without keys closes at once.
+   */
+  close(code: LinkClose, nowMs: number): void {
+    if (this.#state === 'handshaking') this.#end('requested');
+    if (this.#state !== 'up') return;
+    this.#nowMs = nowMs;
+    this.#state = 'draining';
+    this.#sender.push(LinkMessage.close, [Uint8Array.of(code)], true);
+    this.#drainUntilMs = nowMs + Math.min(maxDrainMs, 4 * this.#sender.rtoMs);
+  }
+
+  /** Erases all keys at once, without a word to the peer or to the host. Idempotent. */
+  wipe(): void {
+    const { suite } = this.#deps;
+    if (this.#keys !== undefined) wipeLinkKeys(suite, this.#keys);
+    if (this.#next !== undefined) wipeLinkKeys(suite, this.#next.keys);
+    for (const slot of this.#old) wipeDirection(suite, slot.keys);
+    if (this.#rekey !== undefined) wipeRekey(this.#rekey);
+    this.#handshake?.wipe();
+    this.#handshake = undefined;
+    this.#keys = undefined;
+    this.#send = undefined;
+    this.#current = undefined;
+    this.#next = undefined;
+    this.#rekey = undefined;
+    this.#old.length = 0;
+    this.#sender.clear();
+    this.#receiver.clear();
+    this.#state = 'closed';
+  }
+
+  // --- handshake: called by LinkHandshakes and, for a response, by the engine ---
+
+  /** For LinkHandshakes: this link waits for the answer to `handshake`. */
+  await(handshake: LinkInitiator): void {
+    this.#handshake = handshake;
+    this.#addId(handshake.localId);
+  }
+
+  /** A datagram (1280 bytes, borrowed) under our id while we are `handshaking`: a response or a cookie reply. */
+  handleHandshake(datagram: Uint8Array, nowMs: number): Drop {
+    const handshake = this.#handshake;
+    if (handshake === undefined) return Drop.badHandshake;
+    const drop = handshake.handle(datagram, nowMs);
+    if (drop !== Drop.none || handshake.outcome === undefined) return drop;
+    const { outcome } = handshake;
+    this.#handshake = undefined;
+    handshake.wipe();
+    if (outcome === 'refused') {
+      this.#end('refused');
+      return Drop.none;
+    }
+    this.address = handshake.address;
+    if (handshake.rttMs !== undefined) this.#sender.noteRtt(handshake.rttMs);
+    this.install(outcome, nowMs);
+    return Drop.none;
+  }
+
+  /** For LinkHandshakes: nobody answered. */
+  fail(reason: LinkEnd): void {
+    this.#end(reason);
+  }
+
+  /** For LinkHandshakes: the keys are there. */
+  install(secrets: LinkSecrets, nowMs: number): void {
+    this.#nowMs = nowMs;
+    this.#keys = secrets.keys;
+    this.#peerLinkId = secrets.peerLinkId;
+    this.#send = this.#sendKeys(secrets.keys);
+    this.#current = this.#newSlot(secrets.localId, secrets.keys);
+    this.#rekeyAtMs = nowMs + this.#options.rekeyMs;
+    this.#lastHeardMs = nowMs;
+    this.#state = 'up';
+    if (!this.localIds.includes(secrets.localId)) this.#addId(secrets.localId);
+    if (!this.initiator) {
+      this.#expiresMs = nowMs + this.#options.confirmMs;
+      return;
+    }
+    // The first cell tells the responder that the initiator is real; it must not wait for the owner's messages.
+    this.#pingDueMs = nowMs;
+    this.#confirm(nowMs);
+  }
+
+  #confirm(nowMs: number): void {
+    this.#confirmed = true;
+    this.#expiresMs = Number.POSITIVE_INFINITY;
+    this.#upSinceMs = nowMs;
+    this.#onConfirmed?.(nowMs);
+    this.#deps.host.onUp(this);
+  }
+
+  // --- receiving ---
+
+  #slot(linkId: number): ReceiveSlot | undefined {
+    const current = this.#current;
+    if (current !== undefined && current.id === linkId) return current;
+    if (this.#next !== undefined && this.#next.slot.id === linkId) return this.#next.slot;
+    for (let i = 0; i < this.#old.length; i++) if (this.#old[i]!.id === linkId) return this.#old[i];
+    return undefined;
+  }
+
+  /** An authentic cell: the peer is there, holds these keys, and has perhaps switched to new ones. */
+  #heard(slot: ReceiveSlot, nowMs: number): void {
+    this.#lastHeardMs = nowMs;
+    this.#pingGapMs = firstPingGapMs;
+    this.#pingDueMs = nowMs + this.#options.keepAliveMs;
+    if (!this.#confirmed) this.#confirm(nowMs);
+    if (slot === this.#next?.slot) this.#promote(this.#next, nowMs);
+    if (slot !== this.#current) return;
+    for (const old of this.#old) old.expiresMs = Math.min(old.expiresMs, nowMs + this.#options.oldKeysMs);
+  }
+
+  #handleFields(cell: CellBuffer, nowMs: number): Drop {
+    const fields = this.#fields;
+    if (!fields.read(cell.ct)) return this.#violation();
+    if ((fields.flags & ControlFlag.ack) !== 0) {
+      if (this.#pingSentMs !== undefined) {
+        const rttMs = nowMs - this.#pingSentMs - fields.ackDelayMs;
+        if (rttMs > 0) this.#sender.noteRtt(rttMs);
+        this.#pingSentMs = undefined;
+      }
+      const { cumulative, bitmapHigh, bitmapLow, ackDelayMs } = fields;
+      if (!this.#sender.handleAck(cumulative, bitmapHigh, bitmapLow, ackDelayMs, nowMs)) return this.#violation();
+    }
+    if ((fields.flags & ControlFlag.ping) !== 0) this.#ackSoon(nowMs, nowMs);
+    if ((fields.flags & ControlFlag.segment) !== 0) {
+      const before = this.#receiver.messages;
+      const outcome = this.#receiver.handleSegment(
+        fields.seq,
+        cell.ct.subarray(DATA_OFFSET, DATA_OFFSET + fields.length),
+      );
+      if (outcome === 'tooLong') return this.#violation();
+      this.#unacked += 1;
+      const atOnce =
+        outcome !== 'new' || this.#unacked >= 2 || this.#receiver.hasGaps || this.#receiver.messages > before;
+      this.#ackSoon(nowMs, atOnce ? nowMs : nowMs + maxAckDelayMs);
+    }
+    if (this.#state === 'draining' && this.#sender.idle) this.#end('requested');
+    return Drop.none;
+  }
+
+  #ackSoon(nowMs: number, dueMs: number): void {
+    this.#ackBaseMs = nowMs;
+    if (dueMs < this.#ackDueMs) this.#ackDueMs = dueMs;
+  }
+
+  #violation(): Drop {
+    this.#end('protocol');
+    return Drop.badFrame;
+  }
+
+  /** A message in order. False once the link is closed. */
+  #handleMessage(type: number, body: Uint8Array): boolean {
+    if (type === LinkMessage.close) this.#end('peer');
+    else if (type === LinkMessage.rekeyInit) this.#handleRekeyInit(body);
+    else if (type === LinkMessage.rekeyResponse) this.#handleRekeyResponse(body);
+    else if (this.#state === 'up') this.#deps.host.onMessage(this, type, body);
+    return this.#send !== undefined;
+  }
+
+  // --- sending ---
+
+  #seal(cell: CellBuffer, send: DirectionKeys): void {
+    const { bytes } = cell;
+    bytes.set(send.cid, HEADER_OFFSET);
+    writeCounter(bytes, COUNTER_OFFSET, this.#sendCounter);
+    bytes[TYPE_OFFSET] = CellType.control;
+    bytes[PATH_OFFSET] = 0;
+    this.#ad[0] = CellType.control;
+    this.#ad[1] = 0;
+    writeIndexNonce(this.#nonce, this.#sendCounter);
+    this.#sendCounter += 1;
+    this.#deps.suite.aeadSeal(cell.ct, cell.tag, cell.ct, this.#ad, this.#nonce, send.control);
+    this.noteBytes(0, DATAGRAM_BYTES);
+    this.finish(cell);
+  }
+
+  #notePing(nowMs: number, alone: boolean): void {
+    this.#pingDueMs = nowMs + this.#pingGapMs;
+    // Only a ping that is alone on the link measures: its answer can be mistaken for no other ack.
+    this.#pingSentMs = alone && this.#pingGapMs === firstPingGapMs && this.#sender.idle ? nowMs : undefined;
+    this.#pingGapMs = Math.min(this.#options.keepAliveMs, this.#pingGapMs * 2);
+  }
+
+  #deadAtMs(): number {
+    const silentMs = this.#lastHeardMs + 4 * this.#options.keepAliveMs;
+    const busySinceMs = this.#sender.busySinceMs;
+    if (busySinceMs === Number.POSITIVE_INFINITY) return silentMs;
+    return Math.min(silentMs, Math.max(this.#lastHeardMs, busySinceMs) + this.#options.deadMs);
+  }
+
+  // --- rekey (§2.4) ---
+
+  #canRekey(): boolean {
+    return (
+      this.initiator && this.#state === 'up' && this.#rekey === undefined && this.#old.length < maxReceiveSlots - 2
+    );
+  }
+
+  #isRekeyDue(nowMs: number): boolean {
+    return this.#canRekey() && (this.#bytesSinceRekey >= this.#options.rekeyBytes || nowMs >= this.#rekeyAtMs);
+  }
+
+  #startRekey(): void {
+    const { suite, random, host } = this.#deps;
+    const start = startRekey(suite, random, host.newLinkId());
+    this.#rekey = start;
+    this.#addId(start.linkId);
+    if (!this.#sender.push(LinkMessage.rekeyInit, [start.body], true)) this.#end('protocol');
+  }
+
+  #handleRekeyInit(body: Uint8Array): void {
+    this.#expireOldKeys(this.#nowMs);
+    if (this.initiator || this.#next !== undefined || this.#old.length >= maxReceiveSlots - 1) {
+      this.#end('protocol');
+      return;
+    }
+    const { suite, random, host } = this.#deps;
+    const localId = host.newLinkId();
+    const answer = answerRekey(suite, random, this.#keys!, body, localId);
+    if (answer === undefined || !this.#sender.push(LinkMessage.rekeyResponse, [answer.body], true)) {
+      this.#end('protocol');
+      return;
+    }
+    this.#next = { slot: this.#newSlot(localId, answer.keys), keys: answer.keys, peerLinkId: answer.peerLinkId };
+    this.#addId(localId);
+  }
+
+  #handleRekeyResponse(body: Uint8Array): void {
+    const start = this.#rekey;
+    const rekeyed = start && finishRekey(this.#deps.suite, start, this.#keys!, body);
+    if (start === undefined || rekeyed === undefined) {
+      this.#end('protocol');
+      return;
+    }
+    this.#rekey = undefined;
+    const slot = this.#newSlot(start.linkId, rekeyed.keys);
+    this.#switch({ slot, keys: rekeyed.keys, peerLinkId: rekeyed.peerLinkId }, this.#nowMs + maxSwitchMs);
+    // A ping under the new keys makes the peer switch and answer under them.
+    this.#pingDueMs = this.#nowMs;
+    this.#deps.host.onRekeyed(this);
+  }
+
+  #promote(next: NextKeys, nowMs: number): void {
+    this.#next = undefined;
+    this.#switch(next, nowMs + this.#options.oldKeysMs);
+    this.#deps.host.onRekeyed(this);
+  }
+
+  /** From now on everything is sent under `next`; the old receive keys stay until `oldExpiresMs`. */
+  #switch(next: NextKeys, oldExpiresMs: number): void {
+    const { suite } = this.#deps;
+    if (this.#send !== undefined) wipeDirection(suite, this.#send);
+    suite.wipe(this.#keys!.rekeySecret);
+    const old = this.#current!;
+    old.expiresMs = oldExpiresMs;
+    this.#old.push(old);
+    this.#keys = next.keys;
+    this.#send = this.#sendKeys(next.keys);
+    this.#sendCounter = 0;
+    this.#peerLinkId = next.peerLinkId;
+    this.#current = next.slot;
+    this.#bytesSinceRekey = 0;
+    this.#rekeyAtMs = this.#nowMs + this.#options.rekeyMs;
+  }
+
+  #expireOldKeys(nowMs: number): void {
+    for (let i = this.#old.length - 1; i >= 0; i--) {
+      const slot = this.#old[i]!;
+      if (slot.expiresMs > nowMs) continue;
+      wipeDirection(this.#deps.suite, slot.keys);
+      this.#old.splice(i, 1);
+      this.#removeIds([slot.id]);
+    }
+  }
+
+  #newSlot(id: number, keys: LinkKeys): ReceiveSlot {
+    const receive = this.initiator ? keys.responderToInitiator : keys.initiatorToResponder;
+    return { id, keys: receive, window: new ReplayWindow(), expiresMs: Number.POSITIVE_INFINITY };
+  }
+
+  #sendKeys(keys: LinkKeys): DirectionKeys {
+    return this.initiator ? keys.initiatorToResponder : keys.responderToInitiator;
+  }
+
+  // --- ids and end ---
+
+  #addId(id: number): void {
+    this.localIds.push(id);
+    this.#deps.host.onIdsChanged(this, [id], []);
+  }
+
+  #removeIds(ids: number[]): void {
+    for (const id of ids) {
+      const at = this.localIds.indexOf(id);
+      if (at >= 0) this.localIds.splice(at, 1);
+    }
+    this.#deps.host.onIdsChanged(this, [], ids);
+  }
+
+  #end(reason: LinkEnd): void {
+    if (this.#state === 'closed') return;
+    this.wipe();
+    this.#removeIds(this.localIds.slice());
+    this.#deps.host.onClosed(this, reason);
+  }
+}
+
+function wipeLinkKeys(suite: LinkDependencies['suite'], keys: LinkKeys): void {
+  wipeDirection(suite, keys.initiatorToResponder);
+  wipeDirection(suite, keys.responderToInitiator);
+  suite.wipe(keys.rekeySecret);
+}
