@@ -60,6 +60,7 @@ export function createNobleSuite(): CryptoSuite {
     chacha20Xor(out, input, nonce, blockCounter, key) {
       assertStreamLengths(out, input, nonce, blockCounter, key);
       const blocks = Math.ceil(input.length / 64);
+      if (blocks === 0) return;
       if (blockCounter + blocks <= lastBlock) {
         chacha20(key, nonce, input, out, blockCounter);
         return;
@@ -67,7 +68,7 @@ export function createNobleSuite(): CryptoSuite {
       // The library refuses block 2^32−1, which header masks reach: their counter is a sample of the ciphertext.
       const head = (blocks - 1) * 64;
       if (head > 0) chacha20(key, nonce, input.subarray(0, head), out.subarray(0, head), blockCounter);
-      if (blocks > 0) xorLastBlock(out.subarray(head), input.subarray(head), nonce, key);
+      xorLastBlock(out.subarray(head), input.subarray(head), nonce, key);
     },
 
     sha256(...parts) {
@@ -99,7 +100,7 @@ export function createNobleSuite(): CryptoSuite {
       assertLength('ML-KEM-768 coins', coins, 32);
       if (!hasReducedCoefficients(publicKey)) return undefined;
       const { cipherText, sharedSecret } = ml_kem768.encapsulate(publicKey, coins);
-      return { ciphertext: cipherText, sharedSecret };
+      return { ciphertext: cipherText, sharedSecret: detached(sharedSecret) };
     },
 
     ed25519: ed25519Pair,
@@ -125,43 +126,74 @@ export function createNobleSuite(): CryptoSuite {
 
 function x25519Pair(secretKey: Uint8Array): DhKeyPair {
   assertLength('X25519 secret key', secretKey, X25519_BYTES);
-  const secret = new Uint8Array(secretKey);
+  const secret = new HeldSecret('X25519', new Uint8Array(secretKey));
   return {
-    publicKey: x25519.getPublicKey(secret),
+    publicKey: x25519.getPublicKey(secret.use()),
     agree(peerPublicKey) {
       assertLength('X25519 public key', peerPublicKey, X25519_BYTES);
+      const scalar = secret.use();
       try {
-        return x25519.getSharedSecret(secret, peerPublicKey);
+        return x25519.getSharedSecret(scalar, peerPublicKey);
       } catch {
         // With lengths asserted, the library throws for one thing only: an all-zero result.
         return undefined;
       }
     },
-    wipe: () => void secret.fill(0),
+    wipe: () => secret.wipe(),
   };
 }
 
 function mlkem768Pair(seed: Uint8Array): KemKeyPair {
   assertLength('ML-KEM-768 seed', seed, MLKEM768_SEED_BYTES);
   const { publicKey, secretKey } = ml_kem768.keygen(seed);
+  const secret = new HeldSecret('ML-KEM-768', secretKey);
   return {
     publicKey,
     decapsulate(ciphertext) {
       assertLength('ML-KEM-768 ciphertext', ciphertext, MLKEM768_CIPHERTEXT_BYTES);
-      return ml_kem768.decapsulate(ciphertext, secretKey);
+      return detached(ml_kem768.decapsulate(ciphertext, secret.use()));
     },
-    wipe: () => void secretKey.fill(0),
+    wipe: () => secret.wipe(),
   };
 }
 
 function ed25519Pair(seed: Uint8Array): SignKeyPair {
   assertLength('Ed25519 seed', seed, ED25519_SEED_BYTES);
-  const secret = new Uint8Array(seed);
+  const secret = new HeldSecret('Ed25519', new Uint8Array(seed));
   return {
-    publicKey: ed25519.getPublicKey(secret),
-    sign: (message) => ed25519.sign(message, secret),
-    wipe: () => void secret.fill(0),
+    publicKey: ed25519.getPublicKey(secret.use()),
+    sign: (message) => ed25519.sign(message, secret.use()),
+    wipe: () => secret.wipe(),
   };
+}
+
+/** A secret that can't be used by mistake once it was erased: all zeros would be a key like any other. */
+class HeldSecret {
+  readonly #name: string;
+  readonly #bytes: Uint8Array;
+  #wiped = false;
+
+  constructor(name: string, bytes: Uint8Array) {
+    this.#name = name;
+    this.#bytes = bytes;
+  }
+
+  use(): Uint8Array {
+    if (this.#wiped) throw new Error(`${this.#name} key was wiped`);
+    return this.#bytes;
+  }
+
+  wipe(): void {
+    this.#wiped = true;
+    this.#bytes.fill(0);
+  }
+}
+
+/** The library returns secrets as views of larger scratch memory: takes them out and erases what they lay in. */
+function detached(secret: Uint8Array): Uint8Array {
+  const copy = new Uint8Array(secret);
+  new Uint8Array(secret.buffer).fill(0);
+  return copy;
 }
 
 /** FIPS 203 §7.2, modulus check: every 12-bit coefficient of the first 1152 bytes is below q = 3329. */
