@@ -15,7 +15,7 @@ export const Direction = { forward: 0, backward: 1 } as const;
 export type Direction = (typeof Direction)[keyof typeof Direction];
 
 /** Replaced keys held at once; the oldest goes when another comes. */
-const MAX_OLD_KEYS = 4;
+const MAX_OLD_KEYS = 8;
 const PADS_PER_REFILL = 64;
 const PAD_SLOT_BYTES = PADS_PER_REFILL * TAG_BYTES;
 const BLOCKS_PER_REFILL = PAD_SLOT_BYTES / 64;
@@ -306,16 +306,30 @@ export class DirectionKeys {
 
   #commitAhead(keys: CellKeys, nowMs: TimeMs): boolean {
     const switched = keys.freshAt >= 0;
-    const old = this.#current;
-    this.#suite.wipe(old.chain);
-    old.expiresAtMs = nowMs + OLD_KEYS_MS;
-    if (this.#old.length === MAX_OLD_KEYS) this.#erase(this.#old.shift()!);
-    this.#old.push(old);
+    const expiresAtMs = nowMs + OLD_KEYS_MS;
+    const before = this.#current;
+    // Cells of a generation that was leapt over may only be late: its keys stay as long as those of the present one.
+    const presentEnd = switched ? keys.freshAt + 1 : keys.generation;
+    this.#retire(before, expiresAtMs);
+    for (let g = before.generation + 1; g < presentEnd; g++) this.#retire(this.#aheadKeys(g, -1), expiresAtMs);
+    for (let g = keys.freshAt; switched && g < keys.generation; g++) {
+      this.#retire(this.#aheadKeys(g, keys.freshAt), expiresAtMs);
+    }
+    for (const old of this.#old) this.#suite.wipe(old.chain);
     this.#current = keys;
     this.#ahead.splice(this.#ahead.indexOf(keys), 1);
     this.#dropAhead();
     if (switched) this.#dropPending();
     return switched;
+  }
+
+  /** Keeps the keys for late cells. Their chain is erased when nothing more is derived from it. */
+  #retire(keys: CellKeys, expiresAtMs: TimeMs): void {
+    const at = this.#ahead.indexOf(keys);
+    if (at >= 0) this.#ahead.splice(at, 1);
+    keys.expiresAtMs = expiresAtMs;
+    if (this.#old.length === MAX_OLD_KEYS) this.#erase(this.#old.shift()!);
+    this.#old.push(keys);
   }
 
   #dropAhead(): void {
