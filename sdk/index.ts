@@ -1,0 +1,14 @@
+/** Nyx for Node applications. See sdk/README.md. */
+export type { Event, GetNodeInfoResponse, Path, Statistics, StreamInfo } from '@nyx/proto/types.ts';
+export {
+  type BuildPathOptions,
+  connectNyx,
+  NyxClient,
+  type NyxClientEvents,
+  type NyxEventKind,
+  type Reconnected,
+} from './client.ts';
+export type { ConnectOptions, TlsFiles } from './connection.ts';
+export { type FieldViolation, NyxError, type NyxErrorCode, nyxErrorCodes } from './errors.ts';
+export { type DialOptions, type LostStream, NyxSocket, type PathClassName, type PathOptions } from './socket.ts';
+export { defaultSocketPath } from './socket-path.ts';
