@@ -1,0 +1,261 @@
+/**
+ * BBR (draft-cardwell-iccrg-bbr-congestion-control-00, with the aggregation allowance of Linux): the window and the
+ * pacing rate follow a model of the path, its bandwidth (windowed maximum of the delivery rate) and its round trip
+ * time (windowed minimum). Random loss alone changes neither.
+ */
+import type { AckSample, CongestionController } from './congestion.ts';
+
+const INITIAL_WINDOW = 64;
+const MIN_WINDOW = 4;
+const HIGH_GAIN = 2.885;
+const WINDOW_GAIN = 2;
+const BANDWIDTH_ROUNDS = 10;
+const MIN_RTT_AGE_MS = 10_000;
+const PROBE_RTT_MS = 200;
+const PACING_CYCLE = [1.25, 0.75, 1, 1, 1, 1, 1, 1] as const;
+/** Below this round trip time, event loops and timers and not the path decide how long a packet takes. */
+const LOCAL_RTT_MS = 5;
+/** From this rate on (about 90 Mbit/s), pacing on a local path would only wait for timers that are too coarse. */
+const LOCAL_RATE = 10;
+/** Window on a local path without loss: what a few late wake-ups cost at full speed. */
+const LOCAL_WINDOW = 512;
+/** Sanity floor while no loss is seen. */
+const LOSSLESS_WINDOW = 256;
+const LOSS_MEMORY_MS = 10_000;
+
+type Phase = 'startup' | 'drain' | 'probeBandwidth' | 'probeRtt';
+
+export class Bbr implements CongestionController {
+  windowPackets = INITIAL_WINDOW;
+  pacingRate = Number.POSITIVE_INFINITY;
+  #phase: Phase = 'startup';
+  #round = 0;
+  #roundEnd = 0;
+  #pacingGain = HIGH_GAIN;
+  #windowGain = HIGH_GAIN;
+  #bandwidth = new WindowedMax();
+  #minRttMs = Number.POSITIVE_INFINITY;
+  #minRttAtMs = 0;
+  #fullBandwidth = 0;
+  #fullRounds = 0;
+  #filled = false;
+  #cycle = 2;
+  #cycleAtMs = 0;
+  #probeRttEndMs = -1;
+  #probeRttRound = 0;
+  #windowBeforeProbe = 0;
+  #extraAcked = new WindowedMax();
+  #epochAtMs = 0;
+  #epochAcked = 0;
+  #lastLossMs = Number.NEGATIVE_INFINITY;
+
+  get deliveryRate(): number {
+    return this.#bandwidth.value;
+  }
+
+  get phase(): string {
+    return this.#phase;
+  }
+
+  onAck(sample: AckSample): void {
+    if (sample.lostPackets > 0) this.#lastLossMs = sample.nowMs;
+    const newRound = this.#updateRound(sample);
+    this.#updateBandwidth(sample);
+    this.#updateAggregation(sample, newRound);
+    if (newRound) this.#checkFull(sample);
+    this.#advance(sample);
+    this.#updateMinRtt(sample);
+    this.#setPacing(sample);
+    this.#setWindow(sample);
+  }
+
+  onPersistentTimeout(): void {
+    this.windowPackets = Math.max(MIN_WINDOW, Math.min(this.windowPackets, INITIAL_WINDOW));
+  }
+
+  #updateRound(sample: AckSample): boolean {
+    if (sample.priorDelivered < this.#roundEnd) return false;
+    this.#roundEnd = sample.delivered;
+    this.#round++;
+    return true;
+  }
+
+  #updateBandwidth(sample: AckSample): void {
+    // A sample over less than a round trip comes from ACKs that arrived in one bunch.
+    if (sample.intervalMs <= 0 || sample.intervalMs < this.#minRttMs) return;
+    const rate = (sample.delivered - sample.priorDelivered) / sample.intervalMs;
+    if (rate >= this.#bandwidth.value || !sample.appLimited) {
+      this.#bandwidth.update(rate, this.#round, BANDWIDTH_ROUNDS);
+    }
+  }
+
+  /** How far ACKs run ahead of the estimated bandwidth: what has to be in flight besides the model's window. */
+  #updateAggregation(sample: AckSample, newRound: boolean): void {
+    const expected = this.#bandwidth.value * (sample.nowMs - this.#epochAtMs);
+    if (this.#epochAcked <= expected) {
+      this.#epochAtMs = sample.nowMs;
+      this.#epochAcked = sample.ackedPackets;
+    } else {
+      this.#epochAcked += sample.ackedPackets;
+    }
+    const extra = Math.min(
+      this.#epochAcked - this.#bandwidth.value * (sample.nowMs - this.#epochAtMs),
+      this.windowPackets,
+      Math.max(64, this.#bandwidth.value * 100),
+    );
+    if (newRound || extra > this.#extraAcked.value) this.#extraAcked.update(extra, this.#round, BANDWIDTH_ROUNDS);
+  }
+
+  #checkFull(sample: AckSample): void {
+    if (this.#filled || sample.appLimited) return;
+    if (this.#bandwidth.value >= this.#fullBandwidth * 1.25) {
+      this.#fullBandwidth = this.#bandwidth.value;
+      this.#fullRounds = 0;
+    } else if (++this.#fullRounds >= 3) {
+      this.#filled = true;
+    }
+  }
+
+  #advance(sample: AckSample): void {
+    if (this.#phase === 'startup' && this.#filled) {
+      this.#phase = 'drain';
+      this.#pacingGain = 1 / HIGH_GAIN;
+      this.#windowGain = HIGH_GAIN;
+    }
+    if (this.#phase === 'drain' && sample.inFlight <= this.#bdp(1)) this.#enterProbeBandwidth(sample.nowMs);
+    if (this.#phase !== 'probeBandwidth') return;
+    const elapsed = sample.nowMs - this.#cycleAtMs > this.#minRttMs;
+    const gain = PACING_CYCLE[this.#cycle]!;
+    const next =
+      gain === 1
+        ? elapsed
+        : gain > 1
+          ? elapsed && (sample.lostPackets > 0 || sample.priorInFlight >= this.#bdp(gain))
+          : elapsed || sample.inFlight <= this.#bdp(1);
+    if (!next) return;
+    this.#cycle = (this.#cycle + 1) % PACING_CYCLE.length;
+    this.#cycleAtMs = sample.nowMs;
+    this.#pacingGain = PACING_CYCLE[this.#cycle]!;
+  }
+
+  #enterProbeBandwidth(nowMs: number): void {
+    this.#phase = 'probeBandwidth';
+    this.#windowGain = WINDOW_GAIN;
+    // Sessions that started together do not all probe together.
+    this.#cycle = 2 + (this.#round % 6);
+    this.#cycleAtMs = nowMs;
+    this.#pacingGain = 1;
+  }
+
+  #updateMinRtt(sample: AckSample): void {
+    const { nowMs } = sample;
+    const expired = nowMs > this.#minRttAtMs + MIN_RTT_AGE_MS;
+    if (sample.rttMs >= 0 && (sample.rttMs <= this.#minRttMs || expired)) {
+      this.#minRttMs = sample.rttMs;
+      this.#minRttAtMs = nowMs;
+    }
+    if (expired && this.#phase === 'probeBandwidth') {
+      this.#phase = 'probeRtt';
+      this.#pacingGain = 1;
+      this.#windowBeforeProbe = this.windowPackets;
+      this.#probeRttEndMs = -1;
+    }
+    if (this.#phase !== 'probeRtt') return;
+    if (this.#probeRttEndMs < 0) {
+      if (sample.inFlight > this.#probeRttWindow()) return;
+      this.#probeRttEndMs = nowMs + Math.min(PROBE_RTT_MS, 10 * this.#minRttMs);
+      this.#probeRttRound = this.#round + 1;
+    } else if (nowMs >= this.#probeRttEndMs && this.#round >= this.#probeRttRound) {
+      this.#minRttAtMs = nowMs;
+      this.windowPackets = Math.max(this.windowPackets, this.#windowBeforeProbe);
+      this.#enterProbeBandwidth(nowMs);
+    }
+  }
+
+  #probeRttWindow(): number {
+    return Math.max(MIN_WINDOW, 0.5 * this.#bandwidth.value * this.#minRttMs);
+  }
+
+  #setPacing(sample: AckSample): void {
+    const bandwidth = this.#bandwidth.value;
+    if (bandwidth === 0 || (this.#minRttMs < LOCAL_RTT_MS && bandwidth >= LOCAL_RATE)) {
+      this.pacingRate = Number.POSITIVE_INFINITY;
+      return;
+    }
+    // Until the pipe is full, what the application had to send says little about the path.
+    const floor = this.#filled ? 0 : INITIAL_WINDOW / Math.max(sample.smoothedRttMs, 1);
+    const rate = this.#pacingGain * Math.max(bandwidth, floor);
+    if (this.#filled || rate > this.pacingRate || this.pacingRate === Number.POSITIVE_INFINITY) this.pacingRate = rate;
+  }
+
+  #setWindow(sample: AckSample): void {
+    const target = this.#target(sample);
+    let window = this.windowPackets;
+    if (this.#filled) window = Math.min(window + sample.ackedPackets, target);
+    else if (window < target || sample.delivered < INITIAL_WINDOW) window += sample.ackedPackets;
+    const local = this.#minRttMs < LOCAL_RTT_MS && this.#bandwidth.value >= LOCAL_RATE;
+    const lossless = sample.nowMs - this.#lastLossMs > LOSS_MEMORY_MS;
+    const floor = lossless && (this.#filled || local) ? (local ? LOCAL_WINDOW : LOSSLESS_WINDOW) : MIN_WINDOW;
+    window = Math.max(window, floor);
+    if (this.#phase === 'probeRtt') window = Math.min(window, this.#probeRttWindow());
+    this.windowPackets = Math.floor(window);
+  }
+
+  #target(sample: AckSample): number {
+    // On a local path the time between wake-ups is part of the round trip, though the smallest samples miss it.
+    const rttMs = Math.max(this.#minRttMs, Math.min(sample.smoothedRttMs, LOCAL_RTT_MS));
+    const model = this.#bandwidth.value * rttMs * this.#windowGain;
+    return Math.max(this.#filled ? MIN_WINDOW : INITIAL_WINDOW, model + this.#extraAcked.value + 3);
+  }
+
+  #bdp(gain: number): number {
+    return this.#bandwidth.value * this.#minRttMs * gain + this.#extraAcked.value;
+  }
+}
+
+/** Maximum over a window of rounds, by three samples (Kathleen Nichols' algorithm, as in Linux lib/win_minmax.c). */
+class WindowedMax {
+  #values = [0, 0, 0];
+  #rounds = [0, 0, 0];
+
+  get value(): number {
+    return this.#values[0]!;
+  }
+
+  update(value: number, round: number, window: number): void {
+    const v = this.#values;
+    const r = this.#rounds;
+    if (value >= v[0]! || round - r[2]! > window) {
+      v[0] = v[1] = v[2] = value;
+      r[0] = r[1] = r[2] = round;
+      return;
+    }
+    if (value >= v[1]!) {
+      v[1] = v[2] = value;
+      r[1] = r[2] = round;
+    } else if (value >= v[2]!) {
+      v[2] = value;
+      r[2] = round;
+    }
+    if (round - r[0]! > window) {
+      v[0] = v[1]!;
+      r[0] = r[1]!;
+      v[1] = v[2]!;
+      r[1] = r[2]!;
+      v[2] = value;
+      r[2] = round;
+      if (round - r[0]! > window) {
+        v[0] = v[1]!;
+        r[0] = r[1]!;
+        v[1] = v[2]!;
+        r[1] = r[2]!;
+      }
+    } else if (r[1] === r[0] && round - r[0]! > window / 4) {
+      v[1] = v[2] = value;
+      r[1] = r[2] = round;
+    } else if (r[2] === r[1] && round - r[1]! > window / 2) {
+      v[2] = value;
+      r[2] = round;
+    }
+  }
+}

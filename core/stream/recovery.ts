@@ -1,0 +1,319 @@
+/**
+ * What happened to the packets sent: acknowledgement, loss by time (RACK, RFC 8985, with a reorder window that learns
+ * from spurious retransmissions), tail probes (PTO, RFC 9002 §6.2), and the samples for congestion control.
+ * All packets are of one size; everything counts packets.
+ */
+import type { FrameDecoder } from '../wire/frames.ts';
+import type { AckSample, CongestionController } from './congestion.ts';
+import { RttEstimator } from './rtt.ts';
+import { SentPackets } from './sent-packets.ts';
+
+/** Owner of the frames: told per frame of a packet, in the order sent. */
+export interface FrameOwner {
+  onFrameAcked(kind: number, fin: boolean, length: number, id: number, offset: number): void;
+  onFrameLost(kind: number, fin: boolean, length: number, id: number, offset: number): void;
+}
+
+export const AckResult = { ok: 0, neverSent: 1 } as const;
+export type AckResult = (typeof AckResult)[keyof typeof AckResult];
+
+/** Timers are not finer, and a busy event loop reorders as much. */
+const GRANULARITY_MS = 2;
+const MIN_PROBE_MS = 20;
+const MAX_PROBE_MS = 3000;
+const MAX_PEER_ACK_DELAY_MS = 25;
+const PROBE_PACKETS = 2;
+const PERSISTENT_TIMEOUTS = 3;
+/** Rounds of ACKs without a spurious retransmission after which the reorder window shrinks. */
+const REORDER_DECAY_MS = 5000;
+
+export class Recovery {
+  readonly rtt = new RttEstimator();
+  readonly sent = new SentPackets();
+  readonly congestion: CongestionController;
+  inFlight = 0;
+  packetsSent = 0;
+  packetsLost = 0;
+  spurious = 0;
+  /** Probes that may leave whatever the window says. */
+  probes = 0;
+  readonly #owner: FrameOwner;
+  #largestAcked = -1;
+  /** seq behind the largest acknowledged packet: what lies below may be lost. */
+  #ackedEnd = 0;
+  /** Below it every packet is acknowledged or declared lost. */
+  #lossHead = 0;
+  #reorderMs = 0;
+  #reorderAtMs = 0;
+  #probeCount = 0;
+  #lastElicitingMs = 0;
+  #delivered = 0;
+  #deliveredMs = 0;
+  #firstSentMs = 0;
+  #appLimitedUntil = 0;
+  readonly #sample: AckSample = {
+    nowMs: 0,
+    ackedPackets: 0,
+    lostPackets: 0,
+    priorInFlight: 0,
+    inFlight: 0,
+    delivered: 0,
+    priorDelivered: 0,
+    intervalMs: 0,
+    rttMs: -1,
+    smoothedRttMs: 0,
+    appLimited: false,
+  };
+
+  constructor(owner: FrameOwner, congestion: CongestionController) {
+    this.#owner = owner;
+    this.congestion = congestion;
+  }
+
+  get windowOpen(): boolean {
+    return this.inFlight < this.congestion.windowPackets && !this.sent.full;
+  }
+
+  /** The frames added to `sent` went out as `packetNumber`. */
+  onSent(packetNumber: number, eliciting: boolean, nowMs: number): void {
+    this.packetsSent++;
+    if (eliciting) {
+      if (this.inFlight === 0) {
+        this.#firstSentMs = nowMs;
+        this.#deliveredMs = nowMs;
+      }
+      this.inFlight++;
+      this.#lastElicitingMs = nowMs;
+      if (this.probes > 0) this.probes--;
+    }
+    this.sent.push(
+      packetNumber,
+      nowMs,
+      eliciting,
+      this.#appLimitedUntil > 0,
+      this.#delivered,
+      this.#deliveredMs,
+      this.#firstSentMs,
+    );
+    this.#evict(nowMs);
+  }
+
+  /** The window is open but there is nothing to send: rate samples until then understate the path. */
+  onAppLimited(): void {
+    this.#appLimitedUntil = Math.max(1, this.#delivered + this.inFlight);
+  }
+
+  onAck(ack: FrameDecoder, nowMs: number): AckResult {
+    const { sent } = this;
+    const largest = ack.rangeHigh[0]!;
+    if (largest > sent.largestNumber) return AckResult.neverSent;
+    const sample = this.#sample;
+    sample.ackedPackets = 0;
+    sample.lostPackets = 0;
+    sample.priorInFlight = this.inFlight;
+    sample.rttMs = -1;
+    sample.intervalMs = 0;
+    const headNumber = sent.head < sent.tail ? sent.numberAt(sent.head) : Number.POSITIVE_INFINITY;
+    let newest = -1;
+    // Rising order: a stream's acknowledged bytes then join up as they come.
+    for (let i = ack.rangeCount - 1; i >= 0; i--) {
+      const high = ack.rangeHigh[i]!;
+      if (high < headNumber) continue;
+      const low = Math.max(ack.rangeLow[i]!, headNumber);
+      const first = sent.lowerBound(low);
+      const last = sent.lowerBound(high);
+      // Every number of the range must be one we used: what was never sent can't have arrived.
+      if (last - first !== high - low || sent.numberAt(last) !== high) return AckResult.neverSent;
+      for (let seq = sent.nextUnsettled(first); seq <= last; seq = sent.nextUnsettled(seq + 1)) {
+        if (this.#settle(seq, nowMs)) newest = seq;
+      }
+    }
+    if (newest >= 0) {
+      if (newest + 1 > this.#ackedEnd) this.#ackedEnd = newest + 1;
+      this.#probeCount = 0;
+      this.probes = 0;
+      this.#takeSample(newest, largest, ack.value / 1000, nowMs);
+    }
+    if (largest > this.#largestAcked) this.#largestAcked = largest;
+    this.#detectLoss(nowMs);
+    if (newest >= 0) this.#report(nowMs);
+    this.#evict(nowMs);
+    return AckResult.ok;
+  }
+
+  /** Absolute; Infinity = nothing to wait for. */
+  nextTimeoutMs(): number {
+    const lossMs = this.#lossDeadlineMs();
+    if (lossMs !== Number.POSITIVE_INFINITY) return lossMs;
+    if (this.inFlight === 0) return Number.POSITIVE_INFINITY;
+    return this.#lastElicitingMs + this.#probeDelayMs();
+  }
+
+  /** True when there is something new to send. */
+  handleTimeout(nowMs: number): boolean {
+    const lossMs = this.#lossDeadlineMs();
+    if (lossMs !== Number.POSITIVE_INFINITY) {
+      if (nowMs < lossMs) return false;
+      const sample = this.#sample;
+      sample.lostPackets = 0;
+      this.#detectLoss(nowMs);
+      return sample.lostPackets > 0;
+    }
+    if (this.inFlight === 0 || nowMs < this.#lastElicitingMs + this.#probeDelayMs()) return false;
+    this.#probe(nowMs);
+    return true;
+  }
+
+  /** Time in which an answer should have come. */
+  probeTimeoutMs(): number {
+    const { rtt } = this;
+    return Math.max(MIN_PROBE_MS, rtt.expectedMs + Math.max(4 * rtt.variationMs, GRANULARITY_MS) + 2 * GRANULARITY_MS);
+  }
+
+  /** Returns true when the packet was in flight or counted as lost (a delivery), false for one that carried only an ACK. */
+  #settle(seq: number, nowMs: number): boolean {
+    const { sent } = this;
+    const wasInFlight = sent.isInFlight(seq);
+    const wasLost = sent.isLost(seq);
+    sent.settle(seq);
+    if (!sent.isEliciting(seq)) return false;
+    if (wasInFlight) this.inFlight--;
+    else if (wasLost) this.#onSpurious(seq, nowMs);
+    this.#delivered++;
+    this.#sample.ackedPackets++;
+    const end = sent.frameEnd(seq);
+    for (let frame = sent.frameStart(seq); frame < end; frame++) {
+      this.#owner.onFrameAcked(
+        sent.frameKind(frame),
+        sent.frameFlag(frame),
+        sent.frameLength(frame),
+        sent.frameId(frame),
+        sent.frameOffset(frame),
+      );
+    }
+    return true;
+  }
+
+  /** A packet declared lost was only late: from now on wait for as long as this one took. */
+  #onSpurious(seq: number, nowMs: number): void {
+    this.spurious++;
+    const late = nowMs - this.sent.sentMsAt(seq) - Math.max(this.rtt.expectedMs, this.rtt.latestMs);
+    const limit = 2 * this.rtt.expectedMs + 10 * GRANULARITY_MS;
+    this.#reorderMs = Math.max(this.#reorderMs, Math.min(late * 1.25, limit));
+    this.#reorderAtMs = nowMs;
+  }
+
+  #takeSample(newest: number, largest: number, ackDelayMs: number, nowMs: number): void {
+    const { sent } = this;
+    const sample = this.#sample;
+    this.#deliveredMs = nowMs;
+    const sentMs = sent.sentMsAt(newest);
+    if (sent.numberAt(newest) === largest) {
+      sample.rttMs = this.rtt.sample(nowMs - sentMs, Math.min(ackDelayMs, MAX_PEER_ACK_DELAY_MS));
+    }
+    const sendMs = sentMs - sent.firstSentMsAt(newest);
+    const ackMs = nowMs - sent.deliveredMsAt(newest);
+    this.#firstSentMs = sentMs;
+    sample.priorDelivered = sent.deliveredAt(newest);
+    sample.intervalMs = Math.max(sendMs, ackMs);
+    sample.appLimited = sent.isAppLimited(newest);
+    if (this.#appLimitedUntil > 0 && this.#delivered > this.#appLimitedUntil) this.#appLimitedUntil = 0;
+  }
+
+  #report(nowMs: number): void {
+    const sample = this.#sample;
+    sample.nowMs = nowMs;
+    sample.inFlight = this.inFlight;
+    sample.delivered = this.#delivered;
+    sample.smoothedRttMs = this.rtt.expectedMs;
+    this.congestion.onAck(sample);
+  }
+
+  /** How long after sending a packet is lost, once a later one was acknowledged. */
+  #lossDelayMs(): number {
+    const { rtt } = this;
+    const base = Math.max(rtt.expectedMs, rtt.latestMs);
+    return base + Math.max(base / 8, 3 * Math.min(rtt.variationMs, base), GRANULARITY_MS, this.#reorderMs);
+  }
+
+  #advanceLossHead(): void {
+    const { sent } = this;
+    let seq = Math.max(this.#lossHead, sent.head);
+    while (seq < this.#ackedEnd) {
+      seq = sent.nextUnsettled(seq);
+      if (seq >= this.#ackedEnd || sent.isInFlight(seq)) break;
+      seq++;
+    }
+    this.#lossHead = Math.min(seq, this.#ackedEnd);
+  }
+
+  #lossDeadlineMs(): number {
+    this.#advanceLossHead();
+    if (this.#lossHead >= this.#ackedEnd) return Number.POSITIVE_INFINITY;
+    return this.sent.sentMsAt(this.#lossHead) + this.#lossDelayMs();
+  }
+
+  #detectLoss(nowMs: number): void {
+    if (this.#reorderMs > 0 && nowMs > this.#reorderAtMs + REORDER_DECAY_MS) {
+      this.#reorderMs = this.#reorderMs < 0.5 ? 0 : this.#reorderMs * 0.75;
+      this.#reorderAtMs = nowMs;
+    }
+    const before = nowMs - this.#lossDelayMs();
+    for (;;) {
+      this.#advanceLossHead();
+      const seq = this.#lossHead;
+      if (seq >= this.#ackedEnd || this.sent.sentMsAt(seq) > before) return;
+      this.sent.markLost(seq);
+      this.inFlight--;
+      this.packetsLost++;
+      this.#sample.lostPackets++;
+      this.#requeue(seq);
+    }
+  }
+
+  #requeue(seq: number): void {
+    const { sent } = this;
+    const end = sent.frameEnd(seq);
+    for (let frame = sent.frameStart(seq); frame < end; frame++) {
+      this.#owner.onFrameLost(
+        sent.frameKind(frame),
+        sent.frameFlag(frame),
+        sent.frameLength(frame),
+        sent.frameId(frame),
+        sent.frameOffset(frame),
+      );
+    }
+  }
+
+  #probeDelayMs(): number {
+    return Math.min(MAX_PROBE_MS, this.probeTimeoutMs() * 2 ** Math.min(this.#probeCount, 10));
+  }
+
+  /** Nothing was heard of the newest packets: the oldest ones go again, beyond the window. */
+  #probe(nowMs: number): void {
+    const { sent } = this;
+    this.#probeCount++;
+    this.#lastElicitingMs = nowMs;
+    this.probes = PROBE_PACKETS;
+    if (this.#probeCount === PERSISTENT_TIMEOUTS) this.congestion.onPersistentTimeout();
+    let left = PROBE_PACKETS;
+    for (let seq = sent.nextUnsettled(sent.head); seq < sent.tail && left > 0; seq = sent.nextUnsettled(seq + 1)) {
+      if (!sent.isInFlight(seq)) continue;
+      this.#requeue(seq);
+      left--;
+    }
+  }
+
+  /** Forgets what is settled, and lost packets once their ACK can't be on its way any more. */
+  #evict(nowMs: number): void {
+    const { sent } = this;
+    while (sent.head < sent.tail) {
+      const seq = sent.head;
+      if (sent.isInFlight(seq)) return;
+      if (sent.isLost(seq) && !sent.isSettled(seq) && !sent.full) {
+        if (nowMs < sent.sentMsAt(seq) + 3 * this.#lossDelayMs() + 100) return;
+      }
+      sent.dropHead();
+    }
+  }
+}
