@@ -27,8 +27,10 @@ export interface PumpOptions {
   /** 0-based; worker 0 also owns what must exist once. */
   readonly worker: number;
   readonly roles: { readonly client: boolean; readonly mix: boolean; readonly exit: boolean };
-  /** Where links are accepted; undefined = client only. Shared by all workers (SO_REUSEPORT). */
+  /** Where links are accepted; undefined = client only. */
   readonly listen: ListenAddress | undefined;
+  /** `listen`, `socks` and `httpConnect` are shared with other workers (SO_REUSEPORT). Default false: taken is an error. */
+  readonly reusePort?: boolean;
   readonly udp: 'auto' | 'gso' | 'plain';
   readonly socks: ListenAddress | undefined;
   readonly httpConnect: ListenAddress | undefined;
@@ -51,6 +53,7 @@ export interface PumpLimits {
 export interface PathConstraints {
   readonly hops: number;
   readonly class: CircuitClass;
+  /** The last hop has to be an exit; with a target, one whose policy allows it. Undefined: any exit. */
   readonly needExit: { readonly host: string; readonly port: number } | undefined;
   /** Explicit path (NodeIDs, hex), for tests and the API. */
   readonly nodeIds?: readonly string[];
@@ -136,6 +139,12 @@ export interface Dialer {
     options: DialOptions,
   ): Promise<{ addresses: readonly ResolvedAddress[]; name: string | undefined }>;
 }
+
+/**
+ * Bytes of one API stream that may be under way across the boundary, in each direction. The receiver gives credit back
+ * (`stream-credit`) as they are consumed; a sender without credit waits.
+ */
+export const STREAM_CREDIT_BYTES = 1024 * 1024;
 
 export type ToPump =
   | { readonly type: 'view'; readonly contacts: readonly NodeContact[] }
@@ -296,7 +305,10 @@ export interface PumpStats {
   }[];
   readonly streams: readonly StreamInfo[];
   readonly bufferedBytes: number;
+  /** Circuits and sessions ended because the worker's memory was used up. */
   readonly shedTotal: number;
+  /** Datagrams that the kernel refused to send. */
+  readonly sendErrors: number;
   readonly cpuSeconds: number;
   readonly udpMode: 'gso' | 'plain';
 }

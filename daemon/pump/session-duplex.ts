@@ -161,6 +161,7 @@ export class SessionDuplex extends Duplex {
         const chunk = Buffer.allocUnsafeSlow(Math.min(available, READ_CHUNK_BYTES));
         const length = stream.read(chunk);
         if (length === 0) return;
+        if (!this.#confirmed) this.confirm(); // data is an answer, too: it may overtake CONNECTED
         this.#reading = this.push(length === chunk.length ? chunk : chunk.subarray(0, length));
         continue;
       }
@@ -195,7 +196,8 @@ export class SessionDuplex extends Duplex {
     const room = MAX_EARLY_BYTES - this.#earlyBytes;
     const accepted = room <= 0 ? 0 : stream.write(room < chunk.length ? chunk.subarray(0, room) : chunk);
     if (accepted > 0) {
-      this.#early.push(chunk.slice(0, accepted));
+      // A Buffer's slice() is a view; this is a copy.
+      this.#early.push(new Uint8Array(chunk.subarray(0, accepted)));
       this.#earlyBytes += accepted;
     }
     return accepted;

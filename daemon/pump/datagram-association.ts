@@ -1,0 +1,104 @@
+/**
+ * A UDP association through the network (docs/protocol.md §5, CONNECT kind 1): a stream of kind UDP whose id is the
+ * flow id of the DATAGRAM frames, each of which names its target (udp-frame.ts).
+ */
+import { SessionError, type SessionStream } from '@nyx/core/stream/contract.ts';
+import type { CircuitUser, PooledCircuit } from './circuit-pool.ts';
+import { DialError, DialErrorCode, type NyxDatagrams } from './contract.ts';
+import { describeSessionError, dialCodeOf } from './dial-code.ts';
+import { decodeUdpFrame, encodeUdpFrame } from './udp-frame.ts';
+
+/** What CONNECT names for an association: it has no target of its own. */
+export const ASSOCIATION_TARGET = { kind: 'udp', host: '0.0.0.0', port: 0 } as const;
+
+export class DatagramAssociation implements NyxDatagrams, CircuitUser {
+  onMessage: ((host: string, port: number, data: Uint8Array) => void) | undefined = undefined;
+  onClose: ((error: DialError | undefined) => void) | undefined = undefined;
+  bytesSent = 0;
+  bytesReceived = 0;
+  readonly circuit: PooledCircuit;
+  /** The exit's side of it: where targets see it come from. */
+  address = '';
+  port = 0;
+  readonly #stream: SessionStream;
+  readonly #onReleased: (association: DatagramAssociation) => void;
+  #closed = false;
+
+  /** Takes over the stream. `onReleased` is called once, when it is over. */
+  constructor(circuit: PooledCircuit, stream: SessionStream, onReleased: (a: DatagramAssociation) => void) {
+    this.circuit = circuit;
+    this.#stream = stream;
+    this.#onReleased = onReleased;
+    circuit.enter(this);
+    circuit.flows.set(stream.id, (bytes) => {
+      const frame = decodeUdpFrame(bytes);
+      if (frame === undefined) return; // a broken exit; UDP may lose what it likes
+      this.bytesReceived += frame.data.length;
+      // The session lends the bytes for the call only.
+      this.onMessage?.(frame.host, frame.port, frame.data.slice());
+    });
+    stream.onClose = (code) => {
+      const message = `association ended: ${describeSessionError(code)}`;
+      this.#end(code === SessionError.noError ? undefined : new DialError(dialCodeOf(code), message));
+    };
+  }
+
+  send(host: string, port: number, data: Uint8Array): boolean {
+    if (this.#closed) return false;
+    let frame: Uint8Array;
+    try {
+      frame = encodeUdpFrame(host, port, data);
+    } catch {
+      return false; // a host or port that no frame can carry
+    }
+    if (!this.circuit.session.sendDatagram(this.#stream.id, frame)) return false;
+    this.bytesSent += data.length;
+    return true;
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#stream.reset(SessionError.cancelled);
+    this.#end(undefined);
+  }
+
+  #end(error: DialError | undefined): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.circuit.flows.delete(this.#stream.id);
+    this.#onReleased(this);
+    this.onClose?.(error);
+  }
+}
+
+/** Waits until the exit has its socket. Rejects with DialError. */
+export function associate(
+  circuit: PooledCircuit,
+  timeoutMs: number,
+  onReleased: (association: DatagramAssociation) => void,
+): Promise<DatagramAssociation> {
+  return new Promise((resolve, reject) => {
+    const stream = circuit.session.closed ? undefined : circuit.session.openStream(ASSOCIATION_TARGET);
+    if (stream === undefined) {
+      reject(new DialError(DialErrorCode.limit, 'the session takes no further streams'));
+      return;
+    }
+    const association = new DatagramAssociation(circuit, stream, onReleased);
+    const timer = setTimeout(() => {
+      association.onClose = undefined;
+      association.close();
+      reject(new DialError(DialErrorCode.timeout, `no association after ${timeoutMs} ms`));
+    }, timeoutMs);
+    association.onClose = (error) => {
+      clearTimeout(timer);
+      reject(error ?? new DialError(DialErrorCode.reset, 'the exit ended the association'));
+    };
+    stream.onConnected = (_family, address, port) => {
+      clearTimeout(timer);
+      association.address = address;
+      association.port = port;
+      association.onClose = undefined;
+      resolve(association);
+    };
+  });
+}

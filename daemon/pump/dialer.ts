@@ -1,0 +1,263 @@
+/**
+ * Opens streams, UDP associations and name look-ups over circuits of this worker, for the proxies and for the API.
+ * Which circuit: circuit-pool.ts. The life of one stream: client-stream.ts.
+ */
+import type { ClientCircuitEvent, EngineApi, NodeContact } from '@nyx/core/engine/contract.ts';
+import type { ResolvedAddress } from '@nyx/core/stream/contract.ts';
+import { CircuitPool, type CircuitUser, type PooledCircuit, type PoolHost } from './circuit-pool.ts';
+import { ClientStream, type ClientStreamHost } from './client-stream.ts';
+import {
+  DialError,
+  DialErrorCode,
+  type Dialer,
+  type DialOptions,
+  type NyxConnection,
+  type PathConstraints,
+  type PumpStats,
+  type StreamInfo,
+} from './contract.ts';
+import { associate, type DatagramAssociation } from './datagram-association.ts';
+import { describeSessionError, dialCodeOf } from './dial-code.ts';
+
+/** From dial to the target's answer, when the dial says nothing else. */
+const DIAL_TIMEOUT_MS = 30_000;
+const MIN_HOPS = 3;
+const MAX_HOPS = 7;
+
+type Source = StreamInfo['source'];
+
+export interface DialerHost extends PoolHost {
+  unixMs(): number;
+}
+
+export interface SessionDialerOptions {
+  /** Stream ids are `worker * 2^32 + n`. */
+  readonly worker: number;
+  readonly defaultHops: number;
+  /** Circuits at once. */
+  readonly maxCircuits: number;
+}
+
+export class SessionDialer implements Dialer {
+  readonly pool: CircuitPool;
+  readonly #options: SessionDialerOptions;
+  readonly #host: DialerHost;
+  readonly #streams = new Map<number, ClientStream>();
+  readonly #associations = new Set<DatagramAssociation>();
+  readonly #streamHost: ClientStreamHost;
+  #lastStream = 0;
+  #closing = false;
+
+  constructor(options: SessionDialerOptions, deps: { readonly engine: EngineApi; readonly host: DialerHost }) {
+    this.#options = options;
+    this.#host = deps.host;
+    this.pool = new CircuitPool(deps.engine, deps.host, options.maxCircuits);
+    this.#streamHost = {
+      pool: this.pool,
+      nowMs: () => deps.host.nowMs(),
+      tell: (kind, stream, reason) => deps.host.tell({ type: 'stream', kind, stream, reason }),
+      release: (stream) => this.#streams.delete(stream.id),
+    };
+  }
+
+  /** The same dialer for one kind of user: its streams are listed under that name. */
+  forSource(source: Source): Dialer {
+    return {
+      connect: (target, options, signal) => this.connect(target, options, signal, source),
+      datagrams: (options) => this.datagrams(options),
+      resolve: (kind, value, options) => this.resolve(kind, value, options),
+    };
+  }
+
+  connect(
+    target: { readonly host: string; readonly port: number },
+    options: DialOptions,
+    signal?: AbortSignal,
+    source: Source = 'api',
+  ): NyxConnection {
+    const problem = this.#problemWith(options) ?? problemWithTarget(target);
+    const aborted = problem === undefined ? signal : AbortSignal.abort(problem);
+    const stream = new ClientStream(
+      {
+        id: this.#options.worker * 2 ** 32 + ++this.#lastStream,
+        source,
+        target,
+        isolation: options.isolation ?? '',
+        hops: options.hops ?? this.#options.defaultHops,
+        class: options.class ?? 'fast',
+        circuit: options.circuit,
+        timeoutMs: options.timeoutMs ?? DIAL_TIMEOUT_MS,
+        openedAtUnixMs: this.#host.unixMs(),
+      },
+      this.#streamHost,
+      aborted,
+    );
+    this.#streams.set(stream.id, stream);
+    return stream;
+  }
+
+  async datagrams(options: DialOptions): Promise<DatagramAssociation> {
+    return await this.#withCircuit(options, undefined, async (circuit) => {
+      const association = await associate(circuit, options.timeoutMs ?? DIAL_TIMEOUT_MS, (ended) => {
+        this.#associations.delete(ended);
+        ended.circuit.leave(ended, this.#host.nowMs());
+      });
+      this.#associations.add(association);
+      return association;
+    });
+  }
+
+  async resolve(
+    kind: 'name' | 'address',
+    value: string,
+    options: DialOptions,
+  ): Promise<{ addresses: readonly ResolvedAddress[]; name: string | undefined }> {
+    if (!isHost(value)) throw new DialError(DialErrorCode.badRequest, 'a name or address has 1…255 bytes');
+    return await this.#withCircuit(options, undefined, async (circuit) => {
+      const user: CircuitUser = { bytesSent: 0, bytesReceived: 0 };
+      circuit.enter(user);
+      try {
+        return await resolveOn(circuit, kind, value, options.timeoutMs ?? DIAL_TIMEOUT_MS);
+      } finally {
+        circuit.leave(user, this.#host.nowMs());
+      }
+    });
+  }
+
+  /** Builds a circuit over these hops, used by its number only. Resolves when it is ready. */
+  async build(
+    hops: readonly NodeContact[],
+    constraints: PathConstraints,
+  ): Promise<{ circuit: number; path: readonly string[]; setupMs: number }> {
+    if (this.#closing) throw new DialError(DialErrorCode.shutdown, 'the daemon is shutting down');
+    const record = this.pool.build(hops, constraints.class);
+    await record.settled;
+    if (record.state !== 'ready') throw record.failure();
+    return { circuit: record.circuit, path: record.path, setupMs: record.setupMs ?? 0 };
+  }
+
+  onCircuit(event: ClientCircuitEvent): void {
+    this.pool.onCircuit(event);
+  }
+
+  /** Once a second or so. */
+  sweep(nowMs: number): void {
+    this.pool.sweep(nowMs);
+  }
+
+  /** Open streams and associations. */
+  get active(): number {
+    return this.#streams.size + this.#associations.size;
+  }
+
+  get bufferedBytes(): number {
+    let bytes = 0;
+    for (const stream of this.#streams.values()) bytes += stream.bufferedBytes;
+    return bytes;
+  }
+
+  /** New dials fail with SHUTDOWN from now on. */
+  stopAccepting(): void {
+    this.#closing = true;
+  }
+
+  /** Ends what is still open. Returns how much that was. */
+  closeAll(): number {
+    this.#closing = true;
+    const open = this.active;
+    const error = new DialError(DialErrorCode.shutdown, 'the daemon is shutting down');
+    for (const stream of [...this.#streams.values()]) stream.duplex.destroy(error);
+    for (const association of [...this.#associations]) association.close();
+    return open;
+  }
+
+  streams(): StreamInfo[] {
+    return Array.from(this.#streams.values(), (stream) => stream.info());
+  }
+
+  circuits(): PumpStats['clientCircuits'] {
+    const nowMs = this.#host.nowMs();
+    return Array.from(this.pool.all(), (record) => record.stats(nowMs));
+  }
+
+  /** Runs `use` on a circuit, once more on another one if that circuit fails under it. */
+  async #withCircuit<T>(
+    options: DialOptions,
+    target: { readonly host: string; readonly port: number } | undefined,
+    use: (circuit: PooledCircuit) => Promise<T>,
+  ): Promise<T> {
+    const problem = this.#problemWith(options);
+    if (problem !== undefined) throw problem;
+    const request = {
+      isolation: options.isolation ?? '',
+      hops: options.hops ?? this.#options.defaultHops,
+      class: options.class ?? ('fast' as const),
+      target,
+      exact: false,
+    };
+    let failed: PooledCircuit | undefined;
+    for (;;) {
+      const circuit =
+        options.circuit === undefined ? await this.pool.acquire(request, failed) : this.pool.find(options.circuit);
+      if (circuit === undefined)
+        throw new DialError(DialErrorCode.badRequest, `there is no circuit ${options.circuit}`);
+      try {
+        return await use(circuit);
+      } catch (error) {
+        const lost = circuit.state === 'ended' || circuit.session.closed;
+        if (!lost || failed !== undefined || options.circuit !== undefined) {
+          throw lost && circuit.setupMs === undefined ? circuit.failure() : error;
+        }
+        failed = circuit;
+      }
+    }
+  }
+
+  #problemWith(options: DialOptions): DialError | undefined {
+    if (this.#closing) return new DialError(DialErrorCode.shutdown, 'the daemon is shutting down');
+    const hops = options.hops ?? this.#options.defaultHops;
+    if (!Number.isInteger(hops) || hops < MIN_HOPS || hops > MAX_HOPS) {
+      return new DialError(DialErrorCode.badRequest, `a path has ${MIN_HOPS} to ${MAX_HOPS} hops, not ${hops}`);
+    }
+    return undefined;
+  }
+}
+
+function problemWithTarget(target: { readonly host: string; readonly port: number }): DialError | undefined {
+  if (!isHost(target.host)) return new DialError(DialErrorCode.badRequest, 'a host name has 1…255 bytes');
+  if (!Number.isInteger(target.port) || target.port < 1 || target.port > 0xffff) {
+    return new DialError(DialErrorCode.badRequest, `port must be 1…65535, not ${target.port}`);
+  }
+  return undefined;
+}
+
+function isHost(host: string): boolean {
+  const length = Buffer.byteLength(host);
+  return length >= 1 && length <= 255;
+}
+
+function resolveOn(
+  circuit: PooledCircuit,
+  kind: 'name' | 'address',
+  value: string,
+  timeoutMs: number,
+): Promise<{ addresses: readonly ResolvedAddress[]; name: string | undefined }> {
+  return new Promise((resolve, reject) => {
+    const fail = (code: DialErrorCode, message: string) => {
+      clearTimeout(timer);
+      reject(new DialError(code, message));
+    };
+    const timer = setTimeout(() => fail(DialErrorCode.timeout, `no answer after ${timeoutMs} ms`), timeoutMs);
+    void circuit.settled.then(() => {
+      if (circuit.state === 'ended') fail(DialErrorCode.sessionLost, 'the circuit ended');
+    });
+    circuit.session.resolve(kind, value, (addresses, name, code) => {
+      if (addresses === undefined && name === undefined) {
+        fail(dialCodeOf(code), `not resolved: ${describeSessionError(code)}`);
+        return;
+      }
+      clearTimeout(timer);
+      resolve({ addresses: addresses ?? [], name });
+    });
+  });
+}

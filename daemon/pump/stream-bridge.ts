@@ -1,0 +1,221 @@
+/**
+ * The worker's end of API streams: what the dialer opens here is a duplex on the main thread (remote-stream.ts). Bytes
+ * cross the boundary under credit in both directions, so a slow reader stops the sender and not the worker.
+ */
+import {
+  DialError,
+  DialErrorCode,
+  type Dialer,
+  type DialOptions,
+  type FromPump,
+  type NyxConnection,
+  STREAM_CREDIT_BYTES,
+  type StreamRequest,
+  type ToPump,
+} from './contract.ts';
+import type { DatagramAssociation } from './datagram-association.ts';
+
+/** API streams of one worker at once. */
+const MAX_BRIDGED_STREAMS = 4096;
+
+export type Post = (message: FromPump, transfer?: ArrayBuffer[]) => void;
+
+/** What the bridge needs of SessionDialer. */
+export interface BridgeDialer extends Pick<Dialer, 'connect'> {
+  datagrams(options: DialOptions): Promise<DatagramAssociation>;
+}
+
+interface Bridged {
+  data(bytes: Uint8Array): void;
+  credit(bytes: number): void;
+  end(): void;
+  reset(error: DialError): void;
+  readonly bufferedBytes: number;
+}
+
+export class StreamBridge {
+  readonly #dialer: BridgeDialer;
+  readonly #post: Post;
+  readonly #streams = new Map<number, Bridged>();
+
+  constructor(dialer: BridgeDialer, post: Post) {
+    this.#dialer = dialer;
+    this.#post = post;
+  }
+
+  get size(): number {
+    return this.#streams.size;
+  }
+
+  get bufferedBytes(): number {
+    let bytes = 0;
+    for (const stream of this.#streams.values()) bytes += stream.bufferedBytes;
+    return bytes;
+  }
+
+  /** Messages for a stream that is already over are late, not wrong. */
+  handle(message: Extract<ToPump, { readonly stream: number }>): void {
+    const { stream } = message;
+    if (message.type === 'stream-open') {
+      this.#open(stream, message.request);
+      return;
+    }
+    const bridged = this.#streams.get(stream);
+    if (bridged === undefined) return;
+    if (message.type === 'stream-data') bridged.data(message.data);
+    else if (message.type === 'stream-credit') bridged.credit(message.bytes);
+    else if (message.type === 'stream-end') bridged.end();
+    else bridged.reset(new DialError(message.code, 'reset by the application'));
+  }
+
+  #open(stream: number, request: StreamRequest): void {
+    const over = (error: Error | undefined) => {
+      this.#streams.delete(stream);
+      const code = error instanceof DialError ? error.code : error && DialErrorCode.internal;
+      this.#post({ type: 'stream-closed', stream, code, message: error?.message ?? '' });
+    };
+    if (this.#streams.size >= MAX_BRIDGED_STREAMS) {
+      over(new DialError(DialErrorCode.limit, `${MAX_BRIDGED_STREAMS} API streams are open, which is the limit`));
+      return;
+    }
+    this.#streams.set(
+      stream,
+      request.target.kind === 'tcp'
+        ? new BridgedConnection(stream, this.#dialer.connect(request.target, request.options), this.#post, over)
+        : new BridgedDatagrams(stream, request, this.#dialer, this.#post, over),
+    );
+  }
+}
+
+class BridgedConnection implements Bridged {
+  readonly #stream: number;
+  readonly #connection: NyxConnection;
+  readonly #post: Post;
+  #creditBytes = STREAM_CREDIT_BYTES;
+
+  constructor(stream: number, connection: NyxConnection, post: Post, over: (error: Error | undefined) => void) {
+    this.#stream = stream;
+    this.#connection = connection;
+    this.#post = post;
+    const { duplex } = connection;
+    connection.connected.then(
+      ({ address, port }) => {
+        const path = connection.path();
+        post({ type: 'stream-connected', stream, circuit: connection.circuit() ?? 0, path, address, port });
+      },
+      () => {}, // 'close' tells
+    );
+    duplex.on('data', (chunk: Buffer) => this.#forward(chunk));
+    duplex.once('end', () => post({ type: 'stream-end', stream }));
+    duplex.once('close', () => over(duplex.errored ?? undefined));
+    duplex.on('error', () => {}); // 'close' tells
+  }
+
+  get bufferedBytes(): number {
+    return STREAM_CREDIT_BYTES - this.#creditBytes;
+  }
+
+  #forward(chunk: Buffer): void {
+    this.#creditBytes -= chunk.length;
+    if (this.#creditBytes <= 0) this.#connection.duplex.pause();
+    const { buffer } = chunk;
+    const whole = buffer instanceof ArrayBuffer && buffer.byteLength === chunk.length;
+    const data = new Uint8Array(buffer, chunk.byteOffset, chunk.length);
+    this.#post({ type: 'stream-data', stream: this.#stream, data }, whole ? [buffer] : undefined);
+  }
+
+  data(bytes: Uint8Array): void {
+    const { duplex } = this.#connection;
+    if (duplex.destroyed || duplex.writableEnded) return;
+    duplex.write(bytes, (error) => {
+      if (!error) this.#post({ type: 'stream-credit', stream: this.#stream, bytes: bytes.length });
+    });
+  }
+
+  credit(bytes: number): void {
+    this.#creditBytes += bytes;
+    if (this.#creditBytes > 0 && this.#connection.duplex.isPaused()) this.#connection.duplex.resume();
+  }
+
+  end(): void {
+    this.#connection.duplex.end();
+  }
+
+  reset(error: DialError): void {
+    this.#connection.duplex.destroy(error);
+  }
+}
+
+/** One message is one datagram; what does not fit or has no credit is lost, as UDP may. */
+class BridgedDatagrams implements Bridged {
+  readonly #request: StreamRequest;
+  readonly #stream: number;
+  readonly #post: Post;
+  readonly #over: (error: Error | undefined) => void;
+  #datagrams: DatagramAssociation | undefined;
+  #creditBytes = STREAM_CREDIT_BYTES;
+  #closed = false;
+
+  constructor(
+    stream: number,
+    request: StreamRequest,
+    dialer: BridgeDialer,
+    post: Post,
+    over: (error: Error | undefined) => void,
+  ) {
+    this.#stream = stream;
+    this.#request = request;
+    this.#post = post;
+    this.#over = over;
+    dialer.datagrams(request.options).then(
+      (datagrams) => this.#begin(datagrams),
+      (error: Error) => this.#end(error),
+    );
+  }
+
+  get bufferedBytes(): number {
+    return STREAM_CREDIT_BYTES - this.#creditBytes;
+  }
+
+  #begin(datagrams: DatagramAssociation): void {
+    if (this.#closed) {
+      datagrams.close();
+      return;
+    }
+    this.#datagrams = datagrams;
+    datagrams.onMessage = (_host, _port, data) => {
+      if (this.#creditBytes < data.length) return;
+      this.#creditBytes -= data.length;
+      this.#post({ type: 'stream-data', stream: this.#stream, data });
+    };
+    datagrams.onClose = (error) => this.#end(error);
+    const { circuit, address, port } = datagrams;
+    const { path } = circuit;
+    this.#post({ type: 'stream-connected', stream: this.#stream, circuit: circuit.circuit, path, address, port });
+  }
+
+  data(bytes: Uint8Array): void {
+    const { host, port } = this.#request.target;
+    this.#datagrams?.send(host, port, bytes);
+    this.#post({ type: 'stream-credit', stream: this.#stream, bytes: bytes.length });
+  }
+
+  credit(bytes: number): void {
+    this.#creditBytes += bytes;
+  }
+
+  end(): void {
+    this.#end(undefined);
+  }
+
+  reset(error: DialError): void {
+    this.#end(error);
+  }
+
+  #end(error: Error | undefined): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#datagrams?.close();
+    this.#over(error);
+  }
+}

@@ -1,0 +1,398 @@
+/**
+ * A pump worker: one thread with sockets, an engine, and (by role) proxies and an exit. It is started by
+ * pump-client.ts, and speaks with the main thread in the messages of contract.ts.
+ *
+ * Way of a packet: sockets → engine.handleDatagrams (links, onion layers, sessions) → one flush at the end of the turn
+ * → sockets. Nothing of it leaves this thread. An uncaught error ends the thread; the main thread starts another.
+ */
+import { isMainThread, type MessagePort, parentPort, workerData } from 'node:worker_threads';
+import { dropNames } from '@nyx/core/drop-reason.ts';
+import type {
+  CircuitEnd,
+  EngineHost,
+  LinkEvent,
+  NodeContact,
+  NodeSecrets,
+  SessionOwner,
+  Via,
+} from '@nyx/core/engine/contract.ts';
+import { Engine } from '@nyx/core/engine/engine.ts';
+import type { PeerAddress } from '@nyx/core/ports.ts';
+import { type SessionApi, SessionError } from '@nyx/core/stream/contract.ts';
+import { Exit } from '../exit/exit.ts';
+import { createNativeSuite } from '../io/native-suite.ts';
+import { systemRandom } from '../io/system-random.ts';
+import { startHttpConnect } from '../proxy/http-connect.ts';
+import type { Log, ProxyServer } from '../proxy/proxy.ts';
+import { startSocks5 } from '../proxy/socks5.ts';
+import {
+  DialError,
+  DialErrorCode,
+  type FromPump,
+  type PathConstraints,
+  type PumpOptions,
+  type PumpStats,
+  type ToPump,
+} from './contract.ts';
+import { SessionDialer } from './dialer.ts';
+import { FlushLoop } from './flush-loop.ts';
+import { MemoryGuard } from './memory-guard.ts';
+import { PumpSockets } from './sockets.ts';
+import { StreamBridge } from './stream-bridge.ts';
+
+/** How often memory, idle circuits and (while draining) open streams are looked at. */
+const HOUSEKEEPING_MS = 250;
+const DRAIN_LOOK_MS = 20;
+/** The main thread must answer for a path within this. */
+const PATH_REQUEST_TIMEOUT_MS = 10_000;
+/** Closing words may take this long to leave the socket. */
+const LAST_SENDS_MS = 200;
+
+const nowMs = (): number => performance.now();
+
+interface PathWaiter {
+  readonly resolve: (hops: readonly NodeContact[]) => void;
+  readonly reject: (error: DialError) => void;
+  readonly timer: NodeJS.Timeout;
+}
+
+class PumpWorker {
+  readonly #options: PumpOptions;
+  readonly #port: MessagePort;
+  readonly #engine: Engine;
+  readonly #loop: FlushLoop;
+  readonly #dialer: SessionDialer;
+  readonly #bridge: StreamBridge;
+  readonly #exit: Exit | undefined;
+  readonly #memory: MemoryGuard;
+  /** The verified view, by NodeID in hex. */
+  #view = new Map<string, NodeContact>();
+  readonly #pathWaiters = new Map<number, PathWaiter>();
+  #lastPathRequest = 0;
+  #sockets: PumpSockets | undefined;
+  #socks: ProxyServer | undefined;
+  #httpConnect: ProxyServer | undefined;
+  #housekeeping: NodeJS.Timeout | undefined;
+  #draining = false;
+
+  constructor(options: PumpOptions, port: MessagePort) {
+    this.#options = options;
+    this.#port = port;
+    const { roles, limits, secrets } = options;
+    const host: EngineHost = {
+      send: (via, to, batch, length, release) => this.#send(via, to, batch, length, release),
+      resolve: (nodeId) => this.#view.get(hex(nodeId)),
+      onLink: (event) => this.#onLink(event),
+      onCircuit: (event) => this.#dialer.onCircuit(event),
+      onIncomingSession: (session, circuit) => this.#onIncomingSession(session, circuit),
+      onIncomingSessionEnd: (_session, circuit, _reason: CircuitEnd) => this.#onIncomingSessionEnd(circuit),
+      onWake: () => this.#loop.wake(),
+      unixSeconds: () => Date.now() / 1000,
+    };
+    this.#engine = new Engine(
+      {
+        secrets,
+        relay: roles.mix || roles.exit,
+        exit: roles.exit,
+        named: roles.mix || roles.exit,
+        maxLinks: limits.maxLinks,
+        maxCircuits: limits.maxCircuits,
+        memoryBytes: limits.memoryBytes,
+        session: {},
+      },
+      { suite: createNativeSuite(), random: systemRandom, host },
+    );
+    this.#loop = new FlushLoop(this.#engine, nowMs);
+    this.#dialer = new SessionDialer(
+      { worker: options.worker, defaultHops: options.defaultHops, maxCircuits: limits.maxSessions },
+      {
+        engine: this.#engine,
+        host: {
+          requestPath: (constraints) => this.#requestPath(constraints),
+          tell: (message) => this.#post(message),
+          nowMs,
+          unixSeconds: () => Date.now() / 1000,
+          unixMs: () => Date.now(),
+        },
+      },
+    );
+    this.#bridge = new StreamBridge(this.#dialer, (message, transfer) => {
+      if (transfer === undefined) port.postMessage(message);
+      else port.postMessage(message, transfer);
+    });
+    this.#exit = roles.exit && options.exit ? new Exit(options.exit, { log: this.#log }) : undefined;
+    this.#memory = new MemoryGuard({
+      limitBytes: limits.memoryBytes,
+      usedBytes: () => this.#bufferedBytes(),
+      shedClient: () => this.#dialer.pool.shed(),
+    });
+  }
+
+  async start(): Promise<void> {
+    const { roles, listen, socks, httpConnect } = this.#options;
+    const reusePort = this.#options.reusePort ?? false;
+    this.#sockets = await PumpSockets.open({
+      listen: roles.mix || roles.exit ? listen : undefined,
+      reusePort,
+      mode: this.#options.udp,
+      onDatagrams: (buffer, via, from) => {
+        this.#engine.handleDatagrams(buffer, via, from, nowMs());
+        this.#loop.wake();
+      },
+      onError: (error) => {
+        throw error;
+      },
+      log: this.#log,
+    });
+    const log = this.#log;
+    if (socks) {
+      this.#socks = await startSocks5({ listen: socks, dialer: this.#dialer.forSource('socks'), log, reusePort });
+    }
+    if (httpConnect) {
+      const dialer = this.#dialer.forSource('http-connect');
+      this.#httpConnect = await startHttpConnect({ listen: httpConnect, dialer, log, reusePort });
+    }
+    this.#port.on('message', (message: ToPump) => this.#onMessage(message));
+    this.#housekeeping = setInterval(() => this.#keepHouse(), HOUSEKEEPING_MS);
+    this.#loop.wake();
+    this.#post({
+      type: 'ready',
+      listen: this.#sockets.listenAddress,
+      socks: this.#socks?.address,
+      httpConnect: this.#httpConnect?.address,
+      udpMode: this.#sockets.mode,
+    });
+  }
+
+  readonly #log: Log = (level, message, fields) => this.#post({ type: 'log', level, message, fields });
+
+  #post(message: FromPump): void {
+    this.#port.postMessage(message);
+  }
+
+  // --- the engine's host ---
+
+  #send(via: Via, to: PeerAddress, batch: Uint8Array, length: number, release: () => void): void {
+    if (this.#sockets === undefined) release();
+    else this.#sockets.send(via, to, batch, length, release);
+  }
+
+  #onLink(event: LinkEvent): void {
+    const { kind, link, initiator, rttMs, reason } = event;
+    const nodeId = event.nodeId && hex(event.nodeId);
+    const address = addressText(event.address);
+    this.#post({ type: 'link', kind, link, initiator, nodeId, address, rttMs, reason });
+  }
+
+  #onIncomingSession(session: SessionApi, circuit: number): SessionOwner {
+    if (this.#exit === undefined || this.#draining) {
+      session.close(SessionError.shutdown, 'no exit here');
+      return { onClose: () => {} };
+    }
+    this.#memory.incomingBegan(circuit, session);
+    return this.#exit.serve(session, circuit);
+  }
+
+  #onIncomingSessionEnd(circuit: number): void {
+    this.#memory.incomingEnded(circuit);
+    this.#exit?.sessionEnded(circuit);
+  }
+
+  // --- the main thread ---
+
+  #onMessage(message: ToPump): void {
+    switch (message.type) {
+      case 'view':
+        this.#view = new Map(message.contacts.map((contact) => [hex(contact.nodeId), contact]));
+        break;
+      case 'mix-secrets':
+        this.#engine.setMixSecrets(message.mix);
+        for (const { x25519Secret, kemSeed } of message.mix) {
+          x25519Secret.fill(0);
+          kemSeed.fill(0);
+        }
+        break;
+      case 'path':
+        this.#takePathWaiter(message.request)?.resolve(message.hops);
+        break;
+      case 'path-error':
+        this.#takePathWaiter(message.request)?.reject(new DialError(DialErrorCode.noPath, message.message));
+        break;
+      case 'build':
+        this.#answer(message.request, this.#dialer.build(message.hops, message.constraints), (built) => ({
+          type: 'built',
+          request: message.request,
+          ...built,
+        }));
+        break;
+      case 'resolve':
+        this.#answer(
+          message.request,
+          this.#dialer.resolve(message.kind, message.value, message.options),
+          ({ addresses, name }) => ({ type: 'resolved', request: message.request, addresses, name }),
+        );
+        break;
+      case 'close-circuit':
+        this.#dialer.pool.close(message.circuit);
+        break;
+      case 'stats':
+        this.#post({ type: 'stats', request: message.request, stats: this.#stats() });
+        break;
+      case 'drain':
+        void this.#drain(message.timeoutMs);
+        break;
+      case 'crash':
+        if (this.#options.allowCrash) throw new Error('crashed on request');
+        this.#log('warn', 'a crash was asked for, and is not allowed here');
+        break;
+      default:
+        this.#bridge.handle(message);
+    }
+  }
+
+  #answer<T>(request: number, result: Promise<T>, message: (value: T) => FromPump): void {
+    result.then(
+      (value) => this.#post(message(value)),
+      (error: Error) => {
+        const code = error instanceof DialError ? error.code : DialErrorCode.internal;
+        this.#post({ type: 'request-failed', request, code, message: error.message });
+      },
+    );
+  }
+
+  #requestPath(constraints: PathConstraints): Promise<readonly NodeContact[]> {
+    const request = ++this.#lastPathRequest;
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        const waiter = this.#takePathWaiter(request);
+        waiter?.reject(new DialError(DialErrorCode.noPath, `no path after ${PATH_REQUEST_TIMEOUT_MS} ms`));
+      }, PATH_REQUEST_TIMEOUT_MS);
+      this.#pathWaiters.set(request, { resolve, reject, timer });
+      this.#post({ type: 'path-request', request, constraints });
+    });
+  }
+
+  #takePathWaiter(request: number): PathWaiter | undefined {
+    const waiter = this.#pathWaiters.get(request);
+    if (waiter === undefined) return undefined;
+    this.#pathWaiters.delete(request);
+    clearTimeout(waiter.timer);
+    return waiter;
+  }
+
+  // --- housekeeping ---
+
+  #keepHouse(): void {
+    this.#dialer.sweep(nowMs());
+    const shed = this.#memory.check();
+    if (shed > 0) {
+      this.#log('warn', 'memory limit reached, circuits ended', { shed, bufferedBytes: this.#bufferedBytes() });
+    }
+  }
+
+  #bufferedBytes(): number {
+    return (
+      this.#engine.bufferedBytes +
+      (this.#sockets?.queuedBytes ?? 0) +
+      this.#dialer.bufferedBytes +
+      this.#bridge.bufferedBytes
+    );
+  }
+
+  #stats(): PumpStats {
+    const { counters } = this.#engine;
+    const drops: Record<string, number> = {};
+    for (let i = 1; i < dropNames.length; i++) drops[dropNames[i]!] = counters.drops[i]!;
+    drops.sendQueueFull = (drops.sendQueueFull ?? 0) + (this.#sockets?.sendQueueFull ?? 0);
+    // Monotonic times as wall-clock times.
+    const unixAtZeroMs = Date.now() - nowMs();
+    const cpu = process.threadCpuUsage();
+    return {
+      datagramsIn: counters.datagramsIn,
+      datagramsOut: counters.datagramsOut,
+      cellsForward: counters.cellsForward,
+      cellsBackward: counters.cellsBackward,
+      cellsDelivered: counters.cellsDelivered,
+      cellsOriginated: counters.cellsOriginated,
+      setups: counters.setups,
+      drops,
+      links: this.#engine.links().flatMap((info) => {
+        if (info.upSinceMs === undefined) return [];
+        const { link, initiator, rttMs, bytesIn, bytesOut } = info;
+        const nodeId = info.nodeId && hex(info.nodeId);
+        const upSinceUnixMs = unixAtZeroMs + info.upSinceMs;
+        return [{ link, nodeId, initiator, rttMs, lossRatio: undefined, bytesIn, bytesOut, upSinceUnixMs }];
+      }),
+      relayCircuits: this.#engine.relayCircuits,
+      exitStreams: this.#exit?.streams ?? 0,
+      exitSocketsOpened: this.#exit?.socketsOpened ?? 0,
+      clientCircuits: this.#dialer.circuits(),
+      streams: this.#dialer.streams(),
+      bufferedBytes: this.#bufferedBytes(),
+      shedTotal: this.#memory.shedTotal,
+      sendErrors: this.#sockets?.sendErrors ?? 0,
+      cpuSeconds: (cpu.user + cpu.system) / 1e6,
+      udpMode: this.#sockets?.mode ?? 'plain',
+    };
+  }
+
+  // --- the end ---
+
+  /** Takes nothing new, lets what is open finish within the time, says goodbye to the peers, ends the thread with 0. */
+  async #drain(timeoutMs: number): Promise<void> {
+    if (this.#draining) return;
+    this.#draining = true;
+    this.#dialer.stopAccepting();
+    const deadlineMs = nowMs() + timeoutMs;
+    while (nowMs() < deadlineMs && (this.#dialer.active > 0 || (this.#exit?.streams ?? 0) > 0)) {
+      await sleep(Math.min(DRAIN_LOOK_MS, Math.max(1, deadlineMs - nowMs())));
+    }
+    const closedStreams = this.#dialer.closeAll() + (this.#exit?.streams ?? 0);
+    await Promise.all([this.#socks?.close(), this.#httpConnect?.close(), this.#exit?.close()]);
+    // Resets and last bytes of the streams first, then the word that circuits and links end.
+    this.#engine.flush(nowMs());
+    this.#engine.shutdown(nowMs());
+    this.#loop.stop();
+    clearInterval(this.#housekeeping);
+    for (const { reject, timer } of this.#pathWaiters.values()) {
+      clearTimeout(timer);
+      reject(new DialError(DialErrorCode.shutdown, 'the daemon is shutting down'));
+    }
+    this.#pathWaiters.clear();
+    const lastMs = nowMs() + LAST_SENDS_MS;
+    while ((this.#sockets?.queuedBytes ?? 0) > 0 && nowMs() < lastMs) await sleep(1);
+    await this.#sockets?.close();
+    this.#post({ type: 'drained', closedStreams });
+    // Nothing is left that could keep the thread alive: it ends with code 0 once its messages are out.
+    this.#port.close();
+  }
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
+}
+
+function addressText({ address, port }: PeerAddress): string {
+  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+/** The engine has made its own keys of them. */
+function wipeSecrets(secrets: NodeSecrets): void {
+  secrets.linkX25519Secret.fill(0);
+  secrets.linkKemSeed.fill(0);
+  for (const { x25519Secret, kemSeed } of secrets.mix) {
+    x25519Secret.fill(0);
+    kemSeed.fill(0);
+  }
+}
+
+if (!isMainThread && parentPort !== null) {
+  const options = workerData as PumpOptions;
+  const worker = new PumpWorker(options, parentPort);
+  wipeSecrets(options.secrets);
+  await worker.start();
+}
