@@ -63,7 +63,7 @@ export interface LinkOptions {
   readonly deadMs: number;
   /** Most bytes waiting on the control stream, acknowledged ones not counted. */
   readonly maxQueuedBytes: number;
-  /** How long an accepted link waits for its initiator's first valid cell. */
+  /** How long a link waits for the peer's first valid cell. */
   readonly confirmMs: number;
 }
 

@@ -5,7 +5,7 @@ import type { NodeContact, Via } from '../engine/contract.ts';
 import type { PeerAddress, Random } from '../ports.ts';
 import { DATAGRAM_BYTES, writeLinkId } from '../wire/datagram.ts';
 import type { EmitDatagram } from './contract.ts';
-import { openCookie } from './cookie.ts';
+import { COOKIE_BYTES, openCookie } from './cookie.ts';
 import { INIT_FRAGMENTS } from './fragments.ts';
 import {
   FRAGMENT_BYTES,
@@ -30,6 +30,7 @@ const maxRetryMs = 500;
 export const HANDSHAKE_TIMEOUT_MS = 5000;
 /** Responses and cookie replies that cost work; who saw the init can forge their mac1. */
 const maxAttempts = 64;
+const maxPromptCookies = 4;
 
 export class LinkInitiator {
   /** Our receive link id. */
@@ -50,7 +51,9 @@ export class LinkInitiator {
   #lastSentMs = 0;
   #address: PeerAddress;
   #attempts = 0;
-  #hasCookie = false;
+  /** The last cookie used; no real one is all zeros. */
+  #cookie: Uint8Array = new Uint8Array(COOKIE_BYTES);
+  #cookies = 0;
   #outcome: LinkSecrets | 'refused' | undefined;
   #rttMs: number | undefined;
 
@@ -170,9 +173,10 @@ export class LinkInitiator {
     const cookie = openCookie(this.#suite, this.#toUs, this.#datagrams[0]!.mac1, received.fragment);
     if (cookie === undefined) return Drop.badTag;
     for (const datagram of this.#datagrams) datagram.addMac2(this.#suite, this.#toPeer, cookie);
-    // The first cookie is used at once, on the address that asked for it; later ones with the next repetition.
-    if (!this.#hasCookie) {
-      this.#hasCookie = true;
+    // A new cookie is used at once, on the address that asked for it. Not without end: who saw the init can forge them.
+    if (this.#cookies < maxPromptCookies && !this.#suite.equal(cookie, this.#cookie)) {
+      this.#cookies += 1;
+      this.#cookie = cookie;
       this.#nextSendMs = nowMs;
       this.#transmissions = 0;
     }

@@ -51,7 +51,10 @@ export const defaultLinkOptions: LinkOptions = {
 
 /** Acks wait at most this long for company. */
 const maxAckDelayMs = 5;
-const firstPingGapMs = 1000;
+/** An unanswered ping is repeated after this long, then after twice that, and so on. */
+const pingGapMs = 1000;
+/** The same for the first ping of all, which tells the responder that the link is real. */
+const firstPingGapMs = 250;
 const maxDrainMs = 1000;
 /** Receive ids at once: current, next and two old ones. A peer that wants more is renewing keys too fast. */
 const maxReceiveSlots = 4;
@@ -128,7 +131,9 @@ export class Link {
   #ackBaseMs = 0;
   #unacked = 0;
   #pingDueMs = Number.POSITIVE_INFINITY;
-  #pingGapMs = firstPingGapMs;
+  #unansweredPings = 0;
+  /** An authentic cell has come. */
+  #heardPeer = false;
   /** When the only ping in flight left; undefined when an answer would not tell a round trip. */
   #pingSentMs: number | undefined;
   #drainUntilMs = Number.POSITIVE_INFINITY;
@@ -305,7 +310,7 @@ export class Link {
     this.#sender.handleTimeout(nowMs);
     this.#expireOldKeys(nowMs);
     if (nowMs >= this.#drainUntilMs) this.#end('requested');
-    else if (nowMs >= this.#expiresMs) this.#end('unconfirmed');
+    else if (nowMs >= this.#expiresMs) this.#end(this.initiator ? 'timeout' : 'unconfirmed');
     else if (nowMs >= this.#deadAtMs()) this.#end('timeout');
   }
 
@@ -401,10 +406,8 @@ export class Link {
     this.#lastHeardMs = nowMs;
     this.#state = 'up';
     if (!this.localIds.includes(secrets.localId)) this.#addId(secrets.localId);
-    if (!this.initiator) {
-      this.#expiresMs = nowMs + this.#options.confirmMs;
-      return;
-    }
+    this.#expiresMs = nowMs + this.#options.confirmMs;
+    if (!this.initiator) return;
     // The first cell tells the responder that the initiator is real; it must not wait for the owner's messages.
     this.#pingDueMs = nowMs;
     this.#confirm(nowMs);
@@ -412,7 +415,6 @@ export class Link {
 
   #confirm(nowMs: number): void {
     this.#confirmed = true;
-    this.#expiresMs = Number.POSITIVE_INFINITY;
     this.#upSinceMs = nowMs;
     this.#onConfirmed?.(nowMs);
     this.#deps.host.onUp(this);
@@ -431,7 +433,9 @@ export class Link {
   /** An authentic cell: the peer is there, holds these keys, and has perhaps switched to new ones. */
   #heard(slot: ReceiveSlot, nowMs: number): void {
     this.#lastHeardMs = nowMs;
-    this.#pingGapMs = firstPingGapMs;
+    this.#unansweredPings = 0;
+    this.#heardPeer = true;
+    this.#expiresMs = Number.POSITIVE_INFINITY;
     this.#pingDueMs = nowMs + this.#options.keepAliveMs;
     if (!this.#confirmed) this.#confirm(nowMs);
     if (slot === this.#next?.slot) this.#promote(this.#next, nowMs);
@@ -505,10 +509,14 @@ export class Link {
   }
 
   #notePing(nowMs: number, alone: boolean): void {
-    this.#pingDueMs = nowMs + this.#pingGapMs;
     // Only a ping that is alone on the link measures: its answer can be mistaken for no other ack.
-    this.#pingSentMs = alone && this.#pingGapMs === firstPingGapMs && this.#sender.idle ? nowMs : undefined;
-    this.#pingGapMs = Math.min(this.#options.keepAliveMs, this.#pingGapMs * 2);
+    this.#pingSentMs = alone && this.#unansweredPings === 0 && this.#sender.idle ? nowMs : undefined;
+    const factor = 2 ** this.#unansweredPings;
+    const gapMs = this.#heardPeer
+      ? Math.min(this.#options.keepAliveMs, pingGapMs * factor)
+      : Math.min(pingGapMs, firstPingGapMs * factor);
+    this.#pingDueMs = nowMs + gapMs;
+    this.#unansweredPings += 1;
   }
 
   #deadAtMs(): number {
