@@ -4,15 +4,10 @@
  * report a number that it did not measure. Data is checked against the target's pattern as it comes.
  */
 import type { Socket } from 'node:net';
+import { type Distribution, distribution } from '@nyx/cli/measure/quantiles.ts';
+import { type HostPort, type SocksAuth, socksConnect } from '@nyx/cli/measure/socks.ts';
+import { download, echo, upload } from '@nyx/cli/measure/transfers.ts';
 import { processUsage } from './process-usage.ts';
-import { type Distribution, distribution } from './quantiles.ts';
-import { type SocksAuth, socksConnect } from './socks.ts';
-import { patternAt } from './target.ts';
-
-export interface HostPort {
-  readonly host: string;
-  readonly port: number;
-}
 
 export interface MeasuredProcess {
   readonly name: string;
@@ -73,13 +68,13 @@ export async function measureDownload(
       await Promise.all(
         keys.map(async (key) => {
           const socket = await dial(network, target, key, bounded, sockets);
-          await download(socket, warm, bounded.signal);
+          await download(socket, warm, bounded);
         }),
       );
     }
     const opened = await Promise.all(keys.map((key) => dial(network, target, key, bounded, sockets)));
     return await accounted(network, options.streams, options.streams * options.bytesPerStream, () =>
-      Promise.all(opened.map((socket) => download(socket, options.bytesPerStream, bounded.signal))),
+      Promise.all(opened.map((socket) => download(socket, options.bytesPerStream, bounded))),
     );
   } catch (error) {
     throw bounded.explain(error, 'download');
@@ -101,7 +96,7 @@ export async function measureUpload(
       Array.from({ length: options.streams }, () => dial(network, target, freshKey('up'), bounded, sockets)),
     );
     return await accounted(network, options.streams, options.streams * options.bytesPerStream, () =>
-      Promise.all(opened.map((socket) => upload(socket, options.bytesPerStream, bounded.signal))),
+      Promise.all(opened.map((socket) => upload(socket, options.bytesPerStream, bounded))),
     );
   } catch (error) {
     throw bounded.explain(error, 'upload');
@@ -120,7 +115,7 @@ export async function measureEcho(
   const sockets: Socket[] = [];
   try {
     const socket = await dial(network, target, freshKey('echo'), bounded, sockets);
-    const sample = await echo(socket, options.rounds, options.sizeBytes, bounded.signal);
+    const sample = await echo(socket, options.rounds, options.sizeBytes, bounded);
     return { ...distribution(sample), sample };
   } catch (error) {
     throw bounded.explain(error, 'echo');
@@ -219,132 +214,6 @@ async function dial(
   socket.on('error', () => {}); // the operation in progress has its own listener and rejects
   sockets.push(socket);
   return socket;
-}
-
-/** Any duplex with a source target behind it. Rejects when a byte is missing or is not the pattern's. */
-export function download(
-  socket: Pick<Socket, 'on' | 'write' | 'destroy'>,
-  sizeBytes: number,
-  signal: AbortSignal,
-): Promise<void> {
-  const request = Buffer.alloc(9);
-  request[0] = 0x44;
-  request.writeBigUInt64BE(BigInt(sizeBytes), 1);
-  return operation(socket, signal, (done, fail) => {
-    let received = 0;
-    socket.on('data', (chunk: Buffer) => {
-      for (let from = 0; from < chunk.length; ) {
-        const expected = patternAt(received + from, chunk.length - from);
-        if (chunk.compare(expected, 0, expected.length, from, from + expected.length) !== 0) {
-          fail(new Error(`wrong bytes near offset ${received + from}`));
-          return;
-        }
-        from += expected.length;
-      }
-      received += chunk.length;
-      if (received === sizeBytes) done();
-      else if (received > sizeBytes) fail(new Error('more bytes than asked for'));
-    });
-    socket.on('end', () => fail(new Error(`the stream ended after ${received} of ${sizeBytes} bytes`)));
-    socket.write(request);
-  });
-}
-
-/** Any duplex with a sink target behind it. */
-export function upload(
-  socket: Pick<Socket, 'on' | 'once' | 'write' | 'end' | 'destroy'>,
-  sizeBytes: number,
-  signal: AbortSignal,
-): Promise<void> {
-  return operation(socket, signal, (done, fail) => {
-    let answer = Buffer.alloc(0);
-    socket.on('data', (chunk: Buffer) => {
-      answer = Buffer.concat([answer, chunk]);
-      if (answer.length > 8) fail(new Error('the sink answered too much'));
-    });
-    socket.on('end', () => {
-      const got = answer.length === 8 ? Number(answer.readBigUInt64BE()) : undefined;
-      if (got === sizeBytes) done();
-      else fail(new Error(`the sink got ${got ?? 'nothing'} of ${sizeBytes} bytes`));
-    });
-    socket.write(Uint8Array.of(0x55));
-    let sent = 0;
-    const pump = () => {
-      while (sent < sizeBytes) {
-        const piece = patternAt(sent, sizeBytes - sent);
-        sent += piece.length;
-        if (!socket.write(piece)) {
-          socket.once('drain', pump);
-          return;
-        }
-      }
-      socket.end();
-    };
-    pump();
-  });
-}
-
-/** Any duplex with an echo target behind it: `rounds` round trips in milliseconds. */
-export async function echo(
-  socket: Pick<Socket, 'on' | 'write' | 'destroy'>,
-  rounds: number,
-  sizeBytes: number,
-  signal: AbortSignal,
-): Promise<number[]> {
-  const sample: number[] = [];
-  await operation(socket, signal, (done, fail) => {
-    let received = 0;
-    let start = 0;
-    const message = Buffer.alloc(sizeBytes);
-    const next = () => {
-      received = 0;
-      message.fill(sample.length & 255);
-      start = performance.now();
-      socket.write(Buffer.from(message));
-    };
-    socket.on('data', (chunk: Buffer) => {
-      if (chunk.some((byte) => byte !== (sample.length & 255))) {
-        fail(new Error(`round ${sample.length} came back changed`));
-        return;
-      }
-      received += chunk.length;
-      if (received < sizeBytes) return;
-      sample.push(performance.now() - start);
-      if (sample.length >= rounds) done();
-      else next();
-    });
-    socket.on('end', () => fail(new Error(`the stream ended after ${sample.length} of ${rounds} rounds`)));
-    socket.write(Uint8Array.of(0x45));
-    next();
-  });
-  return sample;
-}
-
-function operation(
-  socket: Pick<Socket, 'on' | 'destroy'>,
-  signal: AbortSignal,
-  work: (done: () => void, fail: (error: Error) => void) => void,
-): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const settle = (act: () => void) => {
-      signal.removeEventListener('abort', onAbort);
-      act();
-    };
-    const fail = (error: Error) =>
-      settle(() => {
-        reject(error);
-        socket.destroy();
-      });
-    const onAbort = () => fail(signal.reason instanceof Error ? signal.reason : new Error('cancelled'));
-    if (signal.aborted) {
-      onAbort();
-      return;
-    }
-    signal.addEventListener('abort', onAbort, { once: true });
-    socket.on('error', fail);
-    socket.on('close', () => fail(new Error('the stream was closed')));
-    work(() => settle(resolve), fail);
-  });
 }
 
 interface Bounded {

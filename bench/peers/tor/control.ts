@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
-import type { HostPort } from '../../lib/measure.ts';
+import type { HostPort } from '@nyx/cli/measure/socks.ts';
 
 export class TorControl {
   readonly #socket: Socket;

@@ -1,4 +1,7 @@
 /** Measures one variant of the private Tor network with the functions that measure Nyx. */
+
+import { type Distribution, distribution } from '@nyx/cli/measure/quantiles.ts';
+import { spawnTarget } from '@nyx/cli/measure/target-process.ts';
 import {
   type Bounds,
   measureDownload,
@@ -7,8 +10,6 @@ import {
   type Network,
   type Throughput,
 } from '../../lib/measure.ts';
-import { type Distribution, distribution } from '../../lib/quantiles.ts';
-import { spawnTarget } from '../../lib/target-process.ts';
 import { startTorNetwork, type TorVariant } from './network.ts';
 
 export interface TorMeasures {

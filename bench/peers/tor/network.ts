@@ -15,7 +15,8 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import type { HostPort, MeasuredProcess } from '../../lib/measure.ts';
+import type { HostPort } from '@nyx/cli/measure/socks.ts';
+import type { MeasuredProcess } from '../../lib/measure.ts';
 import { TorControl } from './control.ts';
 
 const run = promisify(execFile);

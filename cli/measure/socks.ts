@@ -1,6 +1,10 @@
 /** A SOCKS5 client (RFC 1928, RFC 1929) for measuring: CONNECT with optional user name and password. */
 import { connect, type Socket } from 'node:net';
-import type { HostPort } from './measure.ts';
+
+export interface HostPort {
+  readonly host: string;
+  readonly port: number;
+}
 
 export interface SocksAuth {
   readonly username: string;

@@ -1,7 +1,7 @@
 /** Runs a target in a process of its own, so that its CPU is not counted as the network's or the client's. */
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import type { HostPort } from './measure.ts';
+import type { HostPort } from './socks.ts';
 import { startTarget, type Target } from './target.ts';
 
 export async function spawnTarget(timeoutMs = 15_000): Promise<Target & { readonly pid: number }> {

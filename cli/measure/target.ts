@@ -9,7 +9,7 @@
  * Throughput is measured from the receiver's side, so buffers in between don't count as delivered.
  */
 import { createServer, type Server, type Socket } from 'node:net';
-import type { HostPort } from './measure.ts';
+import type { HostPort } from './socks.ts';
 
 const CHUNK_BYTES = 256 * 1024;
 const MAX_LENGTH_BYTES = 2 ** 40;
