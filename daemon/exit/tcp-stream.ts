@@ -143,7 +143,7 @@ export class TcpStream {
     if (this.#streamClosed) return true;
     const accepted = this.#stream.write(buffer.subarray(0, length));
     if (accepted === length) return true;
-    this.#rest = buffer.slice(accepted, length);
+    this.#rest = Buffer.from(buffer.subarray(accepted, length)); // a copy: the buffer is everyone's
     return false;
   };
 

@@ -87,8 +87,10 @@ export function parseCredentials(bytes: Uint8Array): Parsed<Socks5Credentials> {
   if (bytes.length <= usernameEnd) return more;
   const sizeBytes = usernameEnd + 1 + bytes[usernameEnd]!;
   if (bytes.length < sizeBytes) return more;
-  const value = { username: bytes.slice(2, usernameEnd), password: bytes.slice(usernameEnd + 1, sizeBytes) };
-  return { kind: 'value', value, sizeBytes };
+  // Not slice(): a Buffer's does not copy.
+  const username = new Uint8Array(bytes.subarray(2, usernameEnd));
+  const password = new Uint8Array(bytes.subarray(usernameEnd + 1, sizeBytes));
+  return { kind: 'value', value: { username, password }, sizeBytes };
 }
 
 /** `05 ‖ command ‖ 00 ‖ address type ‖ address ‖ port`. RFC 1928 §4. */
