@@ -65,7 +65,8 @@ function lastBackward(secrets: HopSecrets, n: number, ad: Uint8Array, payload: U
   return seal(aead, n, ad, join(payload, chacha20(prg, nonceOf(n), new Uint8Array(96))));
 }
 
-const indices = [0, 1, 63, 64, 127, 128, 5000, CELLS - 1, CELLS, CELLS + 1];
+/** Around blocks, around what a cache may hold, and at the same place of several generations. */
+const indices = [0, 1, 63, 64, 127, 128, 5000, CELLS - 1, CELLS, CELLS + 1, 2 * CELLS + 1, 3 * CELLS];
 
 for (let hops = 1; hops <= 7; hops++) {
   test(`${hops} hops: cells agree with a second computation from the text`, () => {

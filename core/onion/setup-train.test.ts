@@ -29,6 +29,7 @@ test('1 to 7 hops: a train of 10064 bytes at every hop, the same secrets and rou
     for (const [i, node] of nodes.entries()) {
       assert.equal(train.length, TRAIN_BYTES);
       assert.equal(train.length, 10064);
+      const received = train.slice();
       const result = processTrain(suite, node.ring, train);
       assert.ok(result.drop === Drop.none);
       assert.deepEqual(result.secrets, built.secrets[i]);
@@ -39,12 +40,25 @@ test('1 to 7 hops: a train of 10064 bytes at every hop, the same secrets and rou
         train = result.next;
       } else {
         assert.equal(result.next.length, 0);
+        assertNoiseAtTheEnd(received, result.secrets.setupKey);
         const reply = lastHopReply(suite, random, result.clientFresh!)!;
         assert.deepEqual(finishReply(suite, built.fresh, reply.message), reply.shared);
       }
     }
   }
 });
+
+/** The last hop reads all of its body: what is behind the client's keys must not show where the fillers begin. */
+function assertNoiseAtTheEnd(train: Uint8Array, setupKey: Uint8Array): void {
+  const body = train.slice(1136);
+  const nothing = new Uint8Array(0);
+  assert.ok(suite.aeadOpen(body, train.subarray(1120, 1136), body, nothing, new Uint8Array(12), setupKey));
+  const end = body.subarray(128 + 1216);
+  const counts = new Float64Array(256);
+  for (const byte of end) counts[byte]!++;
+  const chi = counts.reduce((sum, n) => sum + (n - end.length / 256) ** 2 / (end.length / 256), 0);
+  assert.ok(chi > 142 && chi < 368, `chi-square ${chi}`);
+}
 
 /** Public-key results by their input: flipping a byte of the body should not pay for the same exchange again. */
 function memoized(ring: MixKeyRing, from: MixKeyRing): MixKeyRing {

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { createNobleSuite } from '../crypto/noble-suite.ts';
 import { createSeededRandom } from '../crypto/seeded-random.ts';
+import type { CryptoSuite } from '../crypto/suite.ts';
 import { Drop } from '../drop-reason.ts';
 import type { MixSecrets, NodeContact } from '../engine/contract.ts';
 import type { Random } from '../ports.ts';
@@ -23,7 +24,17 @@ import {
   type TrainOptions,
 } from './setup-train.ts';
 
-export const suite = createNobleSuite();
+const noble = createNobleSuite();
+
+/** What a failed open leaves in `out` is unspecified: here it is destroyed, as a native suite does. */
+export const suite: CryptoSuite = {
+  ...noble,
+  aeadOpen(out, tag, ciphertext, ad, nonce, key) {
+    const opened = noble.aeadOpen(out, tag, ciphertext, ad, nonce, key);
+    if (!opened) out.fill(0);
+    return opened;
+  },
+};
 
 /** A cell as it lies on one link: with the counter that its header would carry. */
 export interface LinkCell {
