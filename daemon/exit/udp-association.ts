@@ -152,7 +152,7 @@ export class UdpAssociation {
   }
 
   #open(type: 'udp4' | 'udp6'): Socket {
-    const socket = createSocket({ type, ipv6Only: true, lookup: literalOnly });
+    const socket = createSocket({ type, ipv6Only: type === 'udp6', lookup: literalOnly });
     socket.on('message', this.#onMessage);
     socket.on('error', (error) => this.reset(sessionErrorOf(error)));
     this.#options.onSocket(socket);
