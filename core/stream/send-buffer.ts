@@ -118,8 +118,9 @@ export class SendBuffer {
     return again;
   }
 
-  /** Forgets all data: the stream was reset. */
+  /** Forgets all data: the stream was reset, and is never done in the sense of delivered. */
   clear(): void {
+    this.finAcked = false;
     this.bytes.clear();
     this.#acked = undefined;
     this.#lost = undefined;

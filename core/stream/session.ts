@@ -1180,9 +1180,9 @@ export class Session implements SessionApi {
     switch (kind) {
       case Frame.stream: {
         const stream = this.#streams.get(id);
-        if (stream === undefined) return;
+        // After our RESET only its own ACK ends the stream.
+        if (stream === undefined || stream.aborted) return;
         stream.bytesAcked += stream.send.onAcked(offset, length, fin);
-        if (stream.aborted) return;
         if (stream.urgentNode.listed) this.#reschedule(stream);
         if (stream.takeWritable()) this.#event(stream, StreamEvent.writable);
         if (stream.send.done) this.#finishIfDone(stream);
