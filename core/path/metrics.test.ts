@@ -19,7 +19,7 @@ describe('path entropy', () => {
     const view = testView([{ exitPolicy: web }, { exitPolicy: web }, ...new Array(6).fill({})]);
     const constraints = { hops: 3, needExit: { port: 80 } };
     assert.deepEqual(positionEntropyBits(view, constraints), [3, 3, 1]);
-    assert.deepEqual(positionEntropyBits(view, { ...constraints, guards: [testId(5)] }), [0, 3, 1]);
+    assert.deepEqual(positionEntropyBits(view, { ...constraints, guards: [testId(5), testId(6)] }), [0, 3, 1]);
   });
 
   test('given the other hops, what conflicts with them no longer hides anything', () => {
