@@ -447,7 +447,7 @@ export class Link {
     const fields = this.#fields;
     if (!fields.read(cell.ct)) return this.#violation();
     if ((fields.flags & ControlFlag.ack) !== 0) {
-      if (this.#pingSentMs !== undefined) {
+      if (this.#pingSentMs !== undefined && (fields.flags & ControlFlag.segment) === 0) {
         const rttMs = nowMs - this.#pingSentMs - fields.ackDelayMs;
         if (rttMs > 0) this.#sender.noteRtt(rttMs);
         this.#pingSentMs = undefined;

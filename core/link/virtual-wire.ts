@@ -76,6 +76,7 @@ export class VirtualWire {
   run(forMs: number, done: () => boolean = () => false): boolean {
     const endMs = this.nowMs + forMs;
     for (const node of this.nodes.values()) node.flush(this.nowMs);
+    let idleRounds = 0;
     while (!done()) {
       let nextMs = Number.POSITIVE_INFINITY;
       for (const flight of this.#flights) nextMs = Math.min(nextMs, flight.dueMs);
@@ -84,6 +85,8 @@ export class VirtualWire {
         this.nowMs = endMs;
         return done();
       }
+      idleRounds = nextMs > this.nowMs ? 0 : idleRounds + 1;
+      if (idleRounds > 1000) throw new Error(`time stands still at ${nextMs} ms: a timer that is due is not handled`);
       this.nowMs = nextMs;
       const due = this.#flights.filter((flight) => flight.dueMs <= nextMs);
       this.#flights = this.#flights.filter((flight) => flight.dueMs > nextMs);
