@@ -17,6 +17,8 @@ export const defaults = {
     idleTimeoutMs: 300_000,
   },
   directory: { refreshSeconds: 60 },
+  /** The first view waits for so many nodes. */
+  authority: { minNodes: 3 },
   limits: {
     maxLinks: 4096,
     maxCircuits: 16_384,

@@ -30,7 +30,7 @@ dataDir: /var/lib/nyx
 roles: [mix, exit]
 listen: "[::]:9001"
 announce: ["[2001:db8::1]:9001"]
-family: op1
+family: [op1]
 proxies: { socks: off }
 exit:
   policy:

@@ -71,9 +71,11 @@ export const configSchema = z.strictObject({
   listen: address.optional(),
   announce: z.array(address).max(4, { error: 'must have at most 4 addresses' }).default([]),
   family: z
-    .string()
-    .regex(/^[\x21-\x7e]{0,64}$/, { error: 'must be at most 64 printable ASCII characters without spaces' })
-    .default(''),
+    .array(
+      z.string().regex(/^[\x21-\x7e]{1,64}$/, { error: 'must be 1 to 64 printable ASCII characters without spaces' }),
+    )
+    .max(16, { error: 'must have at most 16 names' })
+    .default([]),
   bandwidthBytesPerSecond: integer(1_000, 1_250_000_000_000).default(d.bandwidthBytesPerSecond),
   epochSeconds: integer(10, 86_400).default(d.epochSeconds),
   udp: z.enum(['auto', 'gso', 'plain'], { error: 'must be auto, gso or plain' }).default(d.udp),
@@ -123,7 +125,7 @@ export const configSchema = z.strictObject({
       refreshSeconds: integer(1, 86_400).default(d.directory.refreshSeconds),
     })
     .prefault({}),
-  authority: z.strictObject({ keyFile: path }).optional(),
+  authority: z.strictObject({ keyFile: path, minNodes: integer(1, 10_000).default(d.authority.minNodes) }).optional(),
   keys: z.strictObject({ passphraseFile: path.optional(), passphraseEnv: z.string().min(1).optional() }).prefault({}),
   api: z
     .strictObject({

@@ -1,17 +1,19 @@
 /** An xstate machine as a supervised child: bounded inbox, throws and ends reported, its state on display. */
 import { type AnyStateMachine, createActor, type InputFrom } from 'xstate';
-import type { ChildSpec, Restart } from './supervise.ts';
+import type { ChildContext, ChildSpec, Restart } from './supervise.ts';
 import type { Timers } from './timers.ts';
 
 export interface ActorChildOptions<M extends AnyStateMachine> {
   readonly id: string;
   readonly machine: M;
   /** Made anew at every start. */
-  readonly input: (signal: AbortSignal) => InputFrom<M>;
+  readonly input: (context: ChildContext) => InputFrom<M>;
   readonly timers: Timers;
   readonly restart?: Restart;
   readonly shutdownMs?: number;
   readonly inboxLimit?: number;
+  /** The start is complete when the machine is in this state; without it at once. */
+  readonly readyState?: string;
   /** Sent at stop(); the machine has shutdownMs to reach a final state. Without it the actor just stops. */
   readonly stopEvent?: { readonly type: string };
 }
@@ -25,7 +27,7 @@ export const actorChild = <M extends AnyStateMachine>(options: ActorChildOptions
   restart: options.restart ?? 'permanent',
   shutdownMs: options.shutdownMs ?? 1000,
   inboxLimit: options.inboxLimit ?? 1024,
-  start(context) {
+  async start(context) {
     const { timers } = options;
     const cancels = new Map<unknown, () => void>();
     let nextTimer = 1;
@@ -46,16 +48,23 @@ export const actorChild = <M extends AnyStateMachine>(options: ActorChildOptions
         cancels.delete(id);
       },
     };
-    const actor = createActor(options.machine as AnyStateMachine, { input: options.input(context.signal), clock });
+    const actor = createActor(options.machine as AnyStateMachine, { input: options.input(context), clock });
     let ended: (() => void) | undefined;
     let stopping = false;
+    const ready = Promise.withResolvers<void>();
+    if (options.readyState === undefined) ready.resolve();
     actor.subscribe({
+      next(snapshot) {
+        if ((snapshot as { value: unknown }).value === options.readyState) ready.resolve();
+      },
       error(error) {
         ended?.();
+        ready.reject(error);
         context.crash(error);
       },
       complete() {
         ended?.();
+        ready.resolve();
         if (!stopping) context.done();
       },
     });
@@ -64,6 +73,7 @@ export const actorChild = <M extends AnyStateMachine>(options: ActorChildOptions
       (message) => actor.send(message as { type: string }),
       (error) => context.crash(error),
     );
+    await ready.promise;
     const machineState = (): string => {
       const { value } = actor.getSnapshot() as { value: unknown };
       return typeof value === 'string' ? value : JSON.stringify(value);
