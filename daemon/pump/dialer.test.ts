@@ -1,0 +1,420 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { describe, test } from 'node:test';
+import type { ClientCircuitEvent, NodeContact, SessionOwner } from '@nyx/core/engine/contract.ts';
+import { type SessionApi, SessionError, type SessionStream } from '@nyx/core/stream/contract.ts';
+import { type SimNode, VirtualNetwork } from '@nyx/test/sim/virtual-network.ts';
+import { createNativeSuite } from '../io/native-suite.ts';
+import { CIRCUIT_DIRTY_MS } from './circuit-pool.ts';
+import { DialError, type DialErrorCode, type FromPump, type PathConstraints } from './contract.ts';
+import { SessionDialer } from './dialer.ts';
+import { SessionDuplex } from './session-duplex.ts';
+import { decodeUdpFrame, encodeUdpFrame } from './udp-frame.ts';
+
+const suite = createNativeSuite();
+const target = { host: 'target.test', port: 80 };
+
+/** What the exits of a test network do with a stream. */
+type Serve = (exit: string, stream: SessionStream, session: SessionApi) => void;
+
+/** Connects, and sends back whatever comes. */
+const echo: Serve = (_exit, stream) => {
+  stream.connected(4, '192.0.2.1', 1234);
+  const duplex = new SessionDuplex(stream);
+  duplex.on('error', () => {});
+  duplex.pipe(duplex);
+};
+
+/** Real engines on virtual time: a client with a dialer, four mixes, two exits. */
+class Harness {
+  readonly network: VirtualNetwork;
+  readonly client: SimNode;
+  readonly mixes: readonly SimNode[];
+  readonly exits: readonly SimNode[];
+  readonly dialer: SessionDialer;
+  readonly asked: PathConstraints[] = [];
+  readonly told: FromPump[] = [];
+  /** Paths to give out, in order; then the first again. */
+  paths: readonly (readonly SimNode[])[];
+
+  constructor(seed: number, serve: Serve = echo, maxCircuits = 100) {
+    this.network = new VirtualNetwork(suite, seed);
+    this.client = this.network.add('client', { relay: false });
+    this.mixes = [0, 1, 2, 3].map((i) => this.network.add(`mix ${i}`));
+    this.exits = [0, 1].map((i) =>
+      this.network.add(`exit ${i}`, { exit: true, serve: (session) => ownerOf(`exit ${i}`, session, serve) }),
+    );
+    const [m0, m1, m2, m3] = this.mixes as [SimNode, SimNode, SimNode, SimNode];
+    const [e0, e1] = this.exits as [SimNode, SimNode];
+    this.paths = [
+      [m0, m1, e0],
+      [m2, m3, e1],
+    ];
+    this.dialer = new SessionDialer(
+      { worker: 2, defaultHops: 3, maxCircuits },
+      {
+        engine: this.client.engine,
+        host: {
+          requestPath: async (constraints) => this.#path(constraints),
+          tell: (message) => this.told.push(message),
+          nowMs: () => this.network.nowMs,
+          unixSeconds: () => this.network.unixSeconds,
+          unixMs: () => this.network.unixSeconds * 1000,
+        },
+      },
+    );
+    // The worker hands events on as they come; so does this.
+    this.client.circuitEvents.push = (...events: ClientCircuitEvent[]) => {
+      for (const event of events) this.dialer.onCircuit(event);
+      return 0;
+    };
+  }
+
+  #path(constraints: PathConstraints): readonly NodeContact[] {
+    const path = this.paths[this.asked.length] ?? this.paths[0];
+    this.asked.push(constraints);
+    if (path === undefined) throw new DialError('NO_PATH', 'the view is empty');
+    return path.map((node) => node.contact);
+  }
+
+  /** Lets virtual time pass in small steps between turns of the event loop, until `promise` settles. */
+  async until<T>(promise: Promise<T>, limitMs = 60_000): Promise<T> {
+    let settled = false;
+    const done = () => {
+      settled = true;
+    };
+    promise.then(done, done);
+    const endMs = this.network.nowMs + limitMs;
+    while (!settled) {
+      await new Promise(setImmediate);
+      if (settled) break;
+      assert.ok(this.network.nowMs < endMs, `seed ${this.network.seed}: nothing after ${limitMs} ms of virtual time`);
+      this.network.run(this.network.nowMs + 2);
+    }
+    return promise;
+  }
+
+  circuitEvents(kind: 'building' | 'ready' | 'ended'): number {
+    return this.told.filter((message) => message.type === 'circuit' && message.kind === kind).length;
+  }
+
+  async fails(promise: Promise<unknown>, code: DialErrorCode): Promise<DialError> {
+    try {
+      await this.until(promise);
+    } catch (error) {
+      assert.ok(error instanceof DialError, String(error));
+      assert.equal(error.code, code, error.message);
+      return error;
+    }
+    assert.fail('it did not fail');
+  }
+}
+
+function ownerOf(exit: string, session: SessionApi, serve: Serve): SessionOwner {
+  const flows = new Set<number>();
+  return {
+    onStream(stream) {
+      if (stream.target.kind === 'udp') {
+        flows.add(stream.id);
+        stream.connected(4, '192.0.2.1', 999);
+      } else serve(exit, stream, session);
+    },
+    onDatagram(flow, data) {
+      const frame = flows.has(flow) ? decodeUdpFrame(data) : undefined;
+      if (frame) session.sendDatagram(flow, encodeUdpFrame('198.51.100.7', frame.port, frame.data));
+    },
+    onResolve(id, kind, value) {
+      if (value === 'nowhere.test') session.resolved(id, SessionError.resolveFailed, []);
+      else if (kind === 'name') {
+        session.resolved(id, SessionError.noError, [{ family: 4, address: '192.0.2.9', ttlSeconds: 60 }]);
+      } else session.resolved(id, SessionError.noError, [], 'nine.test');
+    },
+    onClose() {},
+  };
+}
+
+async function collect(duplex: NodeJS.ReadableStream): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of duplex) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks);
+}
+
+function pattern(length: number): Buffer {
+  return Buffer.from(Uint8Array.from({ length }, (_, i) => (i * 7 + (i >> 9)) & 0xff));
+}
+
+describe('a dial', () => {
+  test('carries what was written before the circuit was there, and ends cleanly', async () => {
+    const h = new Harness(1);
+    const connection = h.dialer.connect(target, {});
+    const data = pattern(300_000);
+    connection.duplex.end(data);
+    const received = collect(connection.duplex);
+    assert.deepEqual(await h.until(connection.connected), { address: '192.0.2.1', port: 1234, family: 4 });
+    assert.deepEqual(await h.until(received), data);
+    assert.deepEqual(
+      connection.path(),
+      h.paths[0]!.map((node) => Buffer.from(node.contact.nodeId).toString('hex')),
+    );
+    assert.equal(connection.circuit(), h.dialer.circuits()[0]!.circuit);
+    assert.deepEqual(h.asked, [{ hops: 3, class: 'fast', needExit: target }]);
+    const kinds = h.told.filter((message) => message.type === 'stream').map((message) => message.kind);
+    assert.deepEqual(kinds, ['opened', 'connected', 'closed']);
+    assert.equal(h.dialer.active, 0);
+    const [circuit] = h.dialer.circuits();
+    assert.equal(circuit!.bytesSent, data.length);
+    assert.equal(circuit!.bytesReceived, data.length);
+    assert.equal(circuit!.streams, 0);
+  });
+
+  test('lists its stream while it is open', async () => {
+    const h = new Harness(2);
+    const connection = h.dialer.forSource('socks').connect(target, {});
+    await h.until(connection.connected);
+    const [info] = h.dialer.streams();
+    assert.equal(info!.id, 2 * 2 ** 32 + 1);
+    assert.equal(info!.target, 'target.test:80');
+    assert.equal(info!.source, 'socks');
+    assert.equal(info!.state, 'open');
+    connection.duplex.destroy();
+    await h.until(once(connection.duplex, 'close'));
+    assert.equal(h.dialer.streams().length, 0);
+  });
+
+  test('says what the exit found out about the target', async () => {
+    const codes: readonly [number, DialErrorCode][] = [
+      [SessionError.connectRefused, 'CONNECTION_REFUSED'],
+      [SessionError.connectTimeout, 'TIMEOUT'],
+      [SessionError.hostUnreachable, 'HOST_UNREACHABLE'],
+      [SessionError.networkUnreachable, 'NETWORK_UNREACHABLE'],
+      [SessionError.resolveFailed, 'RESOLVE_FAILED'],
+      [SessionError.exitPolicy, 'EXIT_POLICY'],
+      [SessionError.limit, 'LIMIT'],
+    ];
+    let code = 0;
+    const h = new Harness(3, (_exit, stream) => stream.reset(code));
+    for (const [sessionError, dialError] of codes) {
+      code = sessionError;
+      await h.fails(h.dialer.connect(target, {}).connected, dialError);
+    }
+    assert.equal(h.circuitEvents('building'), 1, 'a refusal by the target says nothing against the circuit');
+  });
+
+  test('is made once more over another path when the circuit fails, with the same bytes', async () => {
+    const h = new Harness(4);
+    const [first] = h.exits;
+    first!.down = true;
+    const connection = h.dialer.connect(target, { timeoutMs: 60_000 });
+    const data = pattern(40_000);
+    connection.duplex.end(data);
+    assert.deepEqual(await h.until(collect(connection.duplex)), data);
+    assert.equal(h.asked.length, 2);
+    assert.equal(h.circuitEvents('ended'), 1);
+    assert.deepEqual(
+      connection.path(),
+      h.paths[1]!.map((node) => Buffer.from(node.contact.nodeId).toString('hex')),
+    );
+  });
+
+  test('fails with PATH_FAILED when the second path fails, too', async () => {
+    const h = new Harness(5);
+    for (const exit of h.exits) exit.down = true;
+    const error = await h.fails(h.dialer.connect(target, {}).connected, 'PATH_FAILED');
+    assert.match(error.message, /unreachable/);
+    assert.equal(h.asked.length, 2);
+  });
+
+  test('does not repeat itself once the target has answered', async () => {
+    const h = new Harness(6);
+    const connection = h.dialer.connect(target, {});
+    await h.until(connection.connected);
+    h.client.engine.closeCircuit(connection.circuit()!, 1, h.network.nowMs);
+    const [error] = (await h.until(once(connection.duplex, 'error'))) as [DialError];
+    assert.equal(error.code, 'SESSION_LOST');
+    assert.equal(h.asked.length, 1);
+  });
+
+  test('without a path fails with NO_PATH, out of range with BAD_REQUEST', async () => {
+    const h = new Harness(7);
+    h.paths = [];
+    await h.fails(h.dialer.connect(target, {}).connected, 'NO_PATH');
+    for (const port of [0, 65_536, 1.5]) {
+      await h.fails(h.dialer.connect({ host: 'a', port }, {}).connected, 'BAD_REQUEST');
+    }
+    await h.fails(h.dialer.connect({ host: '', port: 1 }, {}).connected, 'BAD_REQUEST');
+    await h.fails(h.dialer.connect({ host: 'x'.repeat(256), port: 1 }, {}).connected, 'BAD_REQUEST');
+    for (const hops of [2, 8]) await h.fails(h.dialer.connect(target, { hops }).connected, 'BAD_REQUEST');
+    await h.fails(h.dialer.connect(target, { circuit: 77 }).connected, 'BAD_REQUEST');
+    h.dialer.stopAccepting();
+    await h.fails(h.dialer.connect(target, {}).connected, 'SHUTDOWN');
+  });
+
+  test('can be given up, before and while it runs', async () => {
+    const h = new Harness(8, () => {}); // an exit that never answers
+    const gone = new DialError('CANCELLED', 'gone');
+    await h.fails(h.dialer.connect(target, {}, AbortSignal.abort(gone)).connected, 'CANCELLED');
+    const abort = new AbortController();
+    const connection = h.dialer.connect(target, {}, abort.signal);
+    h.network.run(h.network.nowMs + 500);
+    abort.abort(gone);
+    await h.fails(connection.connected, 'CANCELLED');
+    const slow = h.dialer.connect(target, { timeoutMs: 1 });
+    await h.fails(slow.connected, 'TIMEOUT');
+    assert.equal(h.dialer.active, 0);
+  });
+});
+
+describe('a circuit', () => {
+  test('is shared by dials of one key, those at the same time included, and by no others', async () => {
+    const h = new Harness(10);
+    const dials = [
+      h.dialer.connect(target, { isolation: 'a' }),
+      h.dialer.connect({ host: 'other.test', port: 443 }, { isolation: 'a' }),
+      h.dialer.connect(target, { isolation: 'b' }),
+    ];
+    await h.until(Promise.all(dials.map((dial) => dial.connected)));
+    const later = h.dialer.connect(target, { isolation: 'a' });
+    await h.until(later.connected);
+    const [a, a2, b] = dials.map((dial) => dial.circuit());
+    assert.equal(a, a2);
+    assert.notEqual(a, b);
+    assert.equal(later.circuit(), a);
+    assert.equal(h.asked.length, 2);
+    // Another length is another circuit, whatever the key.
+    h.paths = [[...h.mixes, h.exits[0]!]];
+    const longer = h.dialer.connect(target, { isolation: 'a', hops: 5 });
+    await h.until(longer.connected);
+    assert.notEqual(longer.circuit(), a);
+  });
+
+  test('whose exit refuses the target is replaced by one that was asked for it', async () => {
+    const h = new Harness(11, (exit, stream, session) => {
+      if (exit === 'exit 0' && stream.target.port === 25) stream.reset(SessionError.exitPolicy);
+      else echo(exit, stream, session);
+    });
+    const web = h.dialer.connect(target, {});
+    await h.until(web.connected);
+    const mail = h.dialer.connect({ host: 'mail.test', port: 25 }, {});
+    mail.duplex.end('EHLO');
+    assert.equal((await h.until(collect(mail.duplex))).toString(), 'EHLO');
+    assert.notEqual(mail.circuit(), web.circuit());
+    assert.deepEqual(h.asked[1]!.needExit, { host: 'mail.test', port: 25 });
+    // From now on port 25 goes there at once.
+    const again = h.dialer.connect({ host: 'mail2.test', port: 25 }, {});
+    await h.until(again.connected);
+    assert.equal(again.circuit(), mail.circuit());
+    assert.equal(h.asked.length, 2);
+  });
+
+  test('takes no new streams after ten minutes, and is closed when the last one has ended', async () => {
+    const h = new Harness(12);
+    const old = h.dialer.connect(target, {});
+    await h.until(old.connected);
+    h.network.run(h.network.nowMs + CIRCUIT_DIRTY_MS + 1);
+    h.dialer.sweep(h.network.nowMs);
+    const young = h.dialer.connect(target, {});
+    await h.until(young.connected);
+    assert.notEqual(young.circuit(), old.circuit());
+    assert.equal(h.circuitEvents('ended'), 0, 'a stream is on it');
+    old.duplex.destroy();
+    await h.until(once(old.duplex, 'close'));
+    h.dialer.sweep(h.network.nowMs);
+    assert.equal(h.circuitEvents('ended'), 1);
+    young.duplex.destroy();
+    await h.until(once(young.duplex, 'close'));
+    h.dialer.sweep(h.network.nowMs);
+    assert.equal(h.circuitEvents('ended'), 1, 'young and idle: kept');
+    h.network.run(h.network.nowMs + CIRCUIT_DIRTY_MS + 1);
+    h.dialer.sweep(h.network.nowMs);
+    assert.equal(h.dialer.circuits().length, 0);
+  });
+
+  test('beyond the limit takes the place of an idle one, or fails with LIMIT', async () => {
+    const h = new Harness(13, echo, 1);
+    const first = h.dialer.connect(target, { isolation: 'a' });
+    await h.until(first.connected);
+    await h.fails(h.dialer.connect(target, { isolation: 'b' }).connected, 'LIMIT');
+    first.duplex.destroy();
+    await h.until(once(first.duplex, 'close'));
+    await h.until(h.dialer.connect(target, { isolation: 'b' }).connected);
+    assert.equal(h.dialer.circuits().length, 1);
+  });
+
+  test('built on purpose is used by its number and not otherwise', async () => {
+    const h = new Harness(14);
+    const hops = h.paths[1]!.map((node) => node.contact);
+    const built = await h.until(h.dialer.build(hops, { hops: 3, class: 'fast', needExit: undefined }));
+    assert.ok(built.setupMs > 0);
+    const chosen = h.dialer.connect(target, { circuit: built.circuit });
+    const other = h.dialer.connect(target, {});
+    await h.until(Promise.all([chosen.connected, other.connected]));
+    assert.equal(chosen.circuit(), built.circuit);
+    assert.notEqual(other.circuit(), built.circuit);
+    h.exits[0]!.down = true;
+    const dead = h.dialer.build(
+      h.paths[0]!.map((node) => node.contact),
+      { hops: 3, class: 'fast', needExit: undefined },
+    );
+    await h.fails(dead, 'TIMEOUT');
+    await h.fails(h.dialer.build(hops.slice(1), { hops: 3, class: 'fast', needExit: undefined }), 'PATH_FAILED');
+  });
+
+  test('under memory pressure the idle one goes first, then the oldest', async () => {
+    const h = new Harness(15);
+    const [a, b] = ['a', 'b'].map((isolation) => h.dialer.connect(target, { isolation }));
+    await h.until(Promise.all([a!.connected, b!.connected]));
+    b!.duplex.destroy();
+    await h.until(once(b!.duplex, 'close'));
+    assert.ok(h.dialer.pool.shed());
+    assert.deepEqual(
+      h.dialer.circuits().map((circuit) => circuit.circuit),
+      [a!.circuit()],
+    );
+    assert.ok(h.dialer.pool.shed());
+    assert.equal(h.dialer.pool.shed(), false);
+    const [error] = (await h.until(once(a!.duplex, 'error'))) as [DialError];
+    assert.equal(error.code, 'SESSION_LOST');
+  });
+});
+
+describe('beside streams', () => {
+  test('names and addresses are resolved at the exit', async () => {
+    const h = new Harness(20);
+    const byName = await h.until(h.dialer.resolve('name', 'nine.test', {}));
+    assert.deepEqual(byName.addresses, [{ family: 4, address: '192.0.2.9', ttlSeconds: 60 }]);
+    assert.equal((await h.until(h.dialer.resolve('address', '192.0.2.9', {}))).name, 'nine.test');
+    await h.fails(h.dialer.resolve('name', 'nowhere.test', {}), 'RESOLVE_FAILED');
+    await h.fails(h.dialer.resolve('name', '', {}), 'BAD_REQUEST');
+    assert.equal(h.asked.length, 1);
+    assert.equal(h.dialer.circuits()[0]!.streams, 0);
+  });
+
+  test('a look-up is repeated over another path when the circuit fails', async () => {
+    const h = new Harness(21);
+    h.exits[0]!.down = true;
+    const { name } = await h.until(h.dialer.resolve('address', '192.0.2.9', {}));
+    assert.equal(name, 'nine.test');
+    assert.equal(h.asked.length, 2);
+  });
+
+  test('datagrams travel both ways, each with its address', async () => {
+    const h = new Harness(22);
+    const association = await h.until(h.dialer.datagrams({}));
+    assert.equal(association.port, 999);
+    const received = new Promise((resolve) => {
+      association.onMessage = (host, port, data) => resolve([host, port, Buffer.from(data).toString()]);
+    });
+    assert.ok(association.send('dns.test', 53, Buffer.from('query')));
+    assert.deepEqual(await h.until(received), ['198.51.100.7', 53, 'query']);
+    assert.equal(association.send('', 53, Buffer.from('x')), false);
+    assert.equal(association.send('dns.test', 53, new Uint8Array(1200)), false, 'more than a cell holds');
+    let ends = 0;
+    association.onClose = () => ends++;
+    assert.equal(h.dialer.active, 1);
+    association.close();
+    association.close();
+    assert.equal(ends, 1);
+    assert.equal(association.send('dns.test', 53, Buffer.from('x')), false);
+    assert.equal(h.dialer.active, 0);
+  });
+});
