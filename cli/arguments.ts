@@ -1,6 +1,7 @@
 /** Parsers of options and arguments. Each says what is wrong and what would be right; commander makes that exit code 2. */
-import { InvalidArgumentError } from 'commander';
+
 import type { PathClassName } from '@nyx/sdk/socket.ts';
+import { InvalidArgumentError } from 'commander';
 import type { HostPort } from './measure/socks.ts';
 
 /** `HOST:PORT` or `[IPv6]:PORT`. */
@@ -61,7 +62,9 @@ export function parseClass(text: string): PathClassName {
 export function parseNodeIds(text: string): string[] {
   const ids = text.split(',').map((id) => id.trim().toLowerCase());
   if (ids.length < 3 || ids.length > 7 || ids.some((id) => !/^[0-9a-f]{64}$/.test(id))) {
-    throw new InvalidArgumentError('Write 3 to 7 NodeIDs of 64 hex digits, separated by commas (see `nyx-cli paths nodes`).');
+    throw new InvalidArgumentError(
+      'Write 3 to 7 NodeIDs of 64 hex digits, separated by commas (see `nyx-cli paths nodes`).',
+    );
   }
   return ids;
 }

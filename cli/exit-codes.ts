@@ -22,10 +22,16 @@ export class CliError extends Error {
 }
 
 const byCode: Readonly<Partial<Record<NyxErrorCode, { readonly exit: ExitCode; readonly next: string }>>> = {
-  DAEMON_UNREACHABLE: { exit: ExitCode.noDaemon, next: 'Start one with `nyx-cli daemon`, or a local network with `nyx-cli up`.' },
+  DAEMON_UNREACHABLE: {
+    exit: ExitCode.noDaemon,
+    next: 'Start one with `nyx-cli daemon`, or a local network with `nyx-cli up`.',
+  },
   SHUTDOWN: { exit: ExitCode.noDaemon, next: 'The daemon is going down; start it again.' },
   UNAUTHENTICATED: { exit: ExitCode.noDaemon, next: 'Give the daemon’s token with --token-file.' },
-  NO_PATH: { exit: ExitCode.path, next: 'See what the daemon knows of the network: `nyx-cli status`, `nyx-cli paths nodes`.' },
+  NO_PATH: {
+    exit: ExitCode.path,
+    next: 'See what the daemon knows of the network: `nyx-cli status`, `nyx-cli paths nodes`.',
+  },
   PATH_FAILED: { exit: ExitCode.path, next: 'Try again; `nyx-cli events` shows why circuits fail.' },
   SESSION_LOST: { exit: ExitCode.path, next: 'Try again: another circuit will be built.' },
   TIMEOUT: { exit: ExitCode.target, next: 'Is the target up? `--timeout` gives it longer.' },
@@ -50,7 +56,12 @@ export interface Failure {
 /** Any thrown value as one line for people and one object for programs. Never a stack trace. */
 export function explainFailure(error: unknown): Failure {
   if (error instanceof CliError) {
-    return { exitCode: error.exitCode, code: error.exitCode === ExitCode.usage ? 'USAGE' : 'FAILURE', message: error.message, next: '' };
+    return {
+      exitCode: error.exitCode,
+      code: error.exitCode === ExitCode.usage ? 'USAGE' : 'FAILURE',
+      message: error.message,
+      next: '',
+    };
   }
   if (error instanceof NyxError) {
     const known = byCode[error.code];
@@ -63,5 +74,10 @@ export function explainFailure(error: unknown): Failure {
       next: known && !message.includes('nyx-cli') ? known.next : '',
     };
   }
-  return { exitCode: ExitCode.failure, code: 'FAILURE', message: error instanceof Error ? error.message : String(error), next: '' };
+  return {
+    exitCode: ExitCode.failure,
+    code: 'FAILURE',
+    message: error instanceof Error ? error.message : String(error),
+    next: '',
+  };
 }

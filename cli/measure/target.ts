@@ -30,7 +30,7 @@ export interface Target {
   close(): Promise<void>;
 }
 
-export async function startTarget(host = '127.0.0.1'): Promise<Target> {
+export async function startTarget(host = '127.0.0.1', port = 0): Promise<Target> {
   const sockets = new Set<Socket>();
   const server: Server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     sockets.add(socket);
@@ -40,7 +40,7 @@ export async function startTarget(host = '127.0.0.1'): Promise<Target> {
   });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen(0, host, resolve);
+    server.listen(port, host, resolve);
   });
   const bound = server.address();
   if (bound === null || typeof bound === 'string') throw new Error('the target server has no TCP address');

@@ -1,7 +1,7 @@
 /** Measures one variant of the private Tor network with the functions that measure Nyx. */
 
 import { type Distribution, distribution } from '@nyx/cli/measure/quantiles.ts';
-import { spawnTarget } from '@nyx/cli/measure/target-process.ts';
+import { spawnTarget } from '@nyx/cli/measure/server-process.ts';
 import {
   type Bounds,
   measureDownload,

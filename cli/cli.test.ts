@@ -1,0 +1,180 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
+import { after, test } from 'node:test';
+import { NyxError } from '@nyx/sdk/index.ts';
+import { parseBytes, parseDurationMs, parseHostPort } from './arguments.ts';
+import { formatTree } from './commands/status.ts';
+import { explainFailure } from './exit-codes.ts';
+import { apiAddress } from './find-daemon.ts';
+import { run } from './main.ts';
+import type { Io } from './output.ts';
+import { readPointer, writePointer } from './pointer.ts';
+
+const dir = mkdtempSync(join(tmpdir(), 'nyx-cli-'));
+after(() => rmSync(dir, { recursive: true, force: true }));
+
+function testIo(): Io & { text(name: 'stdout' | 'stderr'): string } {
+  const streams = { stdout: new PassThrough(), stderr: new PassThrough() };
+  return {
+    stdin: new PassThrough(),
+    ...streams,
+    env: { HOME: dir },
+    cwd: dir,
+    signal: new AbortController().signal,
+    text: (name) => {
+      let text = '';
+      for (let chunk = streams[name].read(); chunk !== null; chunk = streams[name].read()) text += String(chunk);
+      return text;
+    },
+  };
+}
+
+const badLines: readonly (readonly [string, RegExp])[] = [
+  ['nonsense', /unknown command 'nonsense'/],
+  ['status --hops 3', /unknown option '--hops'/],
+  ['bench --hops 2', /from 3 to 7/],
+  ['bench --hops 8', /from 3 to 7/],
+  ['bench --hops three', /from 3 to 7/],
+  ['bench --bytes lots', /such as 64MiB/],
+  ['bench --streams 0', /from 1 to 64/],
+  ['bench --duration 2h', /such as 10s/],
+  ['bench --via pigeon', /Allowed choices are socks, api/],
+  ['bench --class quick', /fast, mix or cmix/],
+  ['bench --target here', /HOST:PORT/],
+  ['connect', /missing required argument/],
+  ['connect example.com', /HOST:PORT/],
+  ['connect example.com:0', /HOST:PORT/],
+  ['connect example.com:70000', /HOST:PORT/],
+  ['connect a:1 b:2', /too many arguments/],
+  ['paths close x', /whole number/],
+  ['paths build --nodes aa,bb', /64 hex digits/],
+  ['events --kinds weather', /link, circuit, stream/],
+  ['up --mixes 1', /from 2 to 32/],
+  ['up --mixes 3 --hops 7', /--mixes 6/],
+];
+
+for (const [line, says] of badLines) {
+  test(`\`${line}\` is a usage error that says what would be right`, async () => {
+    const io = testIo();
+    assert.equal(await run(line.split(' '), io), 2);
+    const text = io.text('stderr');
+    assert.match(text, says);
+    assert.doesNotMatch(text, /\n\s+at /, 'a stack trace');
+  });
+}
+
+test('help and version are no errors; help shows the exit codes', async () => {
+  const io = testIo();
+  assert.equal(await run(['--help'], io), 0);
+  assert.match(io.text('stdout'), /3 daemon not reachable/);
+  assert.equal(await run(['--version'], io), 0);
+});
+
+for (const command of ['status', 'paths', 'keys', 'events', 'bench', 'connect a:1']) {
+  test(`\`${command}\` without a daemon: exit code 3 and how to start one, also as JSON`, async () => {
+    const io = testIo();
+    const argv = [...command.split(' '), '--api', join(dir, 'none.sock')];
+    assert.equal(await run(argv, io), 3);
+    assert.match(io.text('stderr'), /nyx-cli (up|daemon)/);
+    assert.equal(await run([...argv, '--json'], io), 3);
+    const failure = JSON.parse(io.text('stdout')) as Record<string, unknown>;
+    assert.equal(failure.ok, false);
+    assert.equal(failure.code, 'DAEMON_UNREACHABLE');
+  });
+}
+
+test('failures become exit codes and say what to do next', () => {
+  const exit = (code: ConstructorParameters<typeof NyxError>[0]) => explainFailure(new NyxError(code, 'x'));
+  assert.equal(exit('NO_PATH').exitCode, 4);
+  assert.equal(exit('PATH_FAILED').exitCode, 4);
+  assert.equal(exit('CONNECTION_REFUSED').exitCode, 5);
+  assert.equal(exit('EXIT_POLICY').exitCode, 5);
+  assert.equal(exit('BAD_REQUEST').exitCode, 2);
+  assert.equal(exit('INTERNAL').exitCode, 1);
+  assert.match(exit('NO_PATH').next, /nyx-cli status/);
+  const violated = new NyxError('BAD_REQUEST', 'invalid', {
+    violations: [{ field: 'hops', description: '9 is more than 7' }],
+  });
+  assert.match(explainFailure(violated).message, /hops: 9 is more than 7/);
+  assert.equal(explainFailure(new TypeError('boom')).exitCode, 1);
+});
+
+test('the daemon is looked for in the documented order', () => {
+  const io = testIo();
+  const env: NodeJS.ProcessEnv = { HOME: '/h' };
+  const look = (api?: string) => apiAddress({ api }, { ...io, env });
+  assert.deepEqual(look(), { socketPath: '/h/.nyx/api.sock' });
+  const remove = writePointer({ pid: process.pid, apiSocket: '/net/api.sock' }, env, dir);
+  assert.deepEqual(look(), { socketPath: '/net/api.sock' });
+  env.NYX_API_SOCKET = '/env.sock';
+  assert.deepEqual(look(), { socketPath: '/env.sock' });
+  assert.deepEqual(look('/given.sock'), { socketPath: '/given.sock' });
+  assert.deepEqual(look('example.org:7000'), { address: 'example.org:7000' });
+  remove();
+  assert.equal(readPointer({}, dir), undefined);
+});
+
+test('a pointer is found from below, and ignored when its process is gone or it is garbage', async () => {
+  const below = join(dir, 'a', 'b');
+  mkdirSync(below, { recursive: true });
+  const remove = writePointer({ pid: process.pid, apiSocket: '/s' }, {}, dir);
+  assert.equal(readPointer({}, below)?.apiSocket, '/s');
+  remove();
+  const child = spawn(process.execPath, ['-e', '']);
+  await new Promise((resolve) => child.once('exit', resolve));
+  const file = join(dir, '.nyx', 'local-network.json');
+  writeFileSync(file, JSON.stringify({ pid: child.pid, apiSocket: '/s' }));
+  assert.equal(readPointer({}, dir), undefined);
+  for (const garbage of ['{"pid":', '{"pid":-1,"apiSocket":"/s"}', '{"pid":1}', '[]', 'null']) {
+    writeFileSync(file, garbage);
+    assert.equal(readPointer({}, dir), undefined, garbage);
+  }
+});
+
+test('sizes, times and addresses are read as people write them', () => {
+  assert.equal(parseBytes('64MiB'), 67_108_864);
+  assert.equal(parseBytes('1.5kB'), 1500);
+  assert.equal(parseBytes('7'), 7);
+  assert.equal(parseDurationMs('10'), 10_000);
+  assert.equal(parseDurationMs('250ms'), 250);
+  assert.equal(parseDurationMs('2m'), 120_000);
+  assert.deepEqual(parseHostPort('[2001:db8::1]:80'), { host: '2001:db8::1', port: 80 });
+  assert.deepEqual(parseHostPort('a.example:443'), { host: 'a.example', port: 443 });
+});
+
+test('the supervision tree shows crashes and restarts, nested', () => {
+  const child = {
+    restart: 'permanent',
+    status: 'running',
+    restarts: 0,
+    uptimeSeconds: 1,
+    inboxLength: 0,
+    inboxLimit: 0,
+    inboxDropped: 0,
+  };
+  const lines = formatTree({
+    id: 'root',
+    strategy: 'one_for_one',
+    children: [
+      {
+        ...child,
+        id: 'pumps',
+        supervisor: {
+          id: 'pumps',
+          strategy: 'one_for_all',
+          children: [{ ...child, id: 'pump-0', restarts: 2, lastError: 'crashed on purpose' }],
+        },
+      },
+    ],
+  });
+  assert.deepEqual(lines, [
+    'root (one_for_one)',
+    '  pumps: running, permanent',
+    '    pumps (one_for_all)',
+    '      pump-0: running, permanent, restarted 2×, last error: crashed on purpose',
+  ]);
+});

@@ -1,0 +1,31 @@
+/** Options that several commands share. */
+
+import type { PathClassName } from '@nyx/sdk/socket.ts';
+import type { Command } from 'commander';
+import { integerBetween, parseClass } from '../arguments.ts';
+import type { ApiOptions } from '../find-daemon.ts';
+
+export interface CommonOptions extends ApiOptions {
+  readonly json?: boolean;
+}
+
+export function withApi(command: Command): Command {
+  return command
+    .option('--api <where>', 'control socket of the daemon, or HOST:PORT (TLS)')
+    .option('--token-file <file>', 'file with the daemon’s token')
+    .option('--tls-ca <file>', 'PEM of the authority that signed the daemon’s certificate')
+    .option('--tls-cert <file>', 'PEM of the client’s certificate')
+    .option('--tls-key <file>', 'PEM of its key')
+    .option('--json', 'machine-readable output');
+}
+
+export interface PathFlags {
+  readonly hops?: number;
+  readonly class?: PathClassName;
+}
+
+export function withPath(command: Command): Command {
+  return command
+    .option('--hops <n>', 'relays on the path, 3–7 (default: the daemon’s)', integerBetween(3, 7))
+    .option('--class <class>', 'fast, mix or cmix', parseClass);
+}

@@ -1,0 +1,46 @@
+import { pipeline } from 'node:stream/promises';
+import type { Command } from 'commander';
+import { parseDurationMs, parseHostPort } from '../arguments.ts';
+import { withDaemon } from '../find-daemon.ts';
+import type { HostPort } from '../measure/socks.ts';
+import { type Io, printJson, shortId } from '../output.ts';
+import { type CommonOptions, type PathFlags, withApi, withPath } from './common.ts';
+
+export function addConnectCommand(program: Command, io: Io): void {
+  withPath(withApi(program.command('connect')))
+    .description('Connects stdin and stdout to a target through the network, like nc; the end of stdin half-closes.')
+    .argument('<host:port>', 'resolved at the exit', parseHostPort)
+    .option('--isolation <key>', 'streams with different keys never share a circuit')
+    .option('--timeout <time>', 'for reaching the target', parseDurationMs, 30_000)
+    .option('-v, --verbose', 'says on stderr over which hops')
+    .addHelpText('after', '\nWith --json a summary goes to stderr at the end; stdout is the target’s.')
+    .action(
+      async (
+        target: HostPort,
+        options: CommonOptions & PathFlags & { isolation?: string; timeout: number; verbose?: boolean },
+      ) => {
+        await withDaemon(options, io, async (client) => {
+          const socket = await client.connect({
+            ...target,
+            hops: options.hops,
+            class: options.class,
+            isolation: options.isolation,
+            timeoutMs: options.timeout,
+            allowHalfOpen: true,
+            signal: io.signal,
+          });
+          if (options.verbose) io.stderr.write(`connected over ${socket.nodeIds.map(shortId).join(' → ')}\n`);
+          // The target's end ends the command, whether or not stdin has ended: as nc does.
+          const done = new AbortController();
+          const sending = pipeline(io.stdin, socket, { signal: done.signal, end: true }).catch((error: unknown) => {
+            if (!done.signal.aborted) throw error;
+          });
+          await Promise.all([pipeline(socket, io.stdout, { end: false }).finally(() => done.abort()), sending]);
+          if (options.json) {
+            const { bytesRead, bytesWritten, nodeIds, pathId } = socket;
+            printJson({ ...io, stdout: io.stderr }, { ok: true, bytesRead, bytesWritten, pathId, nodeIds });
+          }
+        });
+      },
+    );
+}

@@ -1,0 +1,129 @@
+import type { GetNodeInfoResponse, Supervisor } from '@nyx/proto/types.ts';
+import type { Command } from 'commander';
+import { parseDurationMs } from '../arguments.ts';
+import { withDaemon } from '../find-daemon.ts';
+import { formatBytes, formatSeconds, formatTable, type Io, printJson, printLine, shortId } from '../output.ts';
+import { type CommonOptions, withApi } from './common.ts';
+
+export function addStatusCommand(program: Command, io: Io): void {
+  withApi(program.command('status'))
+    .description('The daemon’s state: traffic, links, circuits, streams, supervision.')
+    .option('--watch', 'again and again until Ctrl-C')
+    .option('--interval <time>', 'between two looks with --watch', parseDurationMs, 1_000)
+    .action(async (options: CommonOptions & { watch?: boolean; interval: number }) => {
+      await withDaemon(options, io, async (client) => {
+        for (;;) {
+          const info = await client.status({ signal: io.signal });
+          if (options.json) printJson(io, info);
+          else {
+            if (options.watch && io.stdout.isTTY) io.stdout.write('\x1b[H\x1b[2J');
+            printLine(io, formatStatus(info));
+          }
+          if (!options.watch || (await interrupted(options.interval, io.signal))) return;
+        }
+      });
+    });
+}
+
+function interrupted(delayMs: number, signal: AbortSignal): Promise<boolean> {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', done);
+      resolve(signal.aborted);
+    };
+    const timer = setTimeout(done, delayMs);
+    signal.addEventListener('abort', done, { once: true });
+    if (signal.aborted) done();
+  });
+}
+
+export function formatStatus(info: GetNodeInfoResponse): string {
+  const { traffic, process, addresses, view } = info;
+  const lines = [
+    `node        ${info.nodeId}`,
+    `state       ${info.state} since ${formatSeconds(info.uptimeSeconds)}, version ${info.version}, pid ${info.pid}`,
+    `roles       ${info.roles.join(', ')}; ${info.workers} worker(s), UDP ${info.udpMode}, ${info.defaultHops} hops by default`,
+  ];
+  if (addresses) {
+    const given = Object.entries({
+      link: addresses.link,
+      SOCKS5: addresses.socks,
+      'HTTP CONNECT': addresses.httpConnect,
+      API: addresses.api,
+      metrics: addresses.metrics,
+      directory: addresses.directory,
+    }).filter(([, address]) => address !== '');
+    lines.push(`addresses   ${given.map(([name, address]) => `${name} ${address}`).join(', ')}`);
+  }
+  if (view) {
+    const age = view.ageSeconds === undefined ? '' : `, signed ${formatSeconds(view.ageSeconds)} ago`;
+    lines.push(
+      view.epoch === undefined
+        ? 'view        none verified yet'
+        : `view        epoch ${view.epoch}: ${view.nodes} nodes, ${view.mixes} mixes, ${view.exits} exits; ${view.signatures} of ${view.threshold} needed signatures${age}`,
+    );
+  }
+  if (traffic) {
+    const rate = (bytesPerSecond: number) => `${((bytesPerSecond * 8) / 1e6).toFixed(1)} Mbit/s`;
+    lines.push(
+      `traffic     in ${formatBytes(traffic.bytesIn)} (${rate(traffic.bytesInPerSecond)}), out ${formatBytes(traffic.bytesOut)} (${rate(traffic.bytesOutPerSecond)})`,
+      `cells       forward ${traffic.cellsForward}, backward ${traffic.cellsBackward}, delivered ${traffic.cellsDelivered}, originated ${traffic.cellsOriginated}, set-ups ${traffic.setups}`,
+    );
+    const drops = Object.entries(traffic.drops).filter(([, count]) => count > 0);
+    if (drops.length > 0) lines.push(`drops       ${drops.map(([reason, count]) => `${reason} ${count}`).join(', ')}`);
+  }
+  lines.push(`relaying    ${info.relayCircuits} circuits of others, ${info.exitStreams} exit streams`);
+  if (process) {
+    lines.push(
+      `process     ${formatBytes(process.rssBytes)} resident, ${process.cpuSeconds.toFixed(1)} CPU seconds (${(process.cpuRatio * 100).toFixed(0)} % of a core now)`,
+    );
+  }
+  lines.push(
+    `cover       ${info.coverRatio === undefined ? 'none' : `${(info.coverRatio * 100).toFixed(0)} % of cells sent`}`,
+  );
+  lines.push(`keys        ${info.keysEncrypted ? 'encrypted at rest' : 'not encrypted at rest'}`, '');
+  const links = info.peers.map((peer) => [
+    peer.linkId,
+    peer.nodeId === undefined ? 'anonymous' : shortId(peer.nodeId),
+    peer.initiator ? 'out' : 'in',
+    peer.state,
+    peer.rttMs === undefined ? '–' : peer.rttMs.toFixed(2),
+    peer.lossRatio === undefined ? '–' : `${(peer.lossRatio * 100).toFixed(2)} %`,
+    formatBytes(peer.bytesIn),
+    formatBytes(peer.bytesOut),
+    formatSeconds(peer.upSeconds),
+  ]);
+  if (links.length > 0) {
+    lines.push(formatTable(['link', 'node', '', 'state', 'rtt ms', 'loss', 'in', 'out', 'up'], links), '');
+  }
+  const circuits = info.paths.map((path) => [
+    path.pathId,
+    path.state,
+    path.nodeIds.map(shortId).join(' → '),
+    path.setupMs === undefined ? '–' : path.setupMs.toFixed(2),
+    path.streams,
+    formatBytes(path.bytesSent),
+    formatBytes(path.bytesReceived),
+  ]);
+  if (circuits.length > 0) {
+    lines.push(formatTable(['circuit', 'state', 'hops', 'set-up ms', 'streams', 'sent', 'received'], circuits), '');
+  }
+  if (info.supervision) lines.push(...formatTree(info.supervision));
+  return lines.join('\n');
+}
+
+/** The supervision tree, one child a line: what it is, how it is, and how often it had to be restarted. */
+export function formatTree(supervisor: Supervisor, indent = ''): string[] {
+  const lines = [`${indent}${supervisor.id} (${supervisor.strategy})`];
+  for (const child of supervisor.children) {
+    const restarts = child.restarts > 0 ? `, restarted ${child.restarts}×` : '';
+    const crash = child.lastError === undefined ? '' : `, last error: ${child.lastError}`;
+    const machine = child.machineState === undefined ? '' : ` [${child.machineState}]`;
+    const inbox = child.inboxLimit > 0 ? `, inbox ${child.inboxLength}/${child.inboxLimit}` : '';
+    const lost = child.inboxDropped > 0 ? ` (${child.inboxDropped} lost)` : '';
+    lines.push(`${indent}  ${child.id}: ${child.status}${machine}, ${child.restart}${restarts}${inbox}${lost}${crash}`);
+    if (child.supervisor) lines.push(...formatTree(child.supervisor, `${indent}    `));
+  }
+  return lines;
+}
