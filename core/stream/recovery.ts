@@ -258,11 +258,12 @@ export class Recovery {
       this.#reorderMs = this.#reorderMs < 0.5 ? 0 : this.#reorderMs * 0.75;
       this.#reorderAtMs = nowMs;
     }
-    const before = nowMs - this.#lossDelayMs();
+    // The very sum that lossDeadlineMs gives: rounded another way, a packet could be due and yet not lost, for ever.
+    const delayMs = this.#lossDelayMs();
     for (;;) {
       this.#advanceLossHead();
       const seq = this.#lossHead;
-      if (seq >= this.#ackedEnd || this.sent.sentMsAt(seq) > before) return;
+      if (seq >= this.#ackedEnd || this.sent.sentMsAt(seq) + delayMs > nowMs) return;
       this.sent.markLost(seq);
       this.inFlight--;
       this.packetsLost++;
