@@ -68,6 +68,8 @@ export interface EngineContext {
   readonly timers: TimerHeap<EngineCircuit | LinkSlot>;
   /** Scratch for outgoing cells of clients; valid within one call. */
   readonly sendScratch: LayeredCell;
+  /** Cells that wait for links, at all relay circuits together. */
+  readonly held: { cells: number };
   markCircuit(circuit: EngineCircuit): void;
   /** Its control channel has something to send. */
   markLink(slot: LinkSlot): void;

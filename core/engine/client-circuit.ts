@@ -23,6 +23,12 @@ const SETUP_TIMEOUT_MS = 10_000;
 /** The last hop's layer gets fresh keys after this time or this many cells (1 GiB), whichever comes first. */
 const REKEY_AFTER_MS = 600_000;
 const REKEY_AFTER_CELLS = 2 ** 30 / 1280;
+/**
+ * A ready circuit on which data is out and nothing at all has come back for this long is dead: a node on it died without
+ * a word. Sooner than anyone on the path could know, since only the client knows that an answer is owed.
+ */
+const DEAD_AFTER_MS = 3000;
+const DEAD_AFTER_RTTS = 8;
 
 export class ClientCircuit implements EngineCircuit {
   dueMs: TimeMs = Number.POSITIVE_INFINITY;
@@ -43,6 +49,8 @@ export class ClientCircuit implements EngineCircuit {
   #rekeyedMs: TimeMs;
   #cellsSinceRekey = 0;
   #nowMs: TimeMs;
+  /** When the last cell came back, or nothing was owed. */
+  #heardMs: TimeMs;
 
   constructor(
     context: EngineContext,
@@ -67,6 +75,7 @@ export class ClientCircuit implements EngineCircuit {
     this.#startedMs = nowMs;
     this.#rekeyedMs = nowMs;
     this.#nowMs = nowMs;
+    this.#heardMs = nowMs;
     this.session = new Session(
       { ...context.options.session, role: 'client' },
       {
@@ -142,6 +151,7 @@ export class ClientCircuit implements EngineCircuit {
     this.#nowMs = nowMs;
     const drop = this.#onion.openBackward(counter, type, pathId, cell, nowMs);
     if (drop !== Drop.none) return drop;
+    this.#heardMs = nowMs;
     this.#cellsSinceRekey++;
     this.#context.counters.cellsDelivered++;
     const payload = cell.layerPayloads[this.#onion.hops - 1]!;
@@ -162,6 +172,10 @@ export class ClientCircuit implements EngineCircuit {
     let budget = CELLS_PER_TURN;
     while (!this.#ended && budget-- > 0 && session.wantsSend(nowMs)) {
       const index = onion.allocateIndex();
+      if (index < 0) {
+        this.end(CircuitEnd.limit, undefined, nowMs);
+        return false;
+      }
       if (!session.pollPayload(payload, index, nowMs)) break;
       onion.sealForward(index, CellType.data, 0, sendScratch);
       const cell = link.peek();
@@ -230,6 +244,12 @@ export class ClientCircuit implements EngineCircuit {
   }
 
   sweep(nowMs: TimeMs, _unixSeconds: number): void {
+    const { bytesInFlight, smoothedRttMs } = this.session.stats;
+    if (bytesInFlight === 0) this.#heardMs = nowMs;
+    else if (this.#ready && nowMs - this.#heardMs > Math.max(DEAD_AFTER_MS, DEAD_AFTER_RTTS * (smoothedRttMs ?? 0))) {
+      this.#endAt(CircuitEnd.timeout, undefined, undefined, nowMs);
+      return;
+    }
     this.#rekeyIfDue(nowMs);
     this.#onion.expireOld(nowMs);
   }

@@ -145,6 +145,7 @@ export class Engine implements EngineApi {
       cids: this.#cids,
       timers: this.#timers,
       sendScratch: new LayeredCell(),
+      held: { cells: 0 },
       markCircuit: (circuit) => this.#markCircuit(circuit),
       markLink: (slot) => this.#markLink(slot),
       forget: (circuit) => this.#forget(circuit),

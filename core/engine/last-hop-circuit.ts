@@ -122,6 +122,10 @@ export class LastHopCircuit implements EngineCircuit {
     while (!this.#ended && budget-- > 0 && session.wantsSend(nowMs)) {
       const cell = link.peek();
       const index = this.#hop.allocateIndex();
+      if (index < 0) {
+        this.end(CircuitEnd.limit, undefined, nowMs);
+        return false;
+      }
       if (!session.pollPayload(cell.payload, index, nowMs)) break;
       this.#hop.sealBackward(CellType.data, 0, cell, index);
       writeHeader(cell, this.#backwardCid, this.#hop.counterFor(index), CellType.data, 0);

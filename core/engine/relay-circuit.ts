@@ -13,8 +13,10 @@ import { CircuitEnd } from './contract.ts';
 import type { LinkSlot } from './link-slot.ts';
 import { sendDestroy, sendRefused, sendSetup } from './messages.ts';
 
-/** Cells of one circuit that may wait for the link to the next hop. */
-const MAX_HELD_CELLS = 16;
+/** Cells of one circuit that may wait for the link to the next hop: an initial window. */
+const MAX_HELD_CELLS = 64;
+/** And of all circuits together (10 MiB). */
+const MAX_HELD_CELLS_IN_ALL = 8192;
 
 export class RelayCircuit implements EngineCircuit {
   dueMs: TimeMs = Number.POSITIVE_INFINITY;
@@ -115,12 +117,14 @@ export class RelayCircuit implements EngineCircuit {
 
   #hold(cell: LayeredCell, counter: number, type: number, pathId: number, nowMs: TimeMs): Drop {
     this.#held ??= [];
-    if (this.#held.length >= MAX_HELD_CELLS) return Drop.sendQueueFull;
+    const { held } = this.#context;
+    if (this.#held.length >= MAX_HELD_CELLS || held.cells >= MAX_HELD_CELLS_IN_ALL) return Drop.sendQueueFull;
     const copy = new CellBuffer(new ArrayBuffer(DATAGRAM_BYTES), 0);
     const drop = this.#hop.openForward(counter, type, pathId, cell, copy, nowMs);
     if (drop !== Drop.none) return drop;
     writeHeader(copy, this.#outForwardCid, this.#hop.forwardCounterOut(counter), type, pathId);
     this.#held.push(copy);
+    held.cells++;
     return Drop.none;
   }
 
@@ -132,7 +136,7 @@ export class RelayCircuit implements EngineCircuit {
   service(_nowMs: TimeMs): boolean {
     const held = this.#held;
     if (held === undefined || this.#outLink.link.state !== 'up') return false;
-    this.#held = undefined;
+    this.#dropHeld();
     for (const cell of held) {
       const next = this.#outLink.peek();
       next.bytes.set(cell.bytes);
@@ -174,11 +178,16 @@ export class RelayCircuit implements EngineCircuit {
     cids.remove(this.#outBackward);
     this.#inLink.circuits.delete(this);
     this.#outLink.circuits.delete(this);
-    this.#held = undefined;
+    this.#dropHeld();
     this.#hop.wipe();
     this.#context.markLink(this.#inLink);
     this.#context.markLink(this.#outLink);
     this.#context.forget(this);
+  }
+
+  #dropHeld(): void {
+    if (this.#held !== undefined) this.#context.held.cells -= this.#held.length;
+    this.#held = undefined;
   }
 
   sweep(nowMs: TimeMs, unixSeconds: number): void {

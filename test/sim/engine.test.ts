@@ -125,6 +125,8 @@ describe('a circuit', () => {
       assert.deepEqual(echo.received, Buffer.from(data));
       assert.equal(client.circuitEvents.find((event) => event.kind === 'ready')?.circuit, circuit);
 
+      // What is still under way (the last acknowledgements) arrives.
+      network.run(network.nowMs + 100);
       const cells = Math.ceil(data.length / 1144);
       for (const relay of path.slice(0, -1)) {
         assert.ok(relay.engine.counters.cellsForward >= cells, `${relay.name} forward`);
@@ -152,7 +154,7 @@ describe('a circuit', () => {
     const echo = transfer(network, session, new Uint8Array(100));
     network.run(120_000, () => echo.closed !== undefined);
     const ready = client.circuitEvents.find((event) => event.circuit === circuit);
-    assert.ok(ready?.kind === 'ready');
+    assert.ok(ready?.kind === 'ready', JSON.stringify(client.circuitEvents));
     // Three links of 50 ms each way; what is above is not a round trip but the link's pacing of nine cells.
     assert.ok(ready.setupMs >= 300 && ready.setupMs < 310, `set-up took ${ready.setupMs} ms`);
     assert.equal(echo.connectedAtMs! - startedMs, 300, 'the stream took no extra round trip');
@@ -272,7 +274,7 @@ describe('on the wire', () => {
           network.run(network.nowMs + 1000);
           const chain = [client, ...path];
           const [from, to] = forward ? [chain[link]!, chain[link + 1]!] : [chain[link + 1]!, chain[link]!];
-          const before = chain.map((node) => node.engine.counters.drops[Drop.badTag]!);
+          const before = chain.map(drops);
           let marked = 0;
           network.tap = (datagram, source, target) => {
             if (marked === 0 && source === from && target === to) {
@@ -288,10 +290,15 @@ describe('on the wire', () => {
           );
           assert.equal(marked, 1);
           assert.equal(echo.received.length, 50);
+          // Forward the next node checks the tag. Backward only the client can, unless the mark hit the sample that
+          // masks the header (then the next node finds no circuit), or the 16 bytes that fall off there anyway.
+          const inHeaderSample = position < CELL_OFFSET + 16;
+          const fallsOff = !forward && link > 0 && position >= DATAGRAM_BYTES - 16;
+          const catcher = forward || inHeaderSample ? to : client;
           chain.forEach((node, i) => {
-            const counted = drops(node);
-            if (node === to) assert.ok(counted >= 1, `byte ${position} on link ${link}: the next node took it`);
-            else assert.equal(node.engine.counters.drops[Drop.badTag], before[i], `${node.name} saw a marked cell`);
+            const where = `byte ${position} on link ${link} ${forward ? 'forward' : 'backward'}`;
+            if (node === catcher && !fallsOff) assert.ok(drops(node) > before[i]!, `${where}: not dropped`);
+            else assert.equal(drops(node), before[i], `${where}: ${node.name} dropped something`);
           });
         }
       }
@@ -320,7 +327,7 @@ describe('on the wire', () => {
     assert.ok(network.run(60_000, () => echo.closed !== undefined));
     assert.deepEqual(echo.received, Buffer.from(data));
     for (const node of path) {
-      assert.ok(drops(node) > 500, `${node.name} counted its junk`);
+      assert.ok(drops(node) > 500, `${node.name} counted its junk: ${[...node.engine.counters.drops]} of ${node.engine.counters.datagramsIn}`);
       assert.ok(node.engine.links().length <= 3);
       assert.ok(node.engine.bufferedBytes < 4_000_000, `${node.engine.bufferedBytes} bytes held`);
     }
@@ -332,10 +339,14 @@ describe('under load', () => {
     const { network, client, path } = build(9, 3);
     dial(network, client, path);
     network.run(3000, () => client.circuitEvents.length > 0);
-    for (let i = 0; i < 1100; i++) dial(network, client, path);
-    network.run(network.nowMs + 5000);
+    // Faster than is free of charge, but not faster than the control channel takes them.
+    for (let i = 0; i < 130; i++) {
+      for (let k = 0; k < 10; k++) dial(network, client, path);
+      network.run(network.nowMs + 4);
+    }
+    network.run(network.nowMs + 1000);
     const refused = client.circuitEvents.filter((e) => e.kind === 'ended' && e.reason === CircuitEnd.puzzle);
-    assert.ok(refused.length > 0, 'nobody was asked for a puzzle');
+    assert.ok(refused.length > 0, `nobody was asked for a puzzle: ${JSON.stringify(client.circuitEvents.slice(-5))} ${path[0]!.engine.counters.setups}`);
     const events = client.circuitEvents.length;
     const { circuit } = dial(network, client, path);
     network.run(network.nowMs + 5000, () => client.circuitEvents.length > events);

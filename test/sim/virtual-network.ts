@@ -179,6 +179,8 @@ export class VirtualNetwork {
   /** Runs until `done` says so or the virtual time is over; true = done. */
   run(untilMs: number, done: () => boolean = () => false): boolean {
     for (const node of this.nodes) this.#awake.add(node);
+    let stuckAtMs = this.nowMs;
+    let stuckRounds = 0;
     for (;;) {
       this.#flushAwake();
       if (done()) return true;
@@ -189,6 +191,13 @@ export class VirtualNetwork {
         return false;
       }
       this.nowMs = Math.max(this.nowMs, next);
+      if (this.nowMs !== stuckAtMs) {
+        stuckAtMs = this.nowMs;
+        stuckRounds = 0;
+      } else if (++stuckRounds > 100_000) {
+        const timeouts = this.nodes.map((node) => `${node.name} ${node.engine.nextTimeoutMs()}`).join(', ');
+        throw new Error(`seed ${this.seed}: time stands still at ${this.nowMs} (${timeouts})`);
+      }
       while (this.#flight.length > 0 && this.#flight[0]!.atMs <= this.nowMs) {
         const item = this.#flight.shift()!;
         if (item.to.down) continue;
