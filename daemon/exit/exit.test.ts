@@ -152,27 +152,49 @@ test('a stream reaches its target; bytes sent before it stood arrive; half-close
   assert.doesNotMatch(pair.log.join(), /127\.0\.0\.1/);
 });
 
-test('megabytes go both ways whole while either side stops reading for a while', async (context) => {
+test('a target may end first and still be written to', async (context) => {
   const pair = start(context);
-  let target!: Socket;
-  const port = await listen(context, (socket) => {
-    target = socket.pause();
-  });
+  const received: Buffer[] = [];
+  const port = await listen(context, (socket) =>
+    socket.end('first').on('data', (chunk: Buffer) => received.push(chunk)),
+  );
   const reader = new Reader(pair, '127.0.0.1', port);
-  const data = randomBytes(12 * 1024 * 1024);
-  reader.paused = true;
-  reader.sendAndEnd(data);
-  await reader.until(() => reader.connectedFrom !== undefined);
-  await stalled(() => target.bytesRead + pair.server.stats.bufferedBytes + reader.stream.stats.bytesAcked);
-  assert.ok(reader.stream.stats.bytesWritten < data.length, 'a target that does not read holds the client back');
-  target.pipe(target);
-  await stalled(() => target.bytesRead + reader.stream.stats.bytesReceived);
-  assert.ok(target.bytesRead < data.length, 'a client that does not read holds the target back');
-  assert.ok(pair.server.stats.bufferedBytes <= 16 * 1024 * 1024);
-  reader.paused = false;
-  reader.pull();
+  await reader.until(() => reader.stream.readEnded);
+  reader.sendAndEnd(Buffer.alloc(300_000, 'x'));
   assert.equal(await reader.closed(), SessionError.noError);
-  assert.equal(sha(Buffer.concat(reader.chunks)), sha(data));
+  assert.equal(reader.text, 'first');
+  await become(() => Buffer.concat(received).length, 300_000);
+});
+
+test('megabytes go both ways whole, on two streams, while either side stops reading for a while', async (context) => {
+  const pair = start(context, {}, names({ 'a.example': ['127.0.0.1'], 'b.example': ['127.0.0.1'] }));
+  const targets: Socket[] = [];
+  const port = await listen(context, (socket) => targets.push(socket.pause()));
+  const readers = [new Reader(pair, 'a.example', port), new Reader(pair, 'b.example', port)];
+  const data = readers.map(() => randomBytes(12 * 1024 * 1024));
+  for (const [i, reader] of readers.entries()) {
+    reader.paused = true;
+    reader.sendAndEnd(data[i]!);
+    await reader.until(() => reader.connectedFrom !== undefined);
+  }
+  const sum = (values: number[]) => values.reduce((total, value) => total + value, 0);
+  const read = () => sum(targets.map(({ bytesRead }) => bytesRead));
+  await stalled(() => read() + sum(readers.map(({ stream }) => stream.stats.bytesAcked)));
+  for (const [i, { stream }] of readers.entries()) {
+    assert.ok(stream.stats.bytesWritten < data[i]!.length, 'a target that does not read holds the client back');
+  }
+  for (const target of targets) target.pipe(target);
+  await stalled(() => read() + sum(readers.map(({ stream }) => stream.stats.bytesReceived)));
+  assert.ok(read() < 24 * 1024 * 1024, 'a client that does not read holds the target back');
+  assert.ok(pair.server.stats.bufferedBytes <= 24 * 1024 * 1024);
+  for (const reader of readers) {
+    reader.paused = false;
+    reader.pull();
+  }
+  for (const [i, reader] of readers.entries()) {
+    assert.equal(await reader.closed(), SessionError.noError);
+    assert.equal(sha(Buffer.concat(reader.chunks)), sha(data[i]!));
+  }
 });
 
 /** Turns of the event loop until a value is what it should be; the test's time-out is the limit. */

@@ -249,26 +249,26 @@ test('UDP ASSOCIATE relays for its client only and dies with its connection', as
   const reply = await control.take(12);
   assert.equal(reply.subarray(2, 10).toString('hex'), '050000017f000001');
   const relay = reply.readUInt16BE(10);
-  const send = (socket: typeof mine, bytes: Uint8Array) => socket.send(bytes, relay, '127.0.0.1');
+  const send = (socket: typeof mine, bytes: Uint8Array) =>
+    new Promise((resolve) => socket.send(bytes, relay, '127.0.0.1', resolve));
+  let answered = once(mine, 'message');
   const fragment = Buffer.from(encodeDatagram('127.0.0.1', port, Buffer.from('fragment')));
   fragment[2] = 1;
-  send(mine, fragment);
-  send(mine, hex('00 00 00'));
-  send(mine, encodeDatagram('udp.test', port, Buffer.from('one')));
-  const [first] = await once(mine, 'message');
-  const answered = parseDatagram(first)!;
-  assert.deepEqual(
-    [answered.host, answered.port, Buffer.from(answered.data).toString()],
-    ['127.0.0.1', port, 're:one'],
-  );
+  await send(mine, fragment);
+  await send(mine, hex('00 00 00'));
+  await send(mine, encodeDatagram('udp.test', port, Buffer.from('one')));
+  const [first] = await answered;
+  const answer = parseDatagram(first)!;
+  assert.deepEqual([answer.host, answer.port, Buffer.from(answer.data).toString()], ['127.0.0.1', port, 're:one']);
   // Another port of the same address is not the client: its datagram goes nowhere, the client's next one does.
   let strays = 0;
   other.on('message', () => {
     strays += 1;
   });
-  send(other, encodeDatagram('udp.test', port, Buffer.from('stray')));
-  send(mine, encodeDatagram('udp.test', port, Buffer.from('two')));
-  const [second] = await once(mine, 'message');
+  answered = once(mine, 'message');
+  await send(other, encodeDatagram('udp.test', port, Buffer.from('stray')));
+  await send(mine, encodeDatagram('udp.test', port, Buffer.from('two')));
+  const [second] = await answered;
   assert.equal(Buffer.from(parseDatagram(second)!.data).toString(), 're:two');
   assert.equal(strays, 0);
   const closed = new Promise<void>((resolve) => {

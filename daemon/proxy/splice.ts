@@ -13,9 +13,8 @@ export interface DialedTarget {
   readonly connection: NyxConnection;
   readonly address: string;
   readonly port: number;
-  /** What the client sent meanwhile, in order, and whether it half-closed after that. */
+  /** What the client sent meanwhile, in order. */
   readonly early: readonly Buffer[];
-  readonly earlyEnd: boolean;
 }
 
 /**
@@ -33,7 +32,6 @@ export async function dialFor(
   const abort = new AbortController();
   const early: Buffer[] = head.length > 0 ? [head] : [];
   let earlyBytes = head.length;
-  let earlyEnd = false;
   const onStop = () => abort.abort(new DialError('SHUTDOWN', 'the proxy is closing'));
   const onGone = () => abort.abort(new DialError('CANCELLED', 'the client went away'));
   const onData = (chunk: Buffer) => {
@@ -43,7 +41,6 @@ export async function dialFor(
   };
   const onEnd = () => {
     // A client that closes having said nothing has left; after early data it may have half-closed on purpose.
-    earlyEnd = true;
     if (earlyBytes === 0) onGone();
   };
   socket.on('data', onData).on('end', onEnd).on('close', onGone).on('error', onGone);
@@ -56,7 +53,7 @@ export async function dialFor(
     connection = openConnection(dialer, target, options, abort.signal);
     const { address, port } = await connected(connection, abort.signal);
     socket.pause();
-    return { connection, address, port, early, earlyEnd };
+    return { connection, address, port, early };
   } catch (error) {
     const failure = asDialError(error);
     connection?.duplex.destroy(failure);
@@ -108,8 +105,7 @@ export function splice(socket: Socket, target: DialedTarget, onEnd: (error: Erro
   }
   for (const chunk of target.early) duplex.write(chunk);
   duplex.pipe(socket);
-  if (target.earlyEnd) duplex.end();
-  else socket.pipe(duplex);
+  socket.pipe(duplex); // ends the duplex, too, when the client has already half-closed
 }
 
 /** Any failure of a dial under a code that the proxies have an answer for. */

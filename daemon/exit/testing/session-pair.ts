@@ -12,6 +12,13 @@ export interface SessionPair {
   onDatagram: (flowId: number, data: Uint8Array) => void;
 }
 
+interface Way {
+  readonly from: SessionApi;
+  readonly to: SessionApi;
+  next: number;
+  travelling: { readonly number: number; readonly payload: Uint8Array }[];
+}
+
 /** A client session on `circuit` of the exit. */
 export function connectToExit(
   test: TestContext,
@@ -19,8 +26,6 @@ export function connectToExit(
   circuit: number,
   options: Partial<SessionOptions> = {},
 ): SessionPair {
-  const payload = new Uint8Array(PAYLOAD_BYTES);
-  const numbers = [0, 0];
   let scheduled = false;
   let timer: NodeJS.Timeout | undefined;
   const schedule = () => {
@@ -28,21 +33,21 @@ export function connectToExit(
     scheduled = true;
     setImmediate(pump);
   };
+  /** A turn of the event loop brings what the turn before sent: a round trip takes time, as the sessions expect. */
   const pump = () => {
     scheduled = false;
-    const nowMs = performance.now();
-    const [client, server] = ends;
-    client.handleTimeout(nowMs);
-    server.handleTimeout(nowMs);
-    // A bounded batch a turn, as a pump takes from its socket.
     let moved = 0;
-    for (let i = 0; i < 256; i++) {
-      const before = moved;
-      if (client.pollPayload(payload, ++numbers[0]!, nowMs))
-        moved += 1 + server.handlePayload(numbers[0]!, payload, nowMs);
-      if (server.pollPayload(payload, ++numbers[1]!, nowMs))
-        moved += 1 + client.handlePayload(numbers[1]!, payload, nowMs);
-      if (moved === before) break;
+    for (const way of ways) {
+      const { from, to, travelling } = way;
+      way.travelling = [];
+      for (const { number, payload } of travelling) to.handlePayload(number, payload, performance.now());
+      from.handleTimeout(performance.now());
+      for (let i = 0; i < 256; i++) {
+        const payload = new Uint8Array(PAYLOAD_BYTES);
+        if (!from.pollPayload(payload, way.next, performance.now())) break;
+        way.travelling.push({ number: way.next++, payload });
+      }
+      moved += way.travelling.length;
     }
     if (moved > 0) schedule();
     clearTimeout(timer);
@@ -73,7 +78,10 @@ export function connectToExit(
     },
     performance.now(),
   );
-  const ends = [client, server] as const;
+  const ways: Way[] = [
+    { from: client, to: server, next: 0, travelling: [] },
+    { from: server, to: client, next: 0, travelling: [] },
+  ];
   owner.current = exit.serve(server, circuit);
   test.after(() => {
     clearTimeout(timer);
