@@ -43,9 +43,15 @@ export const startDirectoryServer = async (
 const handle = (request: IncomingMessage, response: ServerResponse, host: DirectoryServerHost): void => {
   const path = request.url?.split('?', 1)[0];
   if (path === '/view') {
-    if (request.method !== 'GET' && request.method !== 'HEAD') return refuse(response, 405, 'use GET', 'GET, HEAD');
+    if (request.method !== 'GET' && request.method !== 'HEAD') {
+      refuse(response, 405, 'use GET', 'GET, HEAD');
+      return;
+    }
     const view = host.view();
-    if (view === undefined) return refuse(response, 503, 'no view yet');
+    if (view === undefined) {
+      refuse(response, 503, 'no view yet');
+      return;
+    }
     const etag = `"${view.digest}"`;
     if (request.headers['if-none-match'] === etag) {
       response.writeHead(304, { etag }).end();
@@ -61,9 +67,15 @@ const handle = (request: IncomingMessage, response: ServerResponse, host: Direct
     return;
   }
   if (path === '/descriptor') {
-    if (request.method !== 'POST') return refuse(response, 405, 'use POST', 'POST');
+    if (request.method !== 'POST') {
+      refuse(response, 405, 'use POST', 'POST');
+      return;
+    }
     const { submit } = host;
-    if (submit === undefined) return refuse(response, 404, 'this node is not a directory authority');
+    if (submit === undefined) {
+      refuse(response, 404, 'this node is not a directory authority');
+      return;
+    }
     receive(request, response, submit);
     return;
   }

@@ -1,0 +1,110 @@
+/**
+ * The epoch's mix keys: the previous, the present and the next epoch's are held; the next one's are published an epoch
+ * ahead and taken into use a little before it begins (clocks differ); older ones are erased.
+ */
+
+import { epochAt } from '@nyx/core/directory/view.ts';
+import { setup } from 'xstate';
+import type { KeyStore } from '../directory/key-store.ts';
+import { actorChild } from '../supervision/actor-child.ts';
+import type { ChildSpec } from '../supervision/supervise.ts';
+import { type NodeContext, unixSeconds } from './context.ts';
+import type { PumpPool } from './pump-pool.ts';
+
+/** A sleep is never longer, so that a clock that was set is noticed. */
+const MAX_SLEEP_MS = 30_000;
+
+export class EpochKeys {
+  readonly #context: NodeContext;
+  readonly #keys: KeyStore;
+  readonly #pool: PumpPool;
+  #latestInUse = -1;
+  /** Called when what has to be published has changed. */
+  onChange: () => void = () => {};
+
+  constructor(context: NodeContext, keys: KeyStore, pool: PumpPool) {
+    this.#context = context;
+    this.#keys = keys;
+    this.#pool = pool;
+  }
+
+  get store(): KeyStore {
+    return this.#keys;
+  }
+
+  /** Seconds before an epoch from which on its keys are in use. */
+  get leadSeconds(): number {
+    return Math.min(30, this.#context.config.epochSeconds / 10);
+  }
+
+  get epoch(): number {
+    return epochAt(unixSeconds(this.#context), this.#context.config.epochSeconds);
+  }
+
+  /** The newest epoch whose keys are in use now. */
+  get latestEpoch(): number {
+    const { epochSeconds } = this.#context.config;
+    return epochAt(this.#context.unixMs() / 1000 + this.leadSeconds, epochSeconds);
+  }
+
+  /** Does what is due now. */
+  update(): void {
+    const { epoch } = this;
+    const held = this.#keys.mixPublicKeys().map((keys) => keys.epoch);
+    const wanted = [epoch, epoch + 1];
+    // Keys of an epoch that is over can't be made afterwards.
+    if (held.includes(epoch - 1)) wanted.push(epoch - 1);
+    const changed = this.#keys.holdEpochs(wanted);
+    if (changed || this.latestEpoch !== this.#latestInUse) {
+      this.#latestInUse = this.latestEpoch;
+      this.#pool.setMixSecrets(() => this.#keys.mixSecrets(this.latestEpoch));
+    }
+    if (changed) {
+      this.#context.events.publish('keys', 'rotated', epoch, { epoch });
+      this.onChange();
+    }
+  }
+
+  /**
+   * Makes the next epoch's keys anew and erases the previous epoch's. The present ones can't change: the signed view
+   * names them. False: the next ones are in use already, try again after the epoch has begun.
+   */
+  rotate(): boolean {
+    const { epoch } = this;
+    if (this.latestEpoch > epoch) return false;
+    this.#keys.holdEpochs([epoch, epoch + 1], [epoch + 1]);
+    this.#pool.setMixSecrets(() => this.#keys.mixSecrets(this.latestEpoch));
+    this.#context.events.publish('keys', 'rotated', epoch, { epoch, onRequest: 'true' });
+    this.onChange();
+    return true;
+  }
+
+  /** Until something is due. */
+  get sleepMs(): number {
+    const epochMs = this.#context.config.epochSeconds * 1000;
+    const now = this.#context.unixMs();
+    const boundaryMs = (Math.floor(now / epochMs) + 1) * epochMs;
+    const leadMs = boundaryMs - this.leadSeconds * 1000;
+    return Math.min(MAX_SLEEP_MS, Math.max(50, (now < leadMs ? leadMs : boundaryMs) - now));
+  }
+}
+
+const machine = setup({
+  types: {} as { context: { keys: EpochKeys }; input: { keys: EpochKeys }; events: { type: 'check' } },
+  actions: { update: ({ context }) => context.keys.update() },
+  delays: { untilDue: ({ context }) => context.keys.sleepMs },
+}).createMachine({
+  id: 'epoch-keys',
+  context: ({ input }) => input,
+  initial: 'holding',
+  states: {
+    holding: {
+      entry: 'update',
+      after: { untilDue: { target: 'holding', reenter: true } },
+      on: { check: { target: 'holding', reenter: true } },
+    },
+  },
+});
+
+export const epochKeysChild = (context: NodeContext, keys: EpochKeys): ChildSpec =>
+  actorChild({ id: 'keys', machine, input: () => ({ keys }), timers: context.timers, inboxLimit: 8 });

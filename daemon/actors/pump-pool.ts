@@ -1,0 +1,90 @@
+/** The pump workers that are up, and what all of them have to know. */
+import type { MixSecrets, NodeContact } from '@nyx/core/engine/contract.ts';
+import { DialError, DialErrorCode, type ListenAddress, type PumpStats } from '../pump/contract.ts';
+import type { PumpClient, PumpReady } from '../pump/pump-client.ts';
+
+/** Handles of different workers become one number space: `worker · 2^32 + handle`. */
+export const globalId = (worker: number, handle: number): number => worker * 2 ** 32 + handle;
+export const workerOf = (id: number): number => Math.floor(id / 2 ** 32);
+export const handleOf = (id: number): number => id % 2 ** 32;
+
+export interface WorkerStats {
+  readonly worker: number;
+  readonly stats: PumpStats;
+}
+
+export class PumpPool {
+  readonly #pumps = new Map<number, PumpClient>();
+  #next = 0;
+  #contacts: readonly NodeContact[] = [];
+  #pendingStats: Promise<WorkerStats[]> | undefined;
+  /** Addresses that were got at the first start; later starts ask for the same ones. */
+  addresses: { listen?: ListenAddress; socks?: ListenAddress; httpConnect?: ListenAddress } = {};
+  udpMode = '';
+
+  /** A worker is up: it is told what the others know. */
+  attach(worker: number, pump: PumpClient, ready: PumpReady): void {
+    this.#pumps.set(worker, pump);
+    this.addresses = {
+      listen: this.addresses.listen ?? ready.listen,
+      socks: this.addresses.socks ?? ready.socks,
+      httpConnect: this.addresses.httpConnect ?? ready.httpConnect,
+    };
+    this.udpMode = ready.udpMode;
+    if (this.#contacts.length > 0) pump.send({ type: 'view', contacts: this.#contacts });
+  }
+
+  detach(worker: number, pump: PumpClient): void {
+    if (this.#pumps.get(worker) === pump) this.#pumps.delete(worker);
+  }
+
+  get size(): number {
+    return this.#pumps.size;
+  }
+
+  setView(contacts: readonly NodeContact[]): void {
+    this.#contacts = contacts;
+    for (const pump of this.#pumps.values()) pump.send({ type: 'view', contacts });
+  }
+
+  /** Each worker gets copies of its own, which it wipes. */
+  setMixSecrets(secrets: () => MixSecrets[]): void {
+    for (const pump of this.#pumps.values()) {
+      const mix = secrets();
+      pump.send({ type: 'mix-secrets', mix });
+      for (const { x25519Secret, kemSeed } of mix) {
+        x25519Secret.fill(0);
+        kemSeed.fill(0);
+      }
+    }
+  }
+
+  /** A worker for something new, in turn. Throws DialError when none is up. */
+  choose(): { readonly worker: number; readonly pump: PumpClient } {
+    const workers = [...this.#pumps.keys()].sort((a, b) => a - b);
+    if (workers.length === 0)
+      throw new DialError(DialErrorCode.internal, 'no pump worker is up; it is being restarted');
+    const worker = workers[this.#next++ % workers.length]!;
+    return { worker, pump: this.#pumps.get(worker)! };
+  }
+
+  get(worker: number): PumpClient | undefined {
+    return this.#pumps.get(worker);
+  }
+
+  /** Of all workers that answer. Callers at the same time share one round of questions. */
+  async stats(): Promise<WorkerStats[]> {
+    this.#pendingStats ??= this.#askStats().finally(() => {
+      this.#pendingStats = undefined;
+    });
+    return await this.#pendingStats;
+  }
+
+  async #askStats(): Promise<WorkerStats[]> {
+    const answers = await Promise.allSettled(
+      [...this.#pumps].map(async ([worker, pump]) => ({ worker, stats: await pump.stats() })),
+    );
+    // A worker that is just going down has no figures any more; its crash is reported elsewhere.
+    return answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
+  }
+}
