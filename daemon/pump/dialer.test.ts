@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import type { Duplex } from 'node:stream';
 import { describe, test } from 'node:test';
 import type { ClientCircuitEvent, NodeContact, SessionOwner } from '@nyx/core/engine/contract.ts';
 import { type SessionApi, SessionError, type SessionStream } from '@nyx/core/stream/contract.ts';
@@ -133,10 +134,14 @@ function ownerOf(exit: string, session: SessionApi, serve: Serve): SessionOwner 
   };
 }
 
-async function collect(duplex: NodeJS.ReadableStream): Promise<Buffer> {
+/** All that is read until the end. (Iterating over a duplex would destroy it at the end of reading.) */
+function collect(duplex: Duplex): Promise<Buffer> {
   const chunks: Buffer[] = [];
-  for await (const chunk of duplex) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks);
+  duplex.on('data', (chunk: Buffer) => chunks.push(chunk));
+  return new Promise((resolve, reject) => {
+    duplex.once('end', () => resolve(Buffer.concat(chunks)));
+    duplex.once('error', reject);
+  });
 }
 
 function pattern(length: number): Buffer {

@@ -125,6 +125,7 @@ export class RemoteStream extends Duplex {
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    const pendingDone = this.#pendingDone;
     this.#pending = undefined;
     this.#pendingDone = undefined;
     const reason =
@@ -135,6 +136,8 @@ export class RemoteStream extends Duplex {
     }
     this.#over = true;
     this.#onOver(this);
+    // The write under way fails with the rest.
+    pendingDone?.(reason);
     done(error);
   }
 

@@ -128,6 +128,7 @@ export class SessionDuplex extends Duplex {
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    const pendingDone = this.#pendingDone;
     this.#pending = undefined;
     this.#pendingDone = undefined;
     this.#early = [];
@@ -138,6 +139,8 @@ export class SessionDuplex extends Duplex {
       if (!(this.#readEnded && this.#writeEnded)) this.#stream?.reset(resetCodeOf(error));
     }
     this.#options.onReleased?.();
+    // The write under way fails with the rest.
+    pendingDone?.(error ?? new DialError(DialErrorCode.cancelled, 'the stream was given up'));
     done(error);
   }
 

@@ -1,0 +1,104 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { FlushLoop } from './flush-loop.ts';
+
+/** An engine that counts flushes; `due` is when it wants the next one. */
+function counted() {
+  const engine = {
+    due: Number.POSITIVE_INFINITY,
+    flushes: 0,
+    onFlush: () => {},
+    flush() {
+      engine.flushes++;
+      engine.due = Number.POSITIVE_INFINITY;
+      engine.onFlush();
+    },
+    nextTimeoutMs: () => engine.due,
+  };
+  return engine;
+}
+
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+test('everything of one turn is answered by one flush', async () => {
+  const engine = counted();
+  const loop = new FlushLoop(engine, () => 0);
+  for (let i = 0; i < 10; i++) loop.wake();
+  assert.equal(engine.flushes, 0);
+  await turn();
+  assert.equal(engine.flushes, 1);
+  await turn();
+  assert.equal(engine.flushes, 1);
+  loop.stop();
+});
+
+test('a wake from within a flush is another flush, in the next turn', async () => {
+  const engine = counted();
+  const loop = new FlushLoop(engine, () => 0);
+  let again = 3;
+  engine.onFlush = () => {
+    if (again-- > 0) loop.wake();
+  };
+  loop.wake();
+  for (let i = 0; i < 8; i++) await turn();
+  assert.equal(engine.flushes, 4);
+  loop.stop();
+});
+
+test('timers: flushed when due and not before, an earlier one replaces a later one', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout'] });
+  const engine = counted();
+  let nowMs = 1000;
+  const pass = (ms: number) => {
+    nowMs += ms;
+    context.mock.timers.tick(ms);
+  };
+  const loop = new FlushLoop(engine, () => nowMs);
+  engine.onFlush = () => {
+    engine.due = engine.flushes === 1 ? 1100 : engine.flushes === 2 ? 1030 : Number.POSITIVE_INFINITY;
+  };
+  loop.wake();
+  await turn();
+  pass(20);
+  assert.equal(engine.flushes, 1);
+  loop.wake();
+  await turn();
+  assert.equal(engine.flushes, 2);
+  pass(9);
+  assert.equal(engine.flushes, 2);
+  pass(1);
+  assert.equal(engine.flushes, 3, 'at 1030');
+  pass(1000);
+  assert.equal(engine.flushes, 3, 'nothing is due any more');
+  loop.stop();
+});
+
+test('a timer whose cause was put off looks again and sleeps on', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout'] });
+  const engine = counted();
+  let nowMs = 0;
+  const loop = new FlushLoop(engine, () => nowMs);
+  engine.onFlush = () => {
+    if (engine.flushes === 1) engine.due = 10.5;
+  };
+  loop.wake();
+  await turn();
+  engine.due = 40;
+  nowMs = 11;
+  context.mock.timers.tick(11);
+  assert.equal(engine.flushes, 1);
+  nowMs = 40;
+  context.mock.timers.tick(29);
+  assert.equal(engine.flushes, 2);
+  loop.stop();
+});
+
+test('after stop() nothing is flushed', async () => {
+  const engine = counted();
+  const loop = new FlushLoop(engine, () => 0);
+  loop.wake();
+  loop.stop();
+  loop.wake();
+  await turn();
+  assert.equal(engine.flushes, 0);
+});
