@@ -18,9 +18,7 @@ import type { LinkSlot } from './link-slot.ts';
 import { decodeDestroy, decodeRefused, decodeSetup, LinkMessage, type SetupMessage, sendRefused } from './messages.ts';
 import { RelayCircuit } from './relay-circuit.ts';
 
-/** Set-ups a second that a node takes without asking for a puzzle (about a third of a core), and the burst it allows. */
-const SETUPS_PER_SECOND = 1000;
-const SETUP_BURST = 1000;
+const DEFAULT_SETUPS_PER_SECOND = 1000;
 
 export interface AdmissionDependencies {
   readonly context: EngineContext;
@@ -37,12 +35,15 @@ export class Admission {
   readonly keys: MixKeyRing;
   readonly #deps: AdmissionDependencies;
   readonly #puzzles: PuzzleIssuer;
-  #tokens = SETUP_BURST;
+  readonly #setupsPerSecond: number;
+  #tokens: number;
   #refilledMs: TimeMs = 0;
 
   constructor(keys: MixKeyRing, deps: AdmissionDependencies) {
     this.keys = keys;
     this.#deps = deps;
+    this.#setupsPerSecond = deps.context.options.setupsPerSecond ?? DEFAULT_SETUPS_PER_SECOND;
+    this.#tokens = this.#setupsPerSecond;
     this.#puzzles = new PuzzleIssuer(deps.context.suite, deps.context.random);
   }
 
@@ -145,11 +146,11 @@ export class Admission {
 
   /** How far set-ups exceed what is free of charge; 0 = a token was there. */
   #takeToken(nowMs: TimeMs): number {
-    const earned = ((nowMs - this.#refilledMs) / 1000) * SETUPS_PER_SECOND;
+    const earned = ((nowMs - this.#refilledMs) / 1000) * this.#setupsPerSecond;
     this.#refilledMs = nowMs;
-    this.#tokens = Math.min(SETUP_BURST, this.#tokens + earned) - 1;
+    this.#tokens = Math.min(this.#setupsPerSecond, this.#tokens + earned) - 1;
     // The debt is bounded, or a flood would be held against honest clients long after it ended.
-    this.#tokens = Math.max(this.#tokens, -4 * SETUP_BURST);
+    this.#tokens = Math.max(this.#tokens, -4 * this.#setupsPerSecond);
     return this.#tokens >= 0 ? 0 : Math.ceil(-this.#tokens);
   }
 

@@ -108,6 +108,8 @@ export interface EngineOptions {
   readonly maxCircuits: number;
   readonly memoryBytes: number;
   readonly session: Partial<SessionOptions>;
+  /** Set-ups a second taken without a puzzle; as many again may come in a burst. Default 1000, about a third of a core. */
+  readonly setupsPerSecond?: number;
 }
 
 /** One link as the outside may see it. */

@@ -75,6 +75,7 @@ export class RelayCircuit implements EngineCircuit {
 
   /** Sends the rest of the train to the next hop; false when its control channel is full. */
   passOn(train: Uint8Array): boolean {
+    this.#context.markLink(this.#outLink);
     return sendSetup(this.#outLink.link, this.#outForwardCid, this.#outBackward.cid, this.#nextPuzzleSolution, train);
   }
 

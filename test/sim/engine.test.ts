@@ -157,7 +157,8 @@ describe('a circuit', () => {
     assert.ok(ready?.kind === 'ready', JSON.stringify(client.circuitEvents));
     // Three links of 50 ms each way; what is above is not a round trip but the link's pacing of nine cells.
     assert.ok(ready.setupMs >= 300 && ready.setupMs < 310, `set-up took ${ready.setupMs} ms`);
-    assert.equal(echo.connectedAtMs! - startedMs, 300, 'the stream took no extra round trip');
+    const connectMs = echo.connectedAtMs! - startedMs;
+    assert.ok(connectMs >= 300 && connectMs < 310, `the stream took ${connectMs} ms`);
   });
 
   test('survives loss, reordering and duplication on every link', () => {
@@ -314,7 +315,7 @@ describe('on the wire', () => {
       if (captured.length < 300) captured.push({ datagram: datagram.slice(), to });
       return true;
     };
-    const data = randomBytes(8, 100_000);
+    const data = randomBytes(8, 2_000_000);
     const echo = transfer(network, session, data);
     network.run(1030);
     for (let i = 0; i < 2000; i++) {
@@ -327,7 +328,10 @@ describe('on the wire', () => {
     assert.ok(network.run(60_000, () => echo.closed !== undefined));
     assert.deepEqual(echo.received, Buffer.from(data));
     for (const node of path) {
-      assert.ok(drops(node) > 500, `${node.name} counted its junk: ${[...node.engine.counters.drops]} of ${node.engine.counters.datagramsIn}`);
+      assert.ok(
+        drops(node) > 500,
+        `${node.name} counted its junk: ${[...node.engine.counters.drops]} of ${node.engine.counters.datagramsIn}`,
+      );
       assert.ok(node.engine.links().length <= 3);
       assert.ok(node.engine.bufferedBytes < 4_000_000, `${node.engine.bufferedBytes} bytes held`);
     }
@@ -336,17 +340,19 @@ describe('on the wire', () => {
 
 describe('under load', () => {
   test('a node asks for a puzzle and serves who solved it', () => {
-    const { network, client, path } = build(9, 3);
-    dial(network, client, path);
-    network.run(3000, () => client.circuitEvents.length > 0);
-    // Faster than is free of charge, but not faster than the control channel takes them.
-    for (let i = 0; i < 130; i++) {
-      for (let k = 0; k < 10; k++) dial(network, client, path);
+    const network = new VirtualNetwork(suite, 9);
+    const client = network.add('client', { relay: false });
+    const path = [network.add('a', { setupsPerSecond: 20 }), network.add('b'), network.add('c', { exit: true })];
+    for (let i = 0; i < 30; i++) {
+      dial(network, client, path);
       network.run(network.nowMs + 4);
     }
     network.run(network.nowMs + 1000);
     const refused = client.circuitEvents.filter((e) => e.kind === 'ended' && e.reason === CircuitEnd.puzzle);
-    assert.ok(refused.length > 0, `nobody was asked for a puzzle: ${JSON.stringify(client.circuitEvents.slice(-5))} ${path[0]!.engine.counters.setups}`);
+    assert.ok(
+      refused.length > 0,
+      `nobody was asked for a puzzle: ${JSON.stringify(client.circuitEvents.slice(-5))} ${path[0]!.engine.counters.setups}`,
+    );
     const events = client.circuitEvents.length;
     const { circuit } = dial(network, client, path);
     network.run(network.nowMs + 5000, () => client.circuitEvents.length > events);

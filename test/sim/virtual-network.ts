@@ -37,6 +37,7 @@ export interface NodeOptions {
   readonly relay?: boolean;
   readonly exit?: boolean;
   readonly maxCircuits?: number;
+  readonly setupsPerSecond?: number;
   readonly serve?: (session: SessionApi) => SessionOwner;
 }
 
@@ -88,6 +89,7 @@ export class SimNode {
       maxCircuits: options.maxCircuits ?? 10_000,
       memoryBytes: 256 * 1024 * 1024,
       session: {},
+      setupsPerSecond: options.setupsPerSecond,
     };
     this.engine = new Engine(engineOptions, { suite: network.suite, random: network.random, host });
   }
