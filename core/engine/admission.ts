@@ -132,7 +132,7 @@ export class Admission {
       return this.#refuse(slot, message, CircuitEnd.protocol, Drop.badSetup);
     }
     this.#deps.admit(circuit);
-    if (!circuit.passOn(next)) {
+    if (!circuit.passOn(next, nowMs)) {
       circuit.refuse(CircuitEnd.limit, options.secrets.nodeId, 0, undefined);
       return Drop.sendQueueFull;
     }

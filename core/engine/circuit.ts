@@ -73,6 +73,8 @@ export interface EngineContext {
   markCircuit(circuit: EngineCircuit): void;
   /** Its control channel has something to send. */
   markLink(slot: LinkSlot): void;
+  /** Puts what its control channel has to say into its batch now, ahead of cells that follow. */
+  sendControl(slot: LinkSlot, nowMs: TimeMs): void;
   /** The circuit is gone from all tables; forget it. */
   forget(circuit: EngineCircuit): void;
 }

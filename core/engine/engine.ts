@@ -148,6 +148,7 @@ export class Engine implements EngineApi {
       held: { cells: 0 },
       markCircuit: (circuit) => this.#markCircuit(circuit),
       markLink: (slot) => this.#markLink(slot),
+      sendControl: (slot, nowMs) => this.#sendControl(slot, nowMs),
       forget: (circuit) => this.#forget(circuit),
     };
     this.#admission = new Admission(new MixKeyRing(suite, options.secrets.nodeId, options.secrets.mix), {
@@ -286,17 +287,19 @@ export class Engine implements EngineApi {
     for (let i = 0; i < links.length; i++) {
       const slot = links[i]!;
       slot.dirty = false;
-      const { link } = slot;
-      if (link.state === 'closed') continue;
-      for (;;) {
-        if (!link.pollControl(slot.peek(), nowMs)) break;
-        this.counters.controlOut++;
-        slot.commitControl();
-      }
-      if (slot.link.state === 'closed') continue;
-      this.#timers.set(slot, link.nextTimeoutMs());
+      this.#sendControl(slot, nowMs);
     }
     links.length = 0;
+  }
+
+  #sendControl(slot: LinkSlot, nowMs: TimeMs): void {
+    const { link } = slot;
+    if (link.state === 'closed') return;
+    while (link.wantsSend(nowMs) && link.pollControl(slot.peek(), nowMs)) {
+      this.counters.controlOut++;
+      slot.commitControl();
+    }
+    if (slot.link.state !== 'closed') this.#timers.set(slot, link.nextTimeoutMs());
   }
 
   nextTimeoutMs(): TimeMs {

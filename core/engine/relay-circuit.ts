@@ -73,10 +73,15 @@ export class RelayCircuit implements EngineCircuit {
     return true;
   }
 
-  /** Sends the rest of the train to the next hop; false when its control channel is full. */
-  passOn(train: Uint8Array): boolean {
-    this.#context.markLink(this.#outLink);
-    return sendSetup(this.#outLink.link, this.#outForwardCid, this.#outBackward.cid, this.#nextPuzzleSolution, train);
+  /**
+   * Sends the rest of the train to the next hop, at once: data cells may be right behind it and must not overtake it.
+   * False when the control channel is full.
+   */
+  passOn(train: Uint8Array, nowMs: TimeMs): boolean {
+    const out = this.#outLink;
+    if (!sendSetup(out.link, this.#outForwardCid, this.#outBackward.cid, this.#nextPuzzleSolution, train)) return false;
+    this.#context.sendControl(out, nowMs);
+    return true;
   }
 
   handleCell(
