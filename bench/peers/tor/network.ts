@@ -271,7 +271,10 @@ function bootstrapped(child: ChildProcess, role: Role, signal: AbortSignal): Pro
   return new Promise((resolve, reject) => {
     const last: string[] = [];
     const fail = (why: string) => reject(new Error(`tor ${role}: ${why}\n${last.join('\n')}`));
-    const onAbort = () => fail('not bootstrapped in time');
+    const onAbort = () => {
+      const why: unknown = signal.reason;
+      fail(why instanceof Error && why.name !== 'TimeoutError' ? why.message : 'not bootstrapped in time');
+    };
     signal.addEventListener('abort', onAbort, { once: true });
     child.once('error', (error) => fail(error.message));
     child.once('exit', (code) => fail(`exited with ${code}`));

@@ -1,0 +1,183 @@
+/**
+ * `npm run bench [-- suite…] [--json] [--quick]`: every measurement of the project, and whether the targets are met.
+ * Exit code 0 when everything that was asked for ran and no target was missed, 1 otherwise, 2 for a bad command line.
+ */
+import { execFile } from 'node:child_process';
+import { availableParallelism } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import type { NetworkMeasures } from './network.ts';
+import { measureTor, type TorMeasures } from './peers/tor/measure.ts';
+import { findTor, type TorVariant } from './peers/tor/network.ts';
+import { measurePrimitives } from './primitives.ts';
+import { checkTargets, type TargetResult } from './targets.ts';
+
+const suites = ['primitives', 'onion', 'relay', 'session', 'udp', 'network', 'tor'] as const;
+type Suite = (typeof suites)[number];
+
+interface Report {
+  readonly machine: { readonly cpus: number; readonly node: string; readonly platform: string };
+  readonly suites: Partial<Record<Suite, unknown>>;
+  /** Why a suite, or a part of it, has no figures. */
+  readonly notRun: Record<string, string>;
+  targets: readonly TargetResult[];
+}
+
+const run = promisify(execFile);
+const flags = process.argv.slice(2).filter((word) => word.startsWith('-'));
+const names = process.argv.slice(2).filter((word) => !word.startsWith('-'));
+const unknown = [
+  ...flags.filter((flag) => flag !== '--json' && flag !== '--quick'),
+  ...names.filter((name) => !suites.some((suite) => suite === name)),
+];
+if (unknown.length > 0) {
+  process.stderr.write(`bench: ${unknown.join(', ')}? Suites: ${suites.join(', ')}. Options: --json, --quick.\n`);
+  process.exit(2);
+}
+const json = flags.includes('--json');
+const quick = flags.includes('--quick');
+const wanted = suites.filter((suite) => names.length === 0 || names.includes(suite));
+const interrupt = new AbortController();
+for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => interrupt.abort(new Error('interrupted')));
+const onProgress = (message: string) => void process.stderr.write(`${message}\n`);
+
+const report: Report = {
+  machine: {
+    cpus: availableParallelism(),
+    node: process.version,
+    platform: `${process.platform}-${process.arch}`,
+  },
+  suites: {},
+  notRun: {},
+  targets: [],
+};
+for (const suite of wanted) {
+  if (interrupt.signal.aborted) {
+    report.notRun[suite] = 'interrupted';
+    continue;
+  }
+  onProgress(`== ${suite}`);
+  try {
+    report.suites[suite] = await runSuite(suite);
+  } catch (error) {
+    report.notRun[suite] = error instanceof Error ? error.message : String(error);
+    onProgress(`${suite} failed: ${report.notRun[suite]}`);
+  }
+}
+const tor = report.suites.tor as Partial<Record<TorVariant, TorMeasures>> | undefined;
+report.targets = checkTargets({
+  network: report.suites.network as NetworkMeasures | undefined,
+  torStock: tor?.stock,
+  torTuned: tor?.tuned,
+  relayToOpen: (report.suites.relay as { ratio?: number } | undefined)?.ratio,
+});
+process.stdout.write(json ? `${JSON.stringify(report)}\n` : `${formatReport(report)}\n`);
+const failed = wanted.some((suite) => report.suites[suite] === undefined);
+process.exitCode = failed || report.targets.some(({ status }) => status === 'fail') ? 1 : 0;
+
+async function runSuite(suite: Suite): Promise<unknown> {
+  switch (suite) {
+    case 'primitives':
+      return measurePrimitives();
+    case 'onion':
+      return runScript('onion.ts', []);
+    case 'relay':
+      return runScript('relay.ts', []);
+    case 'session':
+      return runScript('session.ts', [String(quick ? 200_000_000 : 1_000_000_000)]);
+    case 'udp':
+      return runScript('udp.ts', [quick ? '1' : '2']);
+    case 'network':
+      return (await import('./network.ts')).measureNetwork({
+        bytes: (quick ? 32 : 128) * 2 ** 20,
+        rounds: quick ? 200 : 1000,
+        count: quick ? 10 : 50,
+        idleCircuits: quick ? 200 : 2000,
+        stallMs: quick ? 2_000 : 10_000,
+        hops: quick ? [3] : [3, 5, 7],
+        timeoutMs: 60_000,
+        signal: interrupt.signal,
+        onProgress,
+      });
+    case 'tor':
+      return runTor();
+  }
+}
+
+async function runTor(): Promise<Partial<Record<TorVariant, TorMeasures>>> {
+  const found = await findTor();
+  if ('missing' in found) throw new Error(found.missing);
+  const measures: Partial<Record<TorVariant, TorMeasures>> = {};
+  for (const variant of ['stock', 'tuned'] as const) {
+    if (variant === 'tuned' && !found.compiler) {
+      report.notRun['tor tuned'] = 'no C compiler (cc) for its TCP_NODELAY preload';
+      continue;
+    }
+    measures[variant] = await measureTor({
+      variant,
+      bytes: (quick ? 32 : 64) * 2 ** 20,
+      rounds: quick ? 200 : 1000,
+      circuits: quick ? 10 : 30,
+      timeoutMs: 90_000,
+      signal: interrupt.signal,
+      onProgress,
+    });
+  }
+  return measures;
+}
+
+/** One that prints a JSON object, in a process of its own so that it is not disturbed by this one's heap. */
+async function runScript(file: string, args: readonly string[]): Promise<unknown> {
+  const path = fileURLToPath(new URL(file, import.meta.url));
+  const { stdout } = await run(process.execPath, [path, ...args], {
+    timeout: 120_000,
+    maxBuffer: 16 * 2 ** 20,
+    signal: interrupt.signal,
+  });
+  return JSON.parse(stdout);
+}
+
+function formatReport({ suites: done, notRun, targets }: Report): string {
+  const lines: string[] = [];
+  const row = (name: string, ...cells: readonly (string | number | undefined)[]) =>
+    lines.push(name.padEnd(38) + cells.map((cell) => String(cell ?? '–').padStart(12)).join(''));
+  const fixed = (value: number | undefined, digits = 1) => value?.toFixed(digits);
+  for (const [suite, result] of Object.entries(done)) {
+    if (suite === 'network' || suite === 'tor') continue;
+    lines.push(
+      `== ${suite}`,
+      JSON.stringify(result, (_key, value) => (typeof value === 'number' ? Number(value.toFixed(3)) : value), 1),
+    );
+  }
+  const network = done.network as NetworkMeasures | undefined;
+  const torMeasures = done.tor as Partial<Record<TorVariant, TorMeasures>> | undefined;
+  if (network || torMeasures) {
+    const columns = [
+      ...(network?.byHops ?? []).map((hops) => ({ title: `nyx ${hops.hops} hops`, ...hops, build: hops.setup })),
+      ...Object.values(torMeasures ?? {}).map((measured) => ({
+        title: `tor ${measured.variant}`,
+        ...measured,
+        upload: undefined,
+        build: measured.circuitBuild,
+        middleCpuSecondsPerGb: measured.oneStream.processes.find(({ name }) => name === 'middle')?.cpuSecondsPerGb,
+      })),
+    ];
+    lines.push('== networks');
+    row('', ...columns.map(({ title }) => title));
+    row('one stream down, Mbit/s', ...columns.map((column) => fixed(column.oneStream.mbitPerSecond, 0)));
+    row('one stream up, Mbit/s', ...columns.map((column) => fixed(column.upload?.mbitPerSecond, 0)));
+    row('four streams down, Mbit/s', ...columns.map((column) => fixed(column.fourStreams.mbitPerSecond, 0)));
+    row('64-byte echo p50, ms', ...columns.map((column) => fixed(column.echo.p50, 2)));
+    row('64-byte echo p99, ms', ...columns.map((column) => fixed(column.echo.p99, 2)));
+    row('open a stream p50, ms', ...columns.map((column) => fixed(column.streamOpen.p50, 2)));
+    row('build a circuit p50, ms', ...columns.map((column) => fixed(column.build.p50, 2)));
+    row('build a circuit p99, ms', ...columns.map((column) => fixed(column.build.p99, 2)));
+    row('middle relay CPU, s/GB', ...columns.map((column) => fixed(column.middleCpuSecondsPerGb, 2)));
+  }
+  lines.push('== targets');
+  for (const { name, value, bound, status } of targets) {
+    lines.push(`${status.padEnd(14)}${name.padEnd(40)}${(value?.toFixed(2) ?? '–').padStart(10)}   ${bound}`);
+  }
+  for (const [what, why] of Object.entries(notRun)) lines.push(`not run: ${what}: ${why}`);
+  return lines.join('\n');
+}

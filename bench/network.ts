@@ -1,0 +1,262 @@
+/**
+ * Measures a real local Nyx network, every node a process: the same measures as of Tor (bench/lib/measure.ts) over
+ * 3, 5 and 7 hops, and what only Nyx's API can show: set-up times, memory per idle circuit, memory under a stalled reader.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { type Distribution, distribution } from '@nyx/cli/measure/quantiles.ts';
+import { spawnTarget } from '@nyx/cli/measure/server-process.ts';
+import { type HostPort, socksConnect } from '@nyx/cli/measure/socks.ts';
+import { download } from '@nyx/cli/measure/transfers.ts';
+import { type LocalNetwork, startLocalNetwork } from '@nyx/daemon/local-network.ts';
+import { connectNyx, type NyxClient } from '@nyx/sdk/index.ts';
+import {
+  freshKey,
+  type MeasuredProcess,
+  measureDownload,
+  measureEcho,
+  measureFirstDial,
+  measureStreamOpen,
+  measureUpload,
+  type Network,
+  type Throughput,
+} from './lib/measure.ts';
+import { processUsage } from './lib/process-usage.ts';
+
+export interface NetworkOptions {
+  readonly bytes: number;
+  readonly rounds: number;
+  /** Streams and circuits that are opened to time them. */
+  readonly count: number;
+  readonly idleCircuits: number;
+  readonly stallMs: number;
+  readonly hops: readonly number[];
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (message: string) => void;
+}
+
+export interface HopsMeasures {
+  readonly hops: number;
+  readonly oneStream: Throughput;
+  readonly upload: Throughput;
+  readonly fourStreams: Throughput;
+  readonly echo: Distribution;
+  /** One more stream on a circuit that is there. */
+  readonly streamOpen: Distribution;
+  /** First stream under a fresh isolation key, through SOCKS. */
+  readonly firstDial: Distribution;
+  /** Circuit set-up as the client sees it, through the API. */
+  readonly setup: Distribution;
+  /** CPU of the second hop of the one-stream download. */
+  readonly middleCpuSecondsPerGb: number | undefined;
+}
+
+export interface NetworkMeasures {
+  readonly idleRelayRssBytes: number | undefined;
+  readonly byHops: readonly HopsMeasures[];
+  readonly idleCircuits: {
+    readonly count: number;
+    readonly bytesPerCircuit: number | undefined;
+    readonly buildsPerSecond: number;
+  };
+  readonly stalledReader: {
+    readonly stallMs: number;
+    readonly bytes: number;
+    /** Largest growth of any process's memory while nobody read. */
+    readonly rssGrowthBytes: number | undefined;
+  };
+}
+
+interface Running {
+  readonly network: LocalNetwork;
+  readonly client: NyxClient;
+  readonly target: HostPort;
+  readonly options: NetworkOptions;
+  /** All daemons, by NodeID. */
+  readonly processes: readonly MeasuredProcess[];
+}
+
+export async function measureNetwork(options: NetworkOptions): Promise<NetworkMeasures> {
+  const progress = options.onProgress ?? (() => {});
+  progress('nyx: starting 6 mixes, 1 exit and a client');
+  const network = await startLocalNetwork({ mixes: 6, exits: 1, hops: 3, signal: options.signal });
+  try {
+    const client = await connectNyx({ socketPath: network.apiSocket, signal: options.signal });
+    const target = await spawnTarget();
+    try {
+      const processes = network.nodes.map(({ nodeId, pid }) => ({ name: nodeId, pid }));
+      const running: Running = { network, client, target: target.address, options, processes };
+      await delay(2_000, undefined, { signal: options.signal }); // start-up garbage is not idleness
+      const mix = network.nodes.find(({ role }) => role === 'mix');
+      const idleRelayRssBytes = mix && processUsage(mix.pid)?.rssBytes;
+      const byHops: HopsMeasures[] = [];
+      for (const hops of options.hops) byHops.push(await measureHops(running, hops, progress));
+      progress('nyx: stalled reader');
+      const stalledReader = await measureStall(running);
+      progress(`nyx: ${options.idleCircuits} idle circuits`);
+      const idleCircuits = await measureIdleCircuits(running);
+      return { idleRelayRssBytes, byHops, idleCircuits, stalledReader };
+    } finally {
+      client.close();
+      await target.close();
+    }
+  } finally {
+    await network.stop();
+  }
+}
+
+async function measureHops(running: Running, hops: number, progress: (message: string) => void): Promise<HopsMeasures> {
+  const { client, target, options } = running;
+  const bounds = { timeoutMs: options.timeoutMs, signal: options.signal };
+  const network: Network = {
+    socks: running.network.socks,
+    auth: (key) => ({ username: `nyx;hops=${hops};isolation=${key}`, password: 'x' }),
+    processes: running.processes,
+  };
+  progress(`nyx, ${hops} hops: one stream`);
+  const carried = await carriedByPath(client);
+  const plain = await measureDownload(network, target, {
+    ...bounds,
+    streams: 1,
+    bytesPerStream: options.bytes,
+    warmBytes: 1_000_000,
+  });
+  const path = await busiestPath(client, carried);
+  const oneStream = { ...plain, processes: namedByPlace(plain.processes, path, running) };
+  progress(`nyx, ${hops} hops: upload`);
+  const upload = await measureUpload(network, target, { ...bounds, streams: 1, bytesPerStream: options.bytes });
+  progress(`nyx, ${hops} hops: four streams`);
+  const fourStreams = await measureDownload(network, target, {
+    ...bounds,
+    streams: 4,
+    bytesPerStream: Math.floor(options.bytes / 2),
+    warmBytes: 1_000_000,
+  });
+  progress(`nyx, ${hops} hops: latency and set-up`);
+  const { sample: _, ...echo } = await measureEcho(network, target, {
+    ...bounds,
+    rounds: options.rounds,
+    sizeBytes: 64,
+  });
+  const streamOpen = await measureStreamOpen(network, target, { ...bounds, count: options.count });
+  const firstDial = await measureFirstDial(network, target, { ...bounds, count: options.count });
+  const setups: number[] = [];
+  for (let index = 0; index < options.count; index += 1) {
+    const start = performance.now();
+    const built = await client.paths.build({ hops, signal: options.signal });
+    setups.push(performance.now() - start);
+    await client.paths.close(built.pathId);
+  }
+  return {
+    hops,
+    oneStream,
+    upload: { ...upload, processes: [] },
+    fourStreams: { ...fourStreams, processes: [] },
+    echo,
+    streamOpen,
+    firstDial,
+    setup: distribution(setups),
+    middleCpuSecondsPerGb: oneStream.processes.find(({ name }) => name === 'hop 2')?.cpuSecondsPerGb,
+  };
+}
+
+async function carriedByPath(client: NyxClient): Promise<Map<number, number>> {
+  return new Map((await client.paths.list()).map((path) => [path.pathId, path.bytesReceived]));
+}
+
+async function busiestPath(client: NyxClient, before: ReadonlyMap<number, number>): Promise<readonly string[]> {
+  const paths = await client.paths.list();
+  const gained = (path: (typeof paths)[number]) => path.bytesReceived - (before.get(path.pathId) ?? 0);
+  const busiest = paths.reduce((a, b) => (gained(b) > gained(a) ? b : a), paths[0]!);
+  if (!busiest) throw new Error('the client lists no circuit after a transfer');
+  return busiest.nodeIds;
+}
+
+function namedByPlace(
+  costs: Throughput['processes'],
+  path: readonly string[],
+  running: Running,
+): Throughput['processes'] {
+  const clientIds = new Set(running.network.nodes.filter(({ role }) => role === 'client').map(({ nodeId }) => nodeId));
+  return costs.flatMap((cost) => {
+    const place = path.indexOf(cost.name);
+    if (place >= 0) return [{ ...cost, name: `hop ${place + 1}` }];
+    return clientIds.has(cost.name) ? [{ ...cost, name: 'client' }] : [];
+  });
+}
+
+/** Many circuits through the same three nodes, and by how much the middle one's memory grew. */
+async function measureIdleCircuits(running: Running): Promise<NetworkMeasures['idleCircuits']> {
+  const { network, client, options } = running;
+  const mixes = network.nodes.filter(({ role }) => role === 'mix');
+  const exit = network.nodes.find(({ role }) => role === 'exit');
+  const [first, middle] = mixes;
+  if (!first || !middle || !exit) throw new Error('the network has no two mixes and an exit');
+  const nodeIds = [first.nodeId, middle.nodeId, exit.nodeId];
+  const build = () => client.paths.build({ nodeIds, signal: options.signal });
+  await build();
+  const before = await settledRss(middle.pid);
+  const deadline = performance.now() + options.timeoutMs;
+  const start = performance.now();
+  let started = 0;
+  let built = 0;
+  const worker = async () => {
+    while (started < options.idleCircuits && performance.now() < deadline) {
+      started += 1;
+      await build();
+      built += 1;
+    }
+  };
+  await Promise.all(Array.from({ length: 8 }, worker));
+  const seconds = (performance.now() - start) / 1000;
+  const after = await settledRss(middle.pid);
+  return {
+    count: built,
+    bytesPerCircuit: before === undefined || after === undefined || built === 0 ? undefined : (after - before) / built,
+    buildsPerSecond: built / seconds,
+  };
+}
+
+/** The lowest of several looks: what a process holds, without garbage that is about to go. */
+async function settledRss(pid: number): Promise<number | undefined> {
+  let lowest: number | undefined;
+  for (let look = 0; look < 12; look += 1) {
+    const rss = processUsage(pid)?.rssBytes;
+    if (rss !== undefined) lowest = Math.min(lowest ?? rss, rss);
+    await delay(250);
+  }
+  return lowest;
+}
+
+/** A download whose reader stops: back-pressure has to reach the source, so no node's memory may grow meanwhile. */
+async function measureStall(running: Running): Promise<NetworkMeasures['stalledReader']> {
+  const { network, target, options, processes } = running;
+  const signal = AbortSignal.any([AbortSignal.timeout(options.timeoutMs), ...(options.signal ? [options.signal] : [])]);
+  const socket = await socksConnect(network.socks, target, {
+    auth: { username: `nyx;hops=3;isolation=${freshKey('stall')}`, password: 'x' },
+    timeoutMs: 30_000,
+    signal,
+  });
+  const bytes = options.bytes * 2;
+  let received = 0;
+  const done = download(socket, bytes, {
+    signal,
+    onBytes: (size) => {
+      received += size;
+      if (received > bytes / 4 && received - size <= bytes / 4) socket.pause();
+    },
+  });
+  while (!socket.isPaused() && !signal.aborted) await delay(20);
+  await delay(1_000); // what was under way fills the windows: bounded, and over by now
+  const before = processes.map(({ pid }) => processUsage(pid)?.rssBytes);
+  await delay(options.stallMs);
+  const growth = processes.flatMap(({ pid }, index) => {
+    const from = before[index];
+    const to = processUsage(pid)?.rssBytes;
+    return from === undefined || to === undefined ? [] : [to - from];
+  });
+  socket.resume();
+  await done;
+  socket.destroy();
+  return { stallMs: options.stallMs, bytes, rssGrowthBytes: growth.length > 0 ? Math.max(...growth) : undefined };
+}

@@ -1,0 +1,57 @@
+/** What the figures have to be. A target whose figures were not measured is neither met nor missed: it says so. */
+import type { NetworkMeasures } from './network.ts';
+import type { TorMeasures } from './peers/tor/measure.ts';
+
+export interface Results {
+  readonly network?: NetworkMeasures;
+  readonly torStock?: TorMeasures;
+  readonly torTuned?: TorMeasures;
+  /** Relay CPU per packet over one AEAD open. */
+  readonly relayToOpen?: number;
+}
+
+export interface TargetResult {
+  readonly name: string;
+  readonly value: number | undefined;
+  readonly bound: string;
+  readonly status: 'pass' | 'fail' | 'not measured';
+}
+
+export function checkTargets(results: Results): TargetResult[] {
+  const three = results.network?.byHops.find(({ hops }) => hops === 3);
+  const one = three?.oneStream.mbitPerSecond;
+  const over = (base: number | undefined) => (one === undefined || base === undefined ? undefined : one / base);
+  const stalled = results.network?.stalledReader.rssGrowthBytes;
+  return [
+    atLeast('one stream over 3 hops / tuned Tor', over(results.torTuned?.oneStream.mbitPerSecond), 2, '×'),
+    atLeast('one stream over 3 hops / stock Tor', over(results.torStock?.oneStream.mbitPerSecond), 8, '×'),
+    atMost('64-byte echo p50', three?.echo.p50, results.torTuned?.echo.p50, 'ms (tuned Tor)'),
+    atMost('middle relay CPU', three?.middleCpuSecondsPerGb, 5, 's/GB'),
+    atMost('set-up p50 over 3 hops', three?.setup.p50, 5, 'ms'),
+    atMost('idle relay memory', scaled(results.network?.idleRelayRssBytes, 1e6), 120, 'MB'),
+    atMost('memory per idle circuit', scaled(results.network?.idleCircuits.bytesPerCircuit, 1024), 8, 'KiB'),
+    atMost('memory growth under a stalled reader', scaled(stalled, 1e6), 8, 'MB'),
+    atMost('relay per packet / one AEAD open', results.relayToOpen, 3, '×'),
+  ];
+}
+
+const scaled = (value: number | undefined, by: number) => (value === undefined ? undefined : value / by);
+
+function atLeast(name: string, value: number | undefined, bound: number | undefined, unit: string): TargetResult {
+  return result(name, value, bound, `≥ ${bound?.toFixed(2) ?? '?'} ${unit}`, (a, b) => a >= b);
+}
+
+function atMost(name: string, value: number | undefined, bound: number | undefined, unit: string): TargetResult {
+  return result(name, value, bound, `≤ ${bound?.toFixed(2) ?? '?'} ${unit}`, (a, b) => a <= b);
+}
+
+function result(
+  name: string,
+  value: number | undefined,
+  bound: number | undefined,
+  text: string,
+  holds: (value: number, bound: number) => boolean,
+): TargetResult {
+  if (value === undefined || bound === undefined) return { name, value, bound: text, status: 'not measured' };
+  return { name, value, bound: text, status: holds(value, bound) ? 'pass' : 'fail' };
+}
