@@ -17,10 +17,14 @@ const PACING_CYCLE = [1.25, 0.75, 1, 1, 1, 1, 1, 1] as const;
 const LOCAL_RTT_MS = 5;
 /** From this rate on (about 90 Mbit/s), pacing on a local path would only wait for timers that are too coarse. */
 const LOCAL_RATE = 10;
-/** Window on a local path without loss: what a few late wake-ups cost at full speed. */
-const LOCAL_WINDOW = 512;
-/** Sanity floor while no loss is seen. */
+/** What a local path may have in flight beyond the model: a few late wake-ups at full speed. */
+const LOCAL_QUEUE_MS = 8;
+/** Sanity floor while no loss is seen, as far as it is no more than so much queue. */
 const LOSSLESS_WINDOW = 256;
+const LOSSLESS_QUEUE_MS = 40;
+/** Losing this share of a round in start-up means that the queue is full, whatever the rate still does. */
+const STARTUP_LOSS = 0.2;
+const STARTUP_LOSS_PACKETS = 16;
 const LOSS_MEMORY_MS = 10_000;
 
 type Phase = 'startup' | 'drain' | 'probeBandwidth' | 'probeRtt';
@@ -48,6 +52,7 @@ export class Bbr implements CongestionController {
   #epochAtMs = 0;
   #epochAcked = 0;
   #lastLossMs = Number.NEGATIVE_INFINITY;
+  readonly #roundTotals = { ackedPackets: 0, lostPackets: 0 };
 
   get deliveryRate(): number {
     return this.#bandwidth.value;
@@ -62,7 +67,13 @@ export class Bbr implements CongestionController {
     const newRound = this.#updateRound(sample);
     this.#updateBandwidth(sample);
     this.#updateAggregation(sample, newRound);
-    if (newRound) this.#checkFull(sample);
+    this.#roundTotals.ackedPackets += sample.ackedPackets;
+    this.#roundTotals.lostPackets += sample.lostPackets;
+    if (newRound) {
+      this.#checkFull(sample);
+      this.#roundTotals.ackedPackets = 0;
+      this.#roundTotals.lostPackets = 0;
+    }
     this.#advance(sample);
     this.#updateMinRtt(sample);
     this.#setPacing(sample);
@@ -107,7 +118,13 @@ export class Bbr implements CongestionController {
   }
 
   #checkFull(sample: AckSample): void {
-    if (this.#filled || sample.appLimited) return;
+    if (this.#filled) return;
+    const { ackedPackets, lostPackets } = this.#roundTotals;
+    if (lostPackets >= STARTUP_LOSS_PACKETS && lostPackets > STARTUP_LOSS * (ackedPackets + lostPackets)) {
+      this.#filled = true;
+      return;
+    }
+    if (sample.appLimited) return;
     if (this.#bandwidth.value >= this.#fullBandwidth * 1.25) {
       this.#fullBandwidth = this.#bandwidth.value;
       this.#fullRounds = 0;
@@ -122,7 +139,10 @@ export class Bbr implements CongestionController {
       this.#pacingGain = 1 / HIGH_GAIN;
       this.#windowGain = HIGH_GAIN;
     }
-    if (this.#phase === 'drain' && sample.inFlight <= this.#bdp(1)) this.#enterProbeBandwidth(sample.nowMs);
+    // Nothing drains by pacing where nothing is paced.
+    if (this.#phase === 'drain' && (this.#local || sample.inFlight <= this.#bdp(1))) {
+      this.#enterProbeBandwidth(sample.nowMs);
+    }
     if (this.#phase !== 'probeBandwidth') return;
     const elapsed = sample.nowMs - this.#cycleAtMs > this.#minRttMs;
     const gain = PACING_CYCLE[this.#cycle]!;
@@ -178,7 +198,7 @@ export class Bbr implements CongestionController {
 
   #setPacing(sample: AckSample): void {
     const bandwidth = this.#bandwidth.value;
-    if (bandwidth === 0 || (this.#minRttMs < LOCAL_RTT_MS && bandwidth >= LOCAL_RATE)) {
+    if (bandwidth === 0 || this.#local) {
       this.pacingRate = Number.POSITIVE_INFINITY;
       return;
     }
@@ -189,27 +209,42 @@ export class Bbr implements CongestionController {
   }
 
   #setWindow(sample: AckSample): void {
+    if (this.#minRttMs === Number.POSITIVE_INFINITY) {
+      // Not even a round trip time is known: there is no model yet.
+      this.windowPackets += sample.ackedPackets;
+      return;
+    }
     const target = this.#target(sample);
     let window = this.windowPackets;
     if (this.#filled) window = Math.min(window + sample.ackedPackets, target);
     else if (window < target || sample.delivered < INITIAL_WINDOW) window += sample.ackedPackets;
-    const local = this.#minRttMs < LOCAL_RTT_MS && this.#bandwidth.value >= LOCAL_RATE;
     const lossless = sample.nowMs - this.#lastLossMs > LOSS_MEMORY_MS;
-    const floor = lossless && (this.#filled || local) ? (local ? LOCAL_WINDOW : LOSSLESS_WINDOW) : MIN_WINDOW;
+    const wanted = lossless && (this.#filled || this.#local) ? this.#bandwidth.value * LOSSLESS_QUEUE_MS : 0;
+    // Where timers are longer than the round trip, a handful of packets in flight would only wait for them.
+    const least = this.#minRttMs < LOCAL_RTT_MS ? INITIAL_WINDOW : MIN_WINDOW;
+    const floor = Math.max(least, Math.min(LOSSLESS_WINDOW, wanted));
     window = Math.max(window, floor);
     if (this.#phase === 'probeRtt') window = Math.min(window, this.#probeRttWindow());
     this.windowPackets = Math.floor(window);
   }
 
   #target(sample: AckSample): number {
-    // On a local path the time between wake-ups is part of the round trip, though the smallest samples miss it.
-    const rttMs = Math.max(this.#minRttMs, Math.min(sample.smoothedRttMs, LOCAL_RTT_MS));
-    const model = this.#bandwidth.value * rttMs * this.#windowGain;
-    return Math.max(this.#filled ? MIN_WINDOW : INITIAL_WINDOW, model + this.#extraAcked.value + 3);
+    const bandwidth = this.#bandwidth.value;
+    let model = bandwidth * this.#minRttMs * this.#windowGain + this.#extraAcked.value;
+    if (this.#local) {
+      // The time between wake-ups is part of the round trip here, though the smallest samples miss it.
+      const roundMs = Math.min(WINDOW_GAIN * sample.smoothedRttMs, LOCAL_QUEUE_MS);
+      model = Math.min(Math.max(model, bandwidth * roundMs), bandwidth * (LOCAL_QUEUE_MS + this.#minRttMs));
+    }
+    return Math.max(this.#filled ? MIN_WINDOW : INITIAL_WINDOW, model + 3);
+  }
+
+  get #local(): boolean {
+    return this.#minRttMs < LOCAL_RTT_MS && this.#bandwidth.value >= LOCAL_RATE;
   }
 
   #bdp(gain: number): number {
-    return this.#bandwidth.value * this.#minRttMs * gain + this.#extraAcked.value;
+    return this.#bandwidth.value * this.#minRttMs * gain + 3;
   }
 }
 

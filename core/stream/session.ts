@@ -75,8 +75,8 @@ export const INITIAL_STREAM_WINDOW_BYTES = 65_536;
 export const INITIAL_SESSION_WINDOW_BYTES = 262_144;
 export const INITIAL_MAX_STREAMS = 64;
 
-/** A stream's window before its reader has shown that it reads; it then doubles as far as the session can spare. */
-const BASE_STREAM_WINDOW_BYTES = 262_144;
+/** Streams for which a first window is kept free, whatever the others have grown to. */
+const RESERVED_STREAMS = 8;
 const MAX_DATAGRAM_QUEUE = 128;
 const MAX_PINGS = 16;
 const MAX_PONGS = 8;
@@ -149,11 +149,10 @@ export class Session implements SessionApi {
   #sendMax = INITIAL_SESSION_WINDOW_BYTES;
   #sentBytes = 0;
   #peerStreamWindow = INITIAL_STREAM_WINDOW_BYTES;
-  readonly #baseWindow: number;
   #receiveMax: number;
   #receivedBytes = 0;
   #consumedBytes = 0;
-  /** Sum over the streams of what their windows have grown beyond #baseWindow. */
+  /** Sum over the streams of what their windows have grown beyond the first one. */
   #extraWindow = 0;
 
   // Set-up
@@ -202,10 +201,6 @@ export class Session implements SessionApi {
     this.#ourMaxStreams = this.#options.maxStreams;
     this.#closedIds = new RangeSet(this.#options.maxStreams + 2 * INITIAL_MAX_STREAMS);
     this.#receiveMax = Math.max(INITIAL_SESSION_WINDOW_BYTES, this.#options.sessionWindowBytes);
-    this.#baseWindow = Math.max(
-      INITIAL_STREAM_WINDOW_BYTES,
-      Math.min(BASE_STREAM_WINDOW_BYTES, this.#options.streamWindowBytes),
-    );
     const owner: FrameOwner = {
       onFrameAcked: (kind, fin, length, id, offset) => this.#onFrameAcked(kind, fin, length, id, offset),
       onFrameLost: (kind, fin, length, id, offset) => this.#onFrameLost(kind, fin, length, id, offset),
@@ -720,7 +715,7 @@ export class Session implements SessionApi {
   }
 
   #createStream(id: number): Stream {
-    const stream = new Stream(id, this.#streamOwner, this.#peerStreamWindow, this.#baseWindow, this.#nowMs);
+    const stream = new Stream(id, this.#streamOwner, this.#peerStreamWindow, INITIAL_STREAM_WINDOW_BYTES, this.#nowMs);
     this.#streams.set(id, stream);
     return stream;
   }
@@ -779,13 +774,14 @@ export class Session implements SessionApi {
   }
 
   /**
-   * A reader that keeps up gets twice the window, up to the option's maximum and half of what the others leave of
-   * three quarters of the session's: readers that then stop can't take the session's window from the rest.
+   * A reader that keeps up gets twice the window, up to the option's maximum and half of what the session has left
+   * when every stream and a few new ones have their first window: readers that then stop can't take everything.
    */
   #growWindow(stream: Stream): void {
-    const base = this.#baseWindow;
+    const base = INITIAL_STREAM_WINDOW_BYTES;
     const extra = stream.windowBytes - base;
-    const spare = (this.#options.sessionWindowBytes * 0.75 - (this.#extraWindow - extra)) / 2;
+    const firstWindows = base * (this.#streams.size + RESERVED_STREAMS);
+    const spare = (this.#options.sessionWindowBytes - firstWindows - (this.#extraWindow - extra)) / 2;
     const wanted = Math.min(2 * stream.windowBytes, this.#options.streamWindowBytes);
     const window = Math.max(base, Math.min(wanted, base + Math.floor(spare)));
     this.#extraWindow += window - stream.windowBytes;
@@ -850,7 +846,7 @@ export class Session implements SessionApi {
     this.#controlList.remove(stream.controlNode);
     this.#urgentList.remove(stream.urgentNode);
     this.#freshList.remove(stream.freshNode);
-    this.#extraWindow -= stream.windowBytes - this.#baseWindow;
+    this.#extraWindow -= stream.windowBytes - INITIAL_STREAM_WINDOW_BYTES;
     this.#closedCount++;
     if (!this.#isClient) {
       this.#closedIds.insert(stream.id, stream.id + 1);
@@ -990,7 +986,7 @@ export class Session implements SessionApi {
         Setting.idleTimeoutMs,
         idleTimeoutMs,
         Setting.maxStreamData,
-        this.#baseWindow,
+        INITIAL_STREAM_WINDOW_BYTES,
       ]);
       this.#control &= ~Control.settings;
       sent.addFrame(Frame.settings, false, 0, 0, 0);

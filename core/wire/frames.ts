@@ -87,6 +87,8 @@ export class FrameDecoder {
     if (reader.at >= reader.bytes.length) return false;
     const type = reader.varint();
     this.type = type;
+    this.dataStart = 0;
+    this.dataLength = 0;
     switch (type) {
       case Frame.padding:
         return false;
