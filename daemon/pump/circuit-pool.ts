@@ -221,17 +221,18 @@ export class CircuitPool {
     }
   }
 
-  /** Under memory pressure: ends the circuit that has been idle longest, else the oldest. False: there is none. */
-  shed(): boolean {
+  /** Under memory pressure: ends the circuit that has been idle longest, else the oldest; gives what its buffers held. Undefined: none. */
+  shed(): number | undefined {
     let victim: PooledCircuit | undefined;
     for (const record of this.#circuits.values()) {
       if (record.users.size === 0 && (victim === undefined || record.idleSinceMs < victim.idleSinceMs)) victim = record;
     }
     // Oldest first: maps keep the order in which circuits were built.
     victim ??= this.#circuits.values().next().value;
-    if (victim === undefined) return false;
+    if (victim === undefined) return undefined;
+    const { bufferedBytes } = victim.session.stats;
     this.#engine.closeCircuit(victim.circuit, CircuitEnd.memory, this.#host.nowMs());
-    return true;
+    return bufferedBytes;
   }
 
   #reusable(key: string, request: CircuitRequest, unfit: PooledCircuit | undefined): PooledCircuit | undefined {

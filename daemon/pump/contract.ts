@@ -34,6 +34,8 @@ export interface PumpOptions {
   readonly udp: 'auto' | 'gso' | 'plain';
   readonly socks: ListenAddress | undefined;
   readonly httpConnect: ListenAddress | undefined;
+  /** The proxies may listen beyond loopback. Default false. */
+  readonly allowRemoteProxies?: boolean;
   readonly exit: ExitOptions | undefined;
   readonly secrets: NodeSecrets;
   readonly limits: PumpLimits;
@@ -114,6 +116,8 @@ export interface NyxConnection {
   readonly path: () => readonly string[];
   /** Engine handle of the circuit. */
   readonly circuit: () => number | undefined;
+  /** As listed in StreamInfo. */
+  readonly id?: number;
 }
 
 /** A UDP association through the network (SOCKS5 UDP ASSOCIATE, SDK datagrams). */
@@ -158,6 +162,8 @@ export type ToPump =
       readonly hops: readonly NodeContact[];
     }
   | { readonly type: 'close-circuit'; readonly circuit: number }
+  /** Ends any client stream of the worker, by its id in StreamInfo, with CANCELLED. */
+  | { readonly type: 'close-stream'; readonly id: number }
   | { readonly type: 'stats'; readonly request: number }
   | {
       readonly type: 'resolve';
@@ -233,6 +239,8 @@ export type FromPump =
       readonly code: DialErrorCode;
       readonly message: string;
     }
+  /** The first answer to stream-open: the id under which the stream is listed. */
+  | { readonly type: 'stream-opened'; readonly stream: number; readonly id: number }
   | {
       readonly type: 'stream-connected';
       readonly stream: number;

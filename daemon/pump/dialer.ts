@@ -171,6 +171,11 @@ export class SessionDialer implements Dialer {
     return open;
   }
 
+  /** Ends a stream by its listed id with CANCELLED; nothing happens when it is over. */
+  closeStream(id: number): void {
+    this.#streams.get(id)?.duplex.destroy(new DialError(DialErrorCode.cancelled, 'closed over the API'));
+  }
+
   streams(): StreamInfo[] {
     return Array.from(this.#streams.values(), (stream) => stream.info());
   }

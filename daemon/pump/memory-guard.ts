@@ -5,14 +5,16 @@
 import type { SessionApi } from '@nyx/core/stream/contract.ts';
 import { SessionError } from '@nyx/core/stream/contract.ts';
 
-/** What one look may end: if that does not help at once, the next look goes on. */
+/** What one look may end: if that does not help, the next look goes on. */
 const MAX_SHED_PER_CHECK = 16;
+/** What an ended circuit frees besides its buffers, about: keys, windows, tables. Memory comes back after the look. */
+const CIRCUIT_BYTES = 16 * 1024;
 
 export interface MemoryGuardDeps {
   readonly limitBytes: number;
   readonly usedBytes: () => number;
-  /** Ends a client circuit (see CircuitPool.shed). False: there is none. */
-  readonly shedClient: () => boolean;
+  /** Ends a client circuit and gives the bytes its buffers held (CircuitPool.shed). Undefined: there is none. */
+  readonly shedClient: () => number | undefined;
 }
 
 export class MemoryGuard {
@@ -36,15 +38,18 @@ export class MemoryGuard {
   /** Looks once; returns how many circuits were ended. */
   check(): number {
     let shed = 0;
-    while (shed < MAX_SHED_PER_CHECK && this.#deps.usedBytes() > this.#deps.limitBytes) {
-      if (!this.#shedIncoming() && !this.#deps.shedClient()) break;
+    let excessBytes = this.#deps.usedBytes() - this.#deps.limitBytes;
+    while (shed < MAX_SHED_PER_CHECK && excessBytes > 0) {
+      const heldBytes = this.#shedIncoming() ?? this.#deps.shedClient();
+      if (heldBytes === undefined) break;
+      excessBytes -= heldBytes + CIRCUIT_BYTES;
       shed++;
     }
     this.shedTotal += shed;
     return shed;
   }
 
-  #shedIncoming(): boolean {
+  #shedIncoming(): number | undefined {
     let victim: number | undefined;
     let most = 0;
     for (const [circuit, { stats }] of this.#incoming) {
@@ -57,10 +62,11 @@ export class MemoryGuard {
         most = stats.bufferedBytes;
       }
     }
-    if (victim === undefined) return false;
+    if (victim === undefined) return undefined;
     const session = this.#incoming.get(victim)!;
+    const { bufferedBytes } = session.stats;
     this.#incoming.delete(victim);
     session.close(SessionError.limit, 'out of memory');
-    return true;
+    return bufferedBytes;
   }
 }

@@ -185,6 +185,7 @@ export class PumpClient extends EventEmitter<PumpEvents> {
       case 'request-failed':
         this.#takeWaiter(message.request)?.reject(new DialError(message.code, message.message));
         break;
+      case 'stream-opened':
       case 'stream-connected':
       case 'stream-data':
       case 'stream-credit':

@@ -32,11 +32,14 @@ export class RemoteStream extends Duplex {
   readonly id: number;
   /** Settles when the target has answered; rejects with DialError. */
   readonly connected: Promise<RemoteConnected>;
+  /** The id under which the worker lists the stream (StreamInfo); rejects with DialError. TCP only. */
+  readonly listed: Promise<number>;
   readonly #send: (message: ToPump) => void;
   readonly #onOver: (stream: RemoteStream) => void;
   readonly #isDatagrams: boolean;
   readonly #resolve: (value: RemoteConnected) => void;
   readonly #reject: (error: DialError) => void;
+  readonly #listed = Promise.withResolvers<number>();
   #connected: RemoteConnected | undefined;
   #sendCreditBytes = STREAM_CREDIT_BYTES;
   #owedCreditBytes = 0;
@@ -63,6 +66,8 @@ export class RemoteStream extends Duplex {
     this.#reject = reject;
     // Whoever only watches the duplex hears of a failure there.
     promise.catch(() => {});
+    this.listed = this.#listed.promise;
+    this.listed.catch(() => {});
     send({ type: 'stream-open', stream: id, request });
   }
 
@@ -79,6 +84,9 @@ export class RemoteStream extends Duplex {
   handle(message: StreamMessage): void {
     if (this.#over) return;
     switch (message.type) {
+      case 'stream-opened':
+        this.#listed.resolve(message.id);
+        break;
       case 'stream-connected': {
         const { address, port, circuit, path } = message;
         this.#connected = { address, port, circuit, path };
@@ -131,6 +139,7 @@ export class RemoteStream extends Duplex {
     const reason =
       error instanceof DialError ? error : new DialError(DialErrorCode.cancelled, error?.message ?? 'given up');
     if (this.#connected === undefined) this.#reject(reason);
+    this.#listed.reject(reason);
     if (!this.#over && !(this.readableEnded && this.writableFinished)) {
       this.#send({ type: 'stream-reset', stream: this.id, code: reason.code });
     }

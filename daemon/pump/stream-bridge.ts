@@ -78,12 +78,13 @@ export class StreamBridge {
       over(new DialError(DialErrorCode.limit, `${MAX_BRIDGED_STREAMS} API streams are open, which is the limit`));
       return;
     }
-    this.#streams.set(
-      stream,
-      request.target.kind === 'tcp'
-        ? new BridgedConnection(stream, this.#dialer.connect(request.target, request.options), this.#post, over)
-        : new BridgedDatagrams(stream, request, this.#dialer, this.#post, over),
-    );
+    if (request.target.kind === 'udp') {
+      this.#streams.set(stream, new BridgedDatagrams(stream, request, this.#dialer, this.#post, over));
+      return;
+    }
+    const connection = this.#dialer.connect(request.target, request.options);
+    if (connection.id !== undefined) this.#post({ type: 'stream-opened', stream, id: connection.id });
+    this.#streams.set(stream, new BridgedConnection(stream, connection, this.#post, over));
   }
 }
 

@@ -145,12 +145,19 @@ class PumpWorker {
       log: this.#log,
     });
     const log = this.#log;
+    const allowNonLoopback = this.#options.allowRemoteProxies ?? false;
     if (socks) {
-      this.#socks = await startSocks5({ listen: socks, dialer: this.#dialer.forSource('socks'), log, reusePort });
+      this.#socks = await startSocks5({
+        listen: socks,
+        dialer: this.#dialer.forSource('socks'),
+        log,
+        reusePort,
+        allowNonLoopback,
+      });
     }
     if (httpConnect) {
       const dialer = this.#dialer.forSource('http-connect');
-      this.#httpConnect = await startHttpConnect({ listen: httpConnect, dialer, log, reusePort });
+      this.#httpConnect = await startHttpConnect({ listen: httpConnect, dialer, log, reusePort, allowNonLoopback });
     }
     this.#port.on('message', (message: ToPump) => this.#onMessage(message));
     this.#housekeeping = setInterval(() => this.#keepHouse(), HOUSEKEEPING_MS);
@@ -234,6 +241,9 @@ class PumpWorker {
         break;
       case 'close-circuit':
         this.#dialer.pool.close(message.circuit);
+        break;
+      case 'close-stream':
+        this.#dialer.closeStream(message.id);
         break;
       case 'stats':
         this.#post({ type: 'stats', request: message.request, stats: this.#stats() });
