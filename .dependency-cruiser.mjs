@@ -1,30 +1,32 @@
 // The layer rule of docs/architecture.md: who may import whom. scripts/check-layers.mjs runs it and fails if no file was read.
 const core = '^core/';
+/** Tests and what only tests use. */
+const tests = '(\\.test|/testing|/test-circuit|/virtual-wire)\\.ts$|/testing/';
 export default {
   forbidden: [
     {
       name: 'core-imports-only-core',
       comment: 'The core is pure: no I/O, no other layer, no Node module.',
       severity: 'error',
-      from: { path: core, pathNot: '\\.test\\.ts$' },
+      from: { path: core, pathNot: tests },
       to: { path: '^(daemon|cli|sdk|proto|test|bench)/' },
     },
     {
       name: 'core-has-no-node-modules',
       severity: 'error',
-      from: { path: core, pathNot: '\\.test\\.ts$' },
+      from: { path: core, pathNot: tests },
       to: { dependencyTypes: ['core'] },
     },
     {
       name: 'core-uses-only-portable-packages',
       severity: 'error',
-      from: { path: core, pathNot: '\\.test\\.ts$' },
+      from: { path: core, pathNot: tests },
       to: { path: 'node_modules/', pathNot: 'node_modules/(@noble/|cborg/|ipaddr\\.js/)' },
     },
     {
       name: 'io-knows-only-core',
       severity: 'error',
-      from: { path: '^daemon/io/', pathNot: '\\.test\\.ts$' },
+      from: { path: '^daemon/io/', pathNot: tests },
       to: { path: '^(daemon/(?!io/)|cli|sdk|proto|test|bench)' },
     },
     {
@@ -32,32 +34,32 @@ export default {
       comment:
         'Pump, exit and proxies run in workers; what they share with the main thread is daemon/pump/contract.ts.',
       severity: 'error',
-      from: { path: '^daemon/(pump|exit|proxy)/', pathNot: '\\.test\\.ts$' },
+      from: { path: '^daemon/(pump|exit|proxy)/', pathNot: tests },
       to: { path: '^(daemon/(actors|api|supervision|telemetry|directory|config)/|cli|sdk|proto|test|bench)' },
     },
     {
       name: 'supervision-knows-nobody',
       severity: 'error',
-      from: { path: '^daemon/supervision/', pathNot: '\\.test\\.ts$' },
+      from: { path: '^daemon/supervision/', pathNot: tests },
       to: { path: '^(daemon/(?!supervision/)|cli|sdk|proto|test|bench)' },
     },
     {
       name: 'only-main-wires',
       comment: 'Actors do not reach into the API, nor the API into the pump.',
       severity: 'error',
-      from: { path: '^daemon/actors/', pathNot: '\\.test\\.ts$' },
+      from: { path: '^daemon/actors/', pathNot: tests },
       to: { path: '^(daemon/(api|proxy|exit)/|cli|sdk|test|bench)' },
     },
     {
       name: 'sdk-speaks-only-the-api',
       severity: 'error',
-      from: { path: '^sdk/', pathNot: '\\.test\\.ts$' },
+      from: { path: '^sdk/', pathNot: tests },
       to: { path: '^(core|daemon|cli|test|bench)/' },
     },
     {
       name: 'nothing-imports-tests-or-benches',
       severity: 'error',
-      from: { path: '^(core|daemon|cli|sdk|proto)/', pathNot: '\\.test\\.ts$' },
+      from: { path: '^(core|daemon|cli|sdk|proto)/', pathNot: tests },
       to: { path: '^(test|bench)/' },
     },
     { name: 'no-unresolvable', severity: 'error', from: {}, to: { couldNotResolve: true } },
