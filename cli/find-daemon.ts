@@ -1,5 +1,6 @@
-/** Which daemon a command talks to: --api, $NYX_API_SOCKET, a local network that is up, the default socket. */
-import { readFileSync } from 'node:fs';
+/** Which daemon a command talks to: --api, $NYX_API_SOCKET, a local network that is up, ./nyx-data, the default socket. */
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { type ConnectOptions, connectNyx, defaultSocketPath, type NyxClient } from '@nyx/sdk/index.ts';
 import { CliError, ExitCode } from './exit-codes.ts';
 import type { Io } from './output.ts';
@@ -22,7 +23,10 @@ export function apiAddress(options: ApiOptions, io: Io): Pick<ConnectOptions, 's
   }
   if (io.env.NYX_API_SOCKET) return { socketPath: io.env.NYX_API_SOCKET };
   const pointer = readPointer(io.env, io.cwd);
-  return { socketPath: pointer?.apiSocket ?? defaultSocketPath(io.env) };
+  if (pointer) return { socketPath: pointer.apiSocket };
+  // Where a daemon that was started in this directory without further configuration has its socket.
+  const here = join(io.cwd, 'nyx-data', 'api.sock');
+  return { socketPath: existsSync(here) ? here : defaultSocketPath(io.env) };
 }
 
 export async function findDaemon(options: ApiOptions, io: Io): Promise<NyxClient> {

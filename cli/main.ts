@@ -12,8 +12,8 @@ import { ExitCode, explainFailure } from './exit-codes.ts';
 import { type Io, printJson } from './output.ts';
 
 const help = `
-The daemon is found through --api, $NYX_API_SOCKET, a local network that is up, or the default socket
-($XDG_RUNTIME_DIR/nyx/api.sock, ~/.nyx/api.sock).
+The daemon is found through --api, $NYX_API_SOCKET, a local network that is up, ./nyx-data/api.sock,
+$XDG_RUNTIME_DIR/nyx/api.sock or ~/.nyx/api.sock: the first that there is.
 
 Exit codes: 0 ok, 1 failure, 2 usage, 3 daemon not reachable, 4 no path or circuit failed, 5 target failed.`;
 
