@@ -41,11 +41,11 @@ export class AckTracker {
   }
 
   due(nowMs: number): boolean {
-    return this.now || nowMs >= this.#deadlineMs;
+    return (this.now && this.ranges.count > 0) || nowMs >= this.#deadlineMs;
   }
 
   get deadlineMs(): number {
-    return this.now ? Number.NEGATIVE_INFINITY : this.#deadlineMs;
+    return this.now && this.ranges.count > 0 ? Number.NEGATIVE_INFINITY : this.#deadlineMs;
   }
 
   delayUs(nowMs: number): number {

@@ -32,6 +32,14 @@ export class RangeSet {
     return this.#bounds.byteLength;
   }
 
+  /** Gives memory back that is not needed now. */
+  compact(): void {
+    if (this.#count * 4 >= this.#bounds.length / 2 || this.#bounds.length <= 16) return;
+    const base = this.#first * 2;
+    this.#bounds = this.#bounds.slice(base, base + this.#count * 2);
+    this.#first = 0;
+  }
+
   clear(): void {
     this.#bounds = EMPTY;
     this.#first = 0;

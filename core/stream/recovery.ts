@@ -24,8 +24,10 @@ const MAX_PROBE_MS = 3000;
 const MAX_PEER_ACK_DELAY_MS = 25;
 const PROBE_PACKETS = 2;
 const PERSISTENT_TIMEOUTS = 3;
-/** Rounds of ACKs without a spurious retransmission after which the reorder window shrinks. */
+/** Time without a spurious retransmission after which the reorder window shrinks. */
 const REORDER_DECAY_MS = 5000;
+/** A timer that comes this late was not the only thing that had to wait. */
+const STALL_MS = 5;
 
 export class Recovery {
   readonly rtt = new RttEstimator();
@@ -46,6 +48,8 @@ export class Recovery {
   #reorderMs = 0;
   #reorderAtMs = 0;
   #probeCount = 0;
+  #graceForMs = Number.NEGATIVE_INFINITY;
+  #graceUntilMs = 0;
   #lastElicitingMs = 0;
   #delivered = 0;
   #deliveredMs = 0;
@@ -143,25 +147,36 @@ export class Recovery {
 
   /** Absolute; Infinity = nothing to wait for. */
   nextTimeoutMs(): number {
+    const dueMs = this.#dueMs();
+    return dueMs === this.#graceForMs ? this.#graceUntilMs : dueMs;
+  }
+
+  #dueMs(): number {
     const lossMs = this.#lossDeadlineMs();
     if (lossMs !== Number.POSITIVE_INFINITY) return lossMs;
     if (this.inFlight === 0) return Number.POSITIVE_INFINITY;
     return this.#lastElicitingMs + this.#probeDelayMs();
   }
 
-  /** True when there is something new to send. */
+  /**
+   * True when there is something new to send. A host that was stalled may have the answers in its sockets: what is
+   * overdue by much waits until it has had the chance to read them.
+   */
   handleTimeout(nowMs: number): boolean {
-    const lossMs = this.#lossDeadlineMs();
-    if (lossMs !== Number.POSITIVE_INFINITY) {
-      if (nowMs < lossMs) return false;
-      const sample = this.#sample;
-      sample.lostPackets = 0;
-      this.#detectLoss(nowMs);
-      return sample.lostPackets > 0;
+    if (nowMs < this.nextTimeoutMs()) return false;
+    const dueMs = this.#dueMs();
+    if (nowMs > dueMs + STALL_MS && dueMs !== this.#graceForMs) {
+      this.#graceForMs = dueMs;
+      this.#graceUntilMs = nowMs + 1;
+      return false;
     }
-    if (this.inFlight === 0 || nowMs < this.#lastElicitingMs + this.#probeDelayMs()) return false;
-    this.#probe(nowMs);
-    return true;
+    if (this.#lossDeadlineMs() === Number.POSITIVE_INFINITY) {
+      this.#probe(nowMs);
+      return true;
+    }
+    this.#sample.lostPackets = 0;
+    this.#detectLoss(nowMs);
+    return this.#sample.lostPackets > 0;
   }
 
   /** Time in which an answer should have come. */

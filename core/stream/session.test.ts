@@ -394,6 +394,21 @@ test('callbacks may call back into the session', () => {
   assert.deepEqual(order, ['after reset', 'server closed', 'client closed 7']);
 });
 
+test('a stalled host reads its sockets before it believes in loss', () => {
+  const pair = new Pair();
+  const { client } = pair.open();
+  client.write(new Uint8Array(50_000));
+  pair.run(1);
+  // The ACKs are there, but the host was away for a second and looks at its timers first.
+  const late = pair.nowMs + 1000;
+  pair.client.session.handleTimeout(late);
+  assert.equal(pair.client.session.wantsSend(late), false);
+  const again = pair.client.session.nextTimeoutMs();
+  assert.ok(again > late && again <= late + 1, String(again - late));
+  pair.client.session.handleTimeout(again);
+  assert.equal(pair.client.session.wantsSend(again), true, 'then it probes');
+});
+
 // ---- Hostile peers
 
 /** Gives one forged payload to a fresh server (or the given end) and returns the code it closes with. */

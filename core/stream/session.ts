@@ -87,6 +87,8 @@ const MIN_PIECE_BYTES = 24;
 /** ACK ranges in a payload that also has data to carry. */
 const ACK_SHARE_BYTES = 400;
 const TRIM_AFTER_MS = 2000;
+/** No peer can make a session end sooner. */
+const MIN_IDLE_TIMEOUT_MS = 1000;
 
 /** Frames of the session itself that wait to be sent. */
 const Control = {
@@ -160,6 +162,7 @@ export class Session implements SessionApi {
   #peerCapabilities: readonly string[] | undefined;
   #keysSeen = false;
   #readyTold = false;
+  #settingsSeen = false;
 
   // Small queues
   readonly #datagrams: Datagram[] = [];
@@ -337,7 +340,10 @@ export class Session implements SessionApi {
     }
     if (this.#recovery.handleTimeout(nowMs) && !this.#wantsEliciting()) this.#queuePing(undefined);
     if (nowMs >= this.#keepAliveDeadlineMs()) this.#queuePing(undefined);
-    if (nowMs >= this.#trimDeadlineMs()) this.#recovery.sent.trim();
+    if (nowMs >= this.#trimDeadlineMs()) {
+      this.#recovery.sent.trim();
+      this.#acks.ranges.compact();
+    }
     this.#dispatch();
   }
 
@@ -611,29 +617,33 @@ export class Session implements SessionApi {
     this.#host.onReady?.(this.#peerCapabilities);
   }
 
+  /** A peer sends SETTINGS once; repetitions say the same. Limits are raised later by frames of their own. */
   #handleSettings(frame: FrameDecoder): Drop {
+    if (this.#settingsSeen) return Drop.none;
+    this.#settingsSeen = true;
+    let streamWindow = 0;
     for (let i = 0; i < frame.count; i++) {
       const value = frame.settingValue[i]!;
       switch (frame.settingId[i]) {
         case Setting.maxStreams:
-          // The first SETTINGS may also lower what we assumed; MAX_STREAMS then only raises.
-          if (this.#isClient) {
-            const assumed = this.#peerMaxStreams === INITIAL_MAX_STREAMS;
-            this.#peerMaxStreams = assumed ? value : Math.max(this.#peerMaxStreams, value);
-          }
+          // May also be lower than what we assumed, unless MAX_STREAMS has overtaken it.
+          if (this.#isClient && this.#peerMaxStreams <= INITIAL_MAX_STREAMS) this.#peerMaxStreams = value;
           break;
         case Setting.maxData:
           this.#sendMax = Math.max(this.#sendMax, value);
           break;
         case Setting.maxStreamData:
-          this.#raiseStreamLimits(value);
+          streamWindow = value;
           break;
         case Setting.idleTimeoutMs:
-          if (value > 0 && (this.#idleTimeoutMs === 0 || value < this.#idleTimeoutMs)) this.#idleTimeoutMs = value;
+          if (value > 0 && (this.#idleTimeoutMs === 0 || value < this.#idleTimeoutMs)) {
+            this.#idleTimeoutMs = Math.max(value, MIN_IDLE_TIMEOUT_MS);
+          }
           break;
         // Unknown settings are ignored, so that later versions can add some.
       }
     }
+    this.#raiseStreamLimits(streamWindow);
     return Drop.none;
   }
 

@@ -42,6 +42,12 @@ export const MAX_RESOLVED = 32;
 /** (gap, range) pairs that fit a payload, and the first range. */
 const MAX_ACK_RANGES = 600;
 
+/** Shared by all decoders, so that an idle session does not hold 10 KiB: read them before anything else is decoded. */
+const rangeLow = new Float64Array(MAX_ACK_RANGES);
+const rangeHigh = new Float64Array(MAX_ACK_RANGES);
+const settingId = new Float64Array(MAX_SETTINGS);
+const settingValue = new Float64Array(MAX_SETTINGS);
+
 export interface ResolvedEntry {
   /** 4 or 6; 0 = the value is a name. */
   readonly family: number;
@@ -64,12 +70,12 @@ export class FrameDecoder {
   dataLength = 0;
   /** ACK: inclusive ranges, highest first: from `rangeLow[i]` to `rangeHigh[i]`. */
   rangeCount = 0;
-  readonly rangeLow = new Float64Array(MAX_ACK_RANGES);
-  readonly rangeHigh = new Float64Array(MAX_ACK_RANGES);
+  readonly rangeLow = rangeLow;
+  readonly rangeHigh = rangeHigh;
   /** SETTINGS: `settingCount` pairs. RESOLVED: number of entries. */
   count = 0;
-  readonly settingId = new Float64Array(MAX_SETTINGS);
-  readonly settingValue = new Float64Array(MAX_SETTINGS);
+  readonly settingId = settingId;
+  readonly settingValue = settingValue;
   readonly #reader = new VarintReader();
 
   get failed(): boolean {
