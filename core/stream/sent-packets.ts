@@ -20,8 +20,8 @@ const SETTLED = 2;
 const LOST = 4;
 const APP_LIMITED = 8;
 
-const MIN_PACKETS = 16;
-const MIN_FRAMES = 32;
+const MIN_PACKETS = 8;
+const MIN_FRAMES = 16;
 /** Packets remembered at most; a controller's window stays below it. */
 export const MAX_SENT_PACKETS = 65_536;
 

@@ -172,8 +172,8 @@ export class Session implements SessionApi {
   #nextPingId = 1;
   #pongs: number[] = [];
   #pathResponse: readonly [number, number] = [0, 0];
-  readonly #questions = new Questions();
-  readonly #answers = new Answers();
+  #questions: Questions | undefined;
+  #answers: Answers | undefined;
 
   // Callbacks to streams are given when the session is consistent.
   readonly #eventQueue: Stream[] = [];
@@ -242,7 +242,7 @@ export class Session implements SessionApi {
     let code: number = SessionError.noError;
     if (!isFrameText(value)) code = SessionError.resolveFailed;
     else if (this.#state !== 'open') code = SessionError.sessionLost;
-    else if (!this.#questions.ask(kind === 'name' ? 0 : 1, value, onResult)) code = SessionError.limit;
+    else if (!this.#openQuestions().ask(kind === 'name' ? 0 : 1, value, onResult)) code = SessionError.limit;
     if (code === SessionError.noError) this.#want(Control.resolve);
     else onResult(undefined, undefined, code);
   }
@@ -254,7 +254,7 @@ export class Session implements SessionApi {
       .map(({ family, address, ttlSeconds }) => ({ family, value: address, ttlSeconds: boundTtl(ttlSeconds) }));
     if (name !== undefined) entries.push({ family: 0, value: name, ttlSeconds: 0 });
     const sendable = entries.filter((entry) => isFrameText(entry.value));
-    if (this.#answers.answer(requestId, code, sendable)) this.#want(Control.resolved);
+    if (this.#answers?.answer(requestId, code, sendable)) this.#want(Control.resolved);
   }
 
   sendDatagram(flowId: number, data: Uint8Array): boolean {
@@ -435,7 +435,9 @@ export class Session implements SessionApi {
       case Frame.resolve:
         return this.#handleResolve(frame);
       case Frame.resolved:
-        if (!this.#isClient || this.#questions.neverAsked(frame.id)) return this.#violation('RESOLVED without RESOLVE');
+        if (this.#questions === undefined || this.#questions.neverAsked(frame.id)) {
+          return this.#violation('RESOLVED without RESOLVE');
+        }
         this.#questions.answer(frame.id, frame.code, frame.resolvedEntries());
         return Drop.none;
       case Frame.maxStreams:
@@ -582,6 +584,7 @@ export class Session implements SessionApi {
 
   #handleResolve(frame: FrameDecoder): Drop {
     if (this.#isClient) return this.#violation('RESOLVE from a server');
+    this.#answers ??= new Answers();
     const known = this.#answers.onQuestion(frame.id);
     if (known === 'tooMany') return this.#violation('too many RESOLVE');
     if (known === 'known') return Drop.none;
@@ -1047,31 +1050,42 @@ export class Session implements SessionApi {
 
   #writeNames(out: Uint8Array, at: number): number {
     let pos = at;
-    const { sent } = this.#recovery;
-    const questions = this.#questions.queue;
-    while (questions.length > 0) {
-      const id = questions[0]!;
-      const question = this.#questions.get(id);
+    if (this.#questions !== undefined) pos = this.#writeQuestions(out, pos, this.#questions);
+    if (this.#answers !== undefined) pos = this.#writeAnswers(out, pos, this.#answers);
+    return pos;
+  }
+
+  #writeQuestions(out: Uint8Array, at: number, questions: Questions): number {
+    let pos = at;
+    const { queue } = questions;
+    while (queue.length > 0) {
+      const id = queue[0]!;
+      const question = questions.get(id);
       if (question !== undefined) {
-        if (PAYLOAD_BYTES - pos < connectSize(question.value.length)) break;
+        if (PAYLOAD_BYTES - pos < connectSize(question.value.length)) return pos;
         pos = writeResolve(out, pos, id, question.kind, question.value);
-        sent.addFrame(Frame.resolve, false, 0, id, 0);
+        this.#recovery.sent.addFrame(Frame.resolve, false, 0, id, 0);
       }
-      questions.shift();
+      queue.shift();
     }
-    const answers = this.#answers.queue;
-    while (answers.length > 0) {
-      const id = answers[0]!;
-      const answer = this.#answers.get(id);
+    this.#control &= ~Control.resolve;
+    return pos;
+  }
+
+  #writeAnswers(out: Uint8Array, at: number, answers: Answers): number {
+    let pos = at;
+    const { queue } = answers;
+    while (queue.length > 0) {
+      const id = queue[0]!;
+      const answer = answers.get(id);
       if (answer !== undefined) {
-        if (PAYLOAD_BYTES - pos < resolvedSize(answer.entries)) break;
+        if (PAYLOAD_BYTES - pos < resolvedSize(answer.entries)) return pos;
         pos = writeResolved(out, pos, id, answer.status, answer.entries);
-        sent.addFrame(Frame.resolved, false, 0, id, 0);
+        this.#recovery.sent.addFrame(Frame.resolved, false, 0, id, 0);
       }
-      answers.shift();
+      queue.shift();
     }
-    if (questions.length === 0) this.#control &= ~Control.resolve;
-    if (answers.length === 0) this.#control &= ~Control.resolved;
+    this.#control &= ~Control.resolved;
     return pos;
   }
 
@@ -1201,7 +1215,7 @@ export class Session implements SessionApi {
         this.#acks.onAckAcked(offset, this.#nowMs, this.#recovery.rtt.expectedMs);
         return;
       case Frame.resolved:
-        this.#answers.onAcked(id);
+        this.#answers?.onAcked(id);
         return;
     }
     const bit = streamControlOf(kind);
@@ -1244,11 +1258,11 @@ export class Session implements SessionApi {
         this.#queuePong(id, offset);
         return;
       case Frame.resolve:
-        this.#questions.onLost(id);
+        this.#questions?.onLost(id);
         this.#control |= Control.resolve;
         return;
       case Frame.resolved:
-        this.#answers.onLost(id);
+        this.#answers?.onLost(id);
         this.#control |= Control.resolved;
         return;
     }
@@ -1264,6 +1278,11 @@ export class Session implements SessionApi {
   }
 
   // ---- Small things
+
+  #openQuestions(): Questions {
+    this.#questions ??= new Questions();
+    return this.#questions;
+  }
 
   #queueCaps(): void {
     if (this.#capsQueued) return;
@@ -1347,9 +1366,9 @@ export class Session implements SessionApi {
     }
     this.#datagrams.length = 0;
     this.#pings.length = 0;
-    this.#answers.clear();
+    this.#answers?.clear();
     this.#dispatch();
-    this.#questions.failAll(streamCode);
+    this.#questions?.failAll(streamCode);
     this.#host.onClose(code, reason, remote);
   }
 }
