@@ -20,6 +20,10 @@ const SETTLED = 2;
 const LOST = 4;
 const APP_LIMITED = 8;
 
+const NO_DOUBLES = new Float64Array(0);
+const NO_FLAGS = new Uint8Array(0);
+const NO_JUMPS = new Uint32Array(0);
+
 const MIN_PACKETS = 8;
 const MIN_FRAMES = 16;
 /** Packets remembered at most; a controller's window stays below it. */
@@ -29,15 +33,15 @@ export class SentPackets {
   /** Oldest remembered, and behind the newest. */
   head = 0;
   tail = 0;
-  #capacity = MIN_PACKETS;
-  #packets = new Float64Array(MIN_PACKETS * PACKET);
-  #flags = new Uint8Array(MIN_PACKETS);
+  #capacity = 0;
+  #packets = NO_DOUBLES;
+  #flags = NO_FLAGS;
   /** Distance to a later seq that may be unsettled; 0 = look here. Makes walking over settled runs O(1) amortised. */
-  #jump = new Uint32Array(MIN_PACKETS);
+  #jump = NO_JUMPS;
   #frameHead = 0;
   #frameTail = 0;
-  #frameCapacity = MIN_FRAMES;
-  #frames = new Float64Array(MIN_FRAMES * FRAME);
+  #frameCapacity = 0;
+  #frames = NO_DOUBLES;
   #lastNumber = -1;
 
   get largestNumber(): number {
@@ -54,7 +58,9 @@ export class SentPackets {
 
   /** Notes a frame of the packet that the next push() completes. `length` < 2^16. */
   addFrame(kind: number, flag: boolean, length: number, id: number, offset: number): void {
-    if (this.#frameTail - this.#frameHead === this.#frameCapacity) this.#resizeFrames(this.#frameCapacity * 2);
+    if (this.#frameTail - this.#frameHead === this.#frameCapacity) {
+      this.#resizeFrames(Math.max(MIN_FRAMES, this.#frameCapacity * 2));
+    }
     const at = (this.#frameTail % this.#frameCapacity) * FRAME;
     this.#frames[at] = kind + (flag ? 0x100 : 0) + length * 0x1_0000;
     this.#frames[at + 1] = id;
@@ -74,7 +80,7 @@ export class SentPackets {
     deliveredMs: number,
     firstSentMs: number,
   ): void {
-    if (this.tail - this.head === this.#capacity) this.#resize(this.#capacity * 2);
+    if (this.tail - this.head === this.#capacity) this.#resize(Math.max(MIN_PACKETS, this.#capacity * 2));
     const slot = this.tail & (this.#capacity - 1);
     const at = slot * PACKET;
     const packets = this.#packets;
@@ -212,14 +218,18 @@ export class SentPackets {
   }
 
   get canTrim(): boolean {
-    return this.tail === this.head && this.#capacity > MIN_PACKETS;
+    return this.tail === this.head && this.#frameTail === this.#frameHead && this.#capacity > 0;
   }
 
-  /** Gives memory back that a burst needed. */
+  /** Gives all memory back; it comes again with the next packet. */
   trim(): void {
     if (!this.canTrim) return;
-    this.#resize(MIN_PACKETS);
-    if (this.#frameTail === this.#frameHead) this.#resizeFrames(MIN_FRAMES);
+    this.#capacity = 0;
+    this.#packets = NO_DOUBLES;
+    this.#flags = NO_FLAGS;
+    this.#jump = NO_JUMPS;
+    this.#frameCapacity = 0;
+    this.#frames = NO_DOUBLES;
   }
 
   #at(seq: number): number {
