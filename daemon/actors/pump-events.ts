@@ -1,0 +1,70 @@
+/** From what pumps report to actors, events and logs. */
+import type { PumpClient } from '../pump/pump-client.ts';
+import type { NodeContext } from './context.ts';
+import { globalId, workerOf } from './pump-pool.ts';
+import type { LifecycleRegistry } from './registry.ts';
+
+export interface PumpEventsParts {
+  readonly context: NodeContext;
+  readonly links: LifecycleRegistry;
+  readonly circuits: LifecycleRegistry;
+  readonly streams: LifecycleRegistry;
+  /** To the path builder's inbox. */
+  readonly toPaths: (message: unknown) => void;
+}
+
+export class PumpEvents {
+  readonly #parts: PumpEventsParts;
+  /** Circuits that have been ready, by global id: a later end is no failure of the path. */
+  readonly #ready = new Set<number>();
+  /** Peer's address by global link id. */
+  readonly #addresses = new Map<number, string>();
+
+  constructor(parts: PumpEventsParts) {
+    this.#parts = parts;
+  }
+
+  attach(worker: number, pump: PumpClient): void {
+    const { context, links, circuits, streams, toPaths } = this.#parts;
+    const { events, log } = context;
+    pump.on('log', ({ level, message, fields }) => log(level, message, { worker, ...fields }));
+    pump.on('link', (event) => {
+      const link = globalId(worker, event.link);
+      links.handle(link, event.kind);
+      if (event.kind === 'closed') this.#addresses.delete(link);
+      else this.#addresses.set(link, event.address);
+      const { initiator, nodeId, address, rttMs, reason } = event;
+      events.publish('link', event.kind, link, { initiator: String(initiator), nodeId, address, rttMs, reason });
+    });
+    pump.on('circuit', (event) => {
+      const circuit = globalId(worker, event.circuit);
+      const wasReady = this.#ready.has(circuit);
+      if (event.kind === 'ready') this.#ready.add(circuit);
+      if (event.kind === 'ended') this.#ready.delete(circuit);
+      circuits.handle(circuit, event.kind === 'ended' ? 'closed' : event.kind);
+      const { path, setupMs, reason, hop } = event;
+      events.publish('circuit', event.kind, circuit, { path: path.join(','), setupMs, reason, hop });
+      toPaths({ type: 'circuit', event, wasReady });
+    });
+    pump.on('stream', ({ kind, stream, reason }) => {
+      streams.handle(stream.id, kind);
+      const circuit = stream.circuit === undefined ? undefined : globalId(worker, stream.circuit);
+      const { source, bytesSent, bytesReceived } = stream;
+      events.publish('stream', kind, stream.id, { source, circuit, bytesSent, bytesReceived, reason });
+    });
+    pump.on('path-request', ({ request, constraints }) =>
+      toPaths({ type: 'path-request', worker, request, constraints }),
+    );
+  }
+
+  addressOfLink(link: number): string {
+    return this.#addresses.get(link) ?? '';
+  }
+
+  workerLost(worker: number): void {
+    const { links, circuits, streams } = this.#parts;
+    for (const registry of [links, circuits, streams]) registry.workerLost(worker);
+    for (const link of this.#addresses.keys()) if (workerOf(link) === worker) this.#addresses.delete(link);
+    for (const circuit of this.#ready) if (workerOf(circuit) === worker) this.#ready.delete(circuit);
+  }
+}

@@ -1,0 +1,39 @@
+/** What the API and the metrics see of the node. Filled in by main.ts. */
+import type { NodeContext } from '../actors/context.ts';
+import type { Directory } from '../actors/directory.ts';
+import type { EpochKeys } from '../actors/epoch-keys.ts';
+import type { PathBuilder } from '../actors/path-builder.ts';
+import type { PumpPool } from '../actors/pump-pool.ts';
+import type { LifecycleRegistry } from '../actors/registry.ts';
+import type { Supervisor } from '../supervision/supervise.ts';
+import type { Meter } from '../telemetry/meter.ts';
+
+export interface ApiHost {
+  readonly context: NodeContext;
+  readonly pool: PumpPool;
+  readonly keys: EpochKeys;
+  readonly directory: Directory;
+  readonly paths: PathBuilder;
+  readonly meter: Meter;
+  /** Brings the meter up to date. */
+  readonly measure: () => Promise<void>;
+  readonly supervisor: () => Supervisor;
+  readonly links: LifecycleRegistry;
+  /** Empty when it is not known (any more). */
+  readonly addressOfLink: (linkId: number) => string;
+  readonly nodeId: string;
+  readonly version: string;
+  readonly encrypted: boolean;
+  readonly isAuthority: boolean;
+  readonly startedAtMs: number;
+  readonly state: () => string;
+  readonly addresses: () => {
+    readonly link: string;
+    readonly socks: string;
+    readonly httpConnect: string;
+    readonly api: string;
+    readonly metrics: string;
+    readonly directory: string;
+  };
+  readonly shutdown: (drainMs: number | undefined) => void;
+}

@@ -1,0 +1,125 @@
+/** nyx.api.v1.NodeService */
+import { status } from '@grpc/grpc-js';
+import type {
+  CrashActorRequest,
+  CrashActorResponse,
+  Empty,
+  Event,
+  GetNodeInfoResponse,
+  ListPeersResponse,
+  ShutdownRequest,
+  Statistics,
+  WatchEventsRequest,
+  WatchStatisticsRequest,
+} from '@nyx/proto/types.ts';
+import { EventKind, type NodeEvent } from '../actors/event-bus.ts';
+import { ApiError, notFound } from './errors.ts';
+import { serverStream, unary } from './handlers.ts';
+import type { ApiHost } from './host.ts';
+import { Validator } from './validate.ts';
+import { nodeInfo, peers, statistics } from './views.ts';
+
+const DEFAULT_INTERVAL_MS = 1000;
+/** Events that wait for a slow reader. */
+const MAX_QUEUED_EVENTS = 1000;
+
+export const nodeService = (host: ApiHost) => ({
+  GetNodeInfo: unary<Empty, GetNodeInfoResponse>(() => nodeInfo(host)),
+
+  ListPeers: unary<Empty, ListPeersResponse>(async () => {
+    await host.measure();
+    return { peers: peers(host) };
+  }),
+
+  WatchEvents: serverStream<WatchEventsRequest, Event>((request, send, signal) => {
+    const known = Object.values(EventKind) as string[];
+    const validator = new Validator();
+    request.kinds.forEach((kind, index) => {
+      if (!known.includes(kind)) {
+        validator.fail(`kinds[${index}]`, `is "${kind.slice(0, 50)}"; must be one of ${known.join(', ')}`);
+      }
+    });
+    validator.check();
+    const queue: NodeEvent[] = [];
+    let lost = 0;
+    let writing = false;
+    const drain = async () => {
+      writing = true;
+      while (queue.length > 0 && !signal.aborted) {
+        const event = queue.shift()!;
+        const message = { ...event, attributes: { ...event.attributes }, lost };
+        lost = 0;
+        await send(message);
+      }
+      writing = false;
+    };
+    return new Promise<void>((resolve, reject) => {
+      const unsubscribe = host.context.events.subscribe((event) => {
+        if (request.kinds.length > 0 && !request.kinds.includes(event.kind)) return;
+        if (queue.length >= MAX_QUEUED_EVENTS) {
+          queue.shift();
+          lost++;
+        }
+        queue.push(event);
+        if (!writing) drain().catch(reject);
+      });
+      signal.addEventListener('abort', () => {
+        unsubscribe();
+        resolve();
+      });
+    });
+  }),
+
+  WatchStatistics: serverStream<WatchStatisticsRequest, Statistics>(async (request, send, signal) => {
+    const validator = new Validator();
+    if (request.intervalMs !== 0) validator.integer('interval_ms', request.intervalMs, 100, 60_000);
+    validator.check();
+    const intervalMs = request.intervalMs === 0 ? DEFAULT_INTERVAL_MS : request.intervalMs;
+    while (!signal.aborted) {
+      await host.measure();
+      await send(statistics(host));
+      await pause(intervalMs, signal);
+    }
+  }),
+
+  Shutdown: unary<ShutdownRequest, Empty>((request) => {
+    const validator = new Validator();
+    if (request.drainTimeoutMs !== undefined) validator.integer('drain_timeout_ms', request.drainTimeoutMs, 0, 600_000);
+    validator.check();
+    // After the answer is out.
+    setTimeout(() => host.shutdown(request.drainTimeoutMs), 50);
+    return {};
+  }),
+
+  CrashActor: unary<CrashActorRequest, CrashActorResponse>((request) => {
+    if (!host.context.config.debug.allowCrash) {
+      throw new ApiError(
+        status.PERMISSION_DENIED,
+        'CRASH_NOT_ALLOWED',
+        'crashing actors is not allowed here; set debug.allowCrash: true in the configuration of a test network',
+      );
+    }
+    const supervisor = host.supervisor();
+    const validator = new Validator();
+    if (request.actor === '' || request.actor.length > 200) {
+      validator.fail('actor', `is "${request.actor.slice(0, 50)}"; must be the path of a child, e.g. pumps/pump-0`);
+    }
+    validator.check();
+    const restartsBefore = supervisor.crash(request.actor, 'crashed on request');
+    if (restartsBefore === undefined) throw notFound('running actor', request.actor);
+    return { restartsBefore };
+  }),
+});
+
+const pause = (ms: number, signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    signal.addEventListener(
+      'abort',
+      () => {
+        clearTimeout(timer);
+        resolve();
+      },
+      { once: true },
+    );
+  });

@@ -1,0 +1,101 @@
+/** Checks of request fields. All problems of a request are collected, then thrown as one INVALID_ARGUMENT. */
+
+import type { CircuitClass } from '@nyx/core/engine/contract.ts';
+import type { StreamOptions } from '@nyx/proto/types.ts';
+import { handleOf } from '../actors/pump-pool.ts';
+import type { DialOptions } from '../pump/contract.ts';
+import { type FieldViolation, invalidArgument } from './errors.ts';
+
+export const MAX_TIMEOUT_MS = 600_000;
+const MAX_HOST_BYTES = 255;
+const MAX_ISOLATION_BYTES = 255;
+
+const classes: Readonly<Record<string, CircuitClass | undefined>> = {
+  PATH_CLASS_UNSPECIFIED: 'fast',
+  PATH_CLASS_FAST: 'fast',
+  PATH_CLASS_MIX: 'mix',
+  PATH_CLASS_CMIX: 'cmix',
+};
+
+export class Validator {
+  readonly #violations: FieldViolation[] = [];
+
+  fail(field: string, description: string): void {
+    this.#violations.push({ field, description });
+  }
+
+  /** Throws what was found, if anything. */
+  check(): void {
+    if (this.#violations.length > 0) throw invalidArgument(this.#violations);
+  }
+
+  integer(field: string, value: number, min: number, max: number): void {
+    if (!Number.isInteger(value) || value < min || value > max) this.fail(field, `is ${value}; must be ${min}…${max}`);
+  }
+
+  host(field: string, value: string): void {
+    const sizeBytes = Buffer.byteLength(value);
+    if (sizeBytes < 1 || sizeBytes > MAX_HOST_BYTES) {
+      this.fail(field, `has ${sizeBytes} bytes; must have 1…${MAX_HOST_BYTES}`);
+    } else if (hasControl(value)) {
+      this.fail(field, 'has spaces or control characters; must be a name or a literal address');
+    }
+  }
+
+  port(field: string, value: number): void {
+    this.integer(field, value, 1, 65_535);
+  }
+
+  id(field: string, value: number): void {
+    if (!Number.isSafeInteger(value) || value < 1)
+      this.fail(field, `is ${value}; must be an id that this node gave out`);
+  }
+
+  nodeIds(field: string, values: readonly string[]): void {
+    values.forEach((value, index) => {
+      if (!/^[0-9a-f]{64}$/.test(value)) {
+        this.fail(`${field}[${index}]`, `is "${value.slice(0, 70)}"; must be 64 lower-case hex digits`);
+      }
+    });
+    if (new Set(values).size !== values.length) this.fail(field, 'names a node twice; each may be used once');
+  }
+
+  pathClass(field: string, value: string): CircuitClass {
+    const known = classes[value];
+    if (known === undefined)
+      this.fail(field, `is ${value}; must be PATH_CLASS_FAST, PATH_CLASS_MIX or PATH_CLASS_CMIX`);
+    return known ?? 'fast';
+  }
+
+  hops(field: string, value: number): void {
+    if (value !== 0) this.integer(field, value, 3, 7);
+  }
+
+  timeoutMs(field: string, value: number): void {
+    if (value !== 0) this.integer(field, value, 1, MAX_TIMEOUT_MS);
+  }
+
+  streamOptions(field: string, options: StreamOptions | null | undefined): DialOptions {
+    if (options == null) return {};
+    this.hops(`${field}.hops`, options.hops);
+    const pathClass = this.pathClass(`${field}.path_class`, options.pathClass);
+    const isolationBytes = Buffer.byteLength(options.isolation);
+    if (isolationBytes > MAX_ISOLATION_BYTES) {
+      this.fail(`${field}.isolation`, `has ${isolationBytes} bytes; must have at most ${MAX_ISOLATION_BYTES}`);
+    }
+    if (options.pathId !== 0) this.id(`${field}.path_id`, options.pathId);
+    this.timeoutMs(`${field}.timeout_ms`, options.timeoutMs);
+    return {
+      ...(options.hops === 0 ? {} : { hops: options.hops }),
+      class: pathClass,
+      ...(options.isolation === '' ? {} : { isolation: `api:${options.isolation}` }),
+      ...(options.pathId === 0 ? {} : { circuit: handleOf(options.pathId) }),
+      ...(options.timeoutMs === 0 ? {} : { timeoutMs: options.timeoutMs }),
+    };
+  }
+}
+
+const hasControl = (text: string): boolean => {
+  for (const char of text) if (char <= ' ' || char === '\u007f') return true;
+  return false;
+};

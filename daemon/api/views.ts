@@ -1,0 +1,206 @@
+/** The node's state as messages of the API. */
+import type {
+  Child,
+  GetNodeInfoResponse,
+  Node,
+  Path,
+  Peer,
+  Process,
+  Statistics,
+  StreamInfo,
+  Supervisor,
+  Traffic,
+  View,
+} from '@nyx/proto/types.ts';
+import { globalId } from '../actors/pump-pool.ts';
+import { formatAddress } from '../config/address.ts';
+import type { ChildSnapshot, SupervisorSnapshot } from '../supervision/supervise.ts';
+import type { ApiHost } from './host.ts';
+
+export const nodeInfo = async (host: ApiHost): Promise<GetNodeInfoResponse> => {
+  await host.measure();
+  const { meter, context } = host;
+  return {
+    version: host.version,
+    pid: process.pid,
+    nodeId: host.nodeId,
+    roles: rolesOf(host),
+    uptimeSeconds: (performance.now() - host.startedAtMs) / 1000,
+    state: host.state(),
+    peers: peers(host),
+    streams: streams(host),
+    paths: paths(host),
+    relayCircuits: meter.sum((stats) => stats.relayCircuits),
+    exitStreams: meter.sum((stats) => stats.exitStreams),
+    exitSocketsOpened: meter.totals.exitSocketsOpened,
+    traffic: traffic(host),
+    process: processView(host),
+    udpMode: host.pool.udpMode,
+    supervision: supervisor(host.supervisor().snapshot()),
+    addresses: host.addresses(),
+    view: view(host),
+    keysEncrypted: host.encrypted,
+    workers: context.config.workers,
+    defaultHops: context.config.path.hops,
+  };
+};
+
+export const statistics = (host: ApiHost): Statistics => ({
+  timeUnixMs: host.context.unixMs(),
+  traffic: traffic(host),
+  process: processView(host),
+  links: host.meter.sum((stats) => stats.links.length),
+  clientCircuits: host.meter.sum((stats) => stats.clientCircuits.length),
+  relayCircuits: host.meter.sum((stats) => stats.relayCircuits),
+  streams: host.meter.sum((stats) => stats.streams.length),
+  exitStreams: host.meter.sum((stats) => stats.exitStreams),
+});
+
+export const peers = (host: ApiHost): Peer[] => {
+  const nowUnixMs = host.context.unixMs();
+  return host.meter.latest.flatMap(({ worker, stats }) =>
+    stats.links.map((link) => {
+      const linkId = globalId(worker, link.link);
+      return {
+        linkId,
+        ...(link.nodeId === undefined ? {} : { nodeId: link.nodeId }),
+        initiator: link.initiator,
+        address: host.addressOfLink(linkId),
+        ...(link.rttMs === undefined ? {} : { rttMs: link.rttMs }),
+        ...(link.lossRatio === undefined ? {} : { lossRatio: link.lossRatio }),
+        bytesIn: link.bytesIn,
+        bytesOut: link.bytesOut,
+        upSeconds: Math.max(0, nowUnixMs - link.upSinceUnixMs) / 1000,
+        state: 'up',
+      };
+    }),
+  );
+};
+
+export const streams = (host: ApiHost): StreamInfo[] =>
+  host.meter.latest.flatMap(({ worker, stats }) =>
+    stats.streams.map((stream) => ({
+      streamId: stream.id,
+      target: stream.target,
+      source: stream.source,
+      ...(stream.circuit === undefined ? {} : { pathId: globalId(worker, stream.circuit) }),
+      nodeIds: [...stream.path],
+      openedAtUnixMs: stream.openedAtUnixMs,
+      bytesSent: stream.bytesSent,
+      bytesReceived: stream.bytesReceived,
+      state: stream.state,
+    })),
+  );
+
+export const paths = (host: ApiHost): Path[] =>
+  host.meter.latest.flatMap(({ worker, stats }) =>
+    stats.clientCircuits.map((circuit) => ({
+      pathId: globalId(worker, circuit.circuit),
+      nodeIds: [...circuit.path],
+      state: circuit.state,
+      ...(circuit.setupMs === undefined ? {} : { setupMs: circuit.setupMs }),
+      ...(circuit.rttMs === undefined ? {} : { rttMs: circuit.rttMs }),
+      streams: circuit.streams,
+      bytesSent: circuit.bytesSent,
+      bytesReceived: circuit.bytesReceived,
+      deliveryRateBytesPerSecond: circuit.deliveryRateBytesPerSecond,
+      lossRatio: circuit.lossRatio,
+      ageSeconds: circuit.ageMs / 1000,
+    })),
+  );
+
+export const view = (host: ApiHost): View => {
+  const held = host.directory.view;
+  const base = { threshold: host.directory.threshold };
+  if (held === undefined) {
+    return { ...base, nodes: 0, mixes: 0, exits: 0, validUntilUnixSeconds: 0, digest: '', signatures: 0 };
+  }
+  const { nodes, view: signed, epoch } = held.verified;
+  return {
+    ...base,
+    epoch,
+    nodes: nodes.length,
+    mixes: nodes.filter((node) => node.roles.mix).length,
+    exits: nodes.filter((node) => node.roles.exit).length,
+    ageSeconds: Math.max(0, host.context.unixMs() / 1000 - signed.validAfter),
+    validUntilUnixSeconds: signed.validUntil,
+    digest: held.digest,
+    signatures: held.signatures,
+  };
+};
+
+export const nodes = (host: ApiHost): Node[] => {
+  const guards = new Set(host.paths.guards);
+  return (host.directory.view?.verified.nodes ?? []).map((node) => {
+    const nodeId = Buffer.from(node.nodeId).toString('hex');
+    return {
+      nodeId,
+      roles: [...(node.roles.mix ? ['mix'] : []), ...(node.roles.exit ? ['exit'] : [])],
+      addresses: node.addresses.map(({ address, port }) => formatAddress({ host: address, port })),
+      family: node.family.join(' '),
+      bandwidthBytesPerSecond: node.bandwidthBytesPerSecond,
+      exitPolicy: [...node.exitPolicy],
+      guard: guards.has(nodeId),
+      self: nodeId === host.nodeId,
+    };
+  });
+};
+
+export const traffic = ({ meter }: ApiHost): Traffic => {
+  const { totals, rates } = meter;
+  return {
+    datagramsIn: totals.datagramsIn,
+    datagramsOut: totals.datagramsOut,
+    bytesIn: meter.bytesIn,
+    bytesOut: meter.bytesOut,
+    windowSeconds: rates.windowSeconds,
+    bytesInPerSecond: rates.bytesInPerSecond,
+    bytesOutPerSecond: rates.bytesOutPerSecond,
+    cellsForward: totals.cellsForward,
+    cellsBackward: totals.cellsBackward,
+    cellsDelivered: totals.cellsDelivered,
+    cellsOriginated: totals.cellsOriginated,
+    setups: totals.setups,
+    drops: Object.fromEntries(Object.entries(totals.drops).filter(([, count]) => count > 0)),
+    bufferedBytes: meter.sum((stats) => stats.bufferedBytes),
+    shed: totals.shedTotal,
+  };
+};
+
+const processView = ({ meter }: ApiHost): Process => {
+  const { rss, heapUsed } = process.memoryUsage();
+  const cpu = process.cpuUsage();
+  return {
+    rssBytes: rss,
+    heapUsedBytes: heapUsed,
+    cpuSeconds: (cpu.user + cpu.system) / 1e6,
+    cpuRatio: meter.rates.cpuRatio,
+    workerCpuSeconds: meter.latest.map(({ stats }) => stats.cpuSeconds),
+  };
+};
+
+export const rolesOf = (host: ApiHost): string[] => [
+  ...host.context.config.roles,
+  ...(host.isAuthority ? ['authority'] : []),
+];
+
+const supervisor = (snapshot: SupervisorSnapshot): Supervisor => ({
+  id: snapshot.id,
+  strategy: snapshot.strategy,
+  children: snapshot.children.map(child),
+});
+
+const child = (snapshot: ChildSnapshot): Child => ({
+  id: snapshot.id,
+  restart: snapshot.restart,
+  status: snapshot.status,
+  restarts: snapshot.restarts,
+  ...(snapshot.lastError === undefined ? {} : { lastError: snapshot.lastError }),
+  ...(snapshot.lastCrashUnixMs === undefined ? {} : { lastCrashUnixMs: snapshot.lastCrashUnixMs }),
+  uptimeSeconds: snapshot.uptimeMs / 1000,
+  inboxLength: snapshot.inboxLength,
+  inboxLimit: snapshot.inboxLimit,
+  inboxDropped: snapshot.inboxDropped,
+  ...(snapshot.machineState === undefined ? {} : { machineState: snapshot.machineState }),
+  ...(snapshot.supervisor === undefined ? {} : { supervisor: supervisor(snapshot.supervisor) }),
+});

@@ -1,0 +1,319 @@
+/**
+ * A whole network on this machine: every node a daemon process of its own, with generated configuration, keys and free
+ * ports. Behind `npm start`, `nyx-cli up`, the end-to-end tests and the benchmarks.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { stringify } from 'yaml';
+import type { ConfigInput } from './config/schema.ts';
+import { createNativeSuite } from './io/native-suite.ts';
+
+export interface LocalNetworkOptions {
+  /** Nodes that only relay. Default 3. */
+  readonly mixes?: number;
+  /** Nodes that relay and are exits, to loopback and other private addresses too. Default 1. */
+  readonly exits?: number;
+  /** Default 1. */
+  readonly clients?: number;
+  /** 3…7. Default 3. */
+  readonly hops?: number;
+  /** Where configurations, keys and sockets go; default a new folder under the system's temporary one. Removed at stop(). */
+  readonly folder?: string;
+  /** Allows CrashActor. Default false. */
+  readonly allowCrash?: boolean;
+  /** Default 3600. */
+  readonly epochSeconds?: number;
+  /** Of all nodes. Default 'warn'. */
+  readonly logLevel?: 'debug' | 'info' | 'warn' | 'error';
+  readonly udp?: 'auto' | 'gso' | 'plain';
+  readonly workers?: number;
+  /** Port for the first client's SOCKS proxy; default any free one. */
+  readonly socksPort?: number;
+  readonly httpConnectPort?: number;
+  /** Merged over the generated configuration of every node of that role. */
+  readonly overrides?: (role: NodeRole, index: number) => Partial<ConfigInput>;
+  readonly onProgress?: (progress: LocalNetworkProgress) => void;
+  /** A node ended that nobody stopped. */
+  readonly onUnexpectedExit?: (failure: NodeFailure) => void;
+  /** All nodes have to be ready within this. Default 60 000. */
+  readonly startTimeoutMs?: number;
+}
+
+export type NodeRole = 'authority' | 'mix' | 'exit' | 'client';
+
+export interface LocalNetworkProgress {
+  readonly stage: 'starting' | 'ready';
+  readonly ready: number;
+  readonly total: number;
+  readonly node: string;
+}
+
+export interface NodeFailure {
+  readonly name: string;
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly lastLog: readonly string[];
+}
+
+export interface LocalNode {
+  /** E.g. `mix-0`. The first one is the directory authority too. */
+  readonly name: string;
+  readonly role: NodeRole;
+  readonly pid: number;
+  readonly nodeId: string;
+  /** `unix:/path`. */
+  readonly apiSocket: string;
+  /** host:port. */
+  readonly metrics: string;
+  readonly link: string;
+  readonly socks: string;
+  readonly httpConnect: string;
+  readonly directory: string;
+  readonly lastLog: () => readonly string[];
+}
+
+export interface LocalNetwork {
+  /** host:port of the first client's proxies. */
+  readonly socks: string;
+  readonly httpConnect: string;
+  /** `unix:/path` of the first client's API. */
+  readonly apiSocket: string;
+  readonly metrics: string;
+  readonly folder: string;
+  readonly nodes: readonly LocalNode[];
+  readonly clients: readonly LocalNode[];
+  /** Nodes that ended although nobody stopped them. */
+  readonly failures: readonly NodeFailure[];
+  /** SIGTERM to all, SIGKILL to who is still there after the time; then the folder goes. */
+  stop(timeoutMs?: number): Promise<void>;
+}
+
+const MAIN = fileURLToPath(new URL('./main.ts', import.meta.url));
+/** A small young generation keeps an idle node lean; packets live outside the heap. */
+const NODE_FLAGS = ['--max-semi-space-size=2', '--disable-warning=ExperimentalWarning'];
+const LOG_LINES = 40;
+const MIN_RELAYS = 3;
+
+/** Resolves when every node has verified the full view and every client's proxies answer. Rejects with what went wrong. */
+export const startLocalNetwork = async (options: LocalNetworkOptions = {}): Promise<LocalNetwork> => {
+  const { mixes = 3, exits = 1, clients = 1, hops = 3, onProgress } = options;
+  checkCounts(mixes, exits, clients, hops);
+  const folder = options.folder ?? mkdtempSync(join(tmpdir(), 'nyx-'));
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const specs: NodeSpec[] = [
+    ...Array.from({ length: mixes }, (_, index) => ({ role: 'mix' as const, index, name: `mix-${index}` })),
+    ...Array.from({ length: exits }, (_, index) => ({ role: 'exit' as const, index, name: `exit-${index}` })),
+    ...Array.from({ length: clients }, (_, index) => ({ role: 'client' as const, index, name: `client-${index}` })),
+  ];
+  const relays = mixes + exits;
+  const seed = randomBytes(32);
+  const authorityKey = createNativeSuite().ed25519(seed);
+  const authorityKeyFile = join(folder, 'authority.key');
+  writeFileSync(authorityKeyFile, `${seed.toString('hex')}\n`, { mode: 0o600 });
+  const publicKey = Buffer.from(authorityKey.publicKey).toString('hex');
+  authorityKey.wipe();
+  seed.fill(0);
+
+  const processes: NodeProcess[] = [];
+  const failures: NodeFailure[] = [];
+  let stopping = false;
+  const onExit = (failure: NodeFailure) => {
+    if (stopping) return;
+    failures.push(failure);
+    options.onUnexpectedExit?.(failure);
+  };
+  const stop = async (timeoutMs = 10_000): Promise<void> => {
+    stopping = true;
+    await Promise.all(processes.map((node) => node.stop(timeoutMs)));
+    rmSync(folder, { recursive: true, force: true });
+  };
+
+  let ready = 0;
+  const launch = async (spec: NodeSpec, directory: string | undefined): Promise<LocalNode> => {
+    onProgress?.({ stage: 'starting', ready, total: specs.length, node: spec.name });
+    const config = configOf(spec, { options, folder, hops, relays, publicKey, directory, authorityKeyFile });
+    const path = join(folder, `${spec.name}.yaml`);
+    writeFileSync(path, stringify(config), { mode: 0o600 });
+    const node = new NodeProcess(spec, path, onExit);
+    processes.push(node);
+    const started = await node.ready(options.startTimeoutMs ?? 60_000);
+    ready++;
+    onProgress?.({ stage: 'ready', ready, total: specs.length, node: spec.name });
+    return started;
+  };
+
+  try {
+    // The first relay is the authority as well, so that its address is known to the others.
+    const [first, ...others] = specs;
+    const authority = await launch(first!, undefined);
+    const nodes = [authority, ...(await Promise.all(others.map((spec) => launch(spec, authority.directory))))];
+    const clientNodes = nodes.filter((node) => node.role === 'client');
+    const client = clientNodes[0] ?? authority;
+    const { socks, httpConnect, apiSocket, metrics } = client;
+    return { socks, httpConnect, apiSocket, metrics, folder, nodes, clients: clientNodes, failures, stop };
+  } catch (error) {
+    await stop(2000);
+    throw error;
+  }
+};
+
+interface NodeSpec {
+  readonly role: NodeRole;
+  readonly index: number;
+  readonly name: string;
+}
+
+interface Environment {
+  readonly options: LocalNetworkOptions;
+  readonly folder: string;
+  readonly hops: number;
+  readonly relays: number;
+  readonly publicKey: string;
+  /** Of the authority; undefined: this is the authority. */
+  readonly directory: string | undefined;
+  readonly authorityKeyFile: string;
+}
+
+const checkCounts = (mixes: number, exits: number, clients: number, hops: number): void => {
+  for (const [name, value] of Object.entries({ mixes, exits, clients })) {
+    if (!Number.isInteger(value) || value < 0 || value > 1000)
+      throw new RangeError(`${name} must be 0…1000, got ${value}`);
+  }
+  if (!Number.isInteger(hops) || hops < 3 || hops > 7) throw new RangeError(`hops must be 3…7, got ${hops}`);
+  if (exits < 1) throw new RangeError('exits must be at least 1');
+  if (mixes + exits < Math.max(MIN_RELAYS, hops)) {
+    throw new RangeError(`${hops} hops need at least ${hops} relays (mixes + exits), got ${mixes + exits}`);
+  }
+};
+
+const configOf = (spec: NodeSpec, environment: Environment): ConfigInput => {
+  const { options, folder, hops, relays, publicKey, directory, authorityKeyFile } = environment;
+  const { role, index, name } = spec;
+  const isRelay = role !== 'client';
+  const port = (wanted: number | undefined) => `127.0.0.1:${index === 0 ? (wanted ?? 0) : 0}`;
+  return {
+    dataDir: join(folder, name),
+    roles: role === 'client' ? ['client'] : role === 'exit' ? ['mix', 'exit'] : ['mix'],
+    ...(isRelay ? { listen: '127.0.0.1:0' } : {}),
+    ...(isRelay ? {} : { proxies: { socks: port(options.socksPort), httpConnect: port(options.httpConnectPort) } }),
+    ...(role === 'exit' ? { exit: { policy: ['accept *:*'], allowPrivate: true } } : {}),
+    path: { hops, allowSameSubnet: true },
+    epochSeconds: options.epochSeconds ?? 3600,
+    udp: options.udp ?? 'auto',
+    workers: options.workers ?? 1,
+    directory: {
+      authorities: { threshold: 1, keys: [publicKey] },
+      sources: directory === undefined ? [] : [`http://${directory}`],
+      ...(directory === undefined ? { listen: '127.0.0.1:0' } : {}),
+      refreshSeconds: 5,
+    },
+    ...(directory === undefined ? { authority: { keyFile: authorityKeyFile, minNodes: relays } } : {}),
+    api: { socket: join(folder, name, 'api.sock') },
+    metrics: { listen: '127.0.0.1:0' },
+    log: { level: options.logLevel ?? 'warn' },
+    shutdown: { drainTimeoutMs: 1000 },
+    debug: { allowCrash: options.allowCrash ?? false },
+    ...options.overrides?.(role, index),
+  };
+};
+
+/** One daemon process. It ends when this process does: its stdin is a pipe that only we hold. */
+class NodeProcess {
+  readonly #spec: NodeSpec;
+  readonly #child: ChildProcess;
+  readonly #log: string[] = [];
+  readonly #line = Promise.withResolvers<Record<string, string | number | boolean>>();
+  readonly #exited: Promise<void>;
+  #stopped = false;
+
+  constructor(spec: NodeSpec, configPath: string, onExit: (failure: NodeFailure) => void) {
+    this.#spec = spec;
+    // A failure to start is reported by ready(), or not waited for any more.
+    this.#line.promise.catch(() => {});
+    this.#child = spawn(process.execPath, [...NODE_FLAGS, MAIN, '--config', configPath, '--exit-with-parent'], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      env: { ...process.env, NODE_OPTIONS: '', NODE_TEST_CONTEXT: '' },
+    });
+    // Writing to a process that is gone; its exit is told on its own.
+    this.#child.stdin!.on('error', () => {});
+    eachLine(this.#child.stdout!, (line) => this.#onLine(line));
+    eachLine(this.#child.stderr!, (line) => {
+      this.#log.push(line.slice(0, 2000));
+      if (this.#log.length > LOG_LINES) this.#log.shift();
+    });
+    const exited = Promise.withResolvers<void>();
+    this.#exited = exited.promise;
+    this.#child.once('error', (error) => {
+      this.#line.reject(new Error(`${spec.name} could not be started: ${error.message}`));
+      exited.resolve();
+    });
+    this.#child.once('close', (code, signal) => {
+      exited.resolve();
+      const how = signal === null ? `code ${code}` : `signal ${signal}`;
+      this.#line.reject(new Error(`${spec.name} ended with ${how} before it was ready:\n${this.#log.join('\n')}`));
+      if (!this.#stopped) onExit({ name: spec.name, code, signal, lastLog: [...this.#log] });
+    });
+  }
+
+  async ready(timeoutMs: number): Promise<LocalNode> {
+    const timer = setTimeout(
+      () =>
+        this.#line.reject(
+          new Error(`${this.#spec.name} was not ready within ${timeoutMs} ms:\n${this.#log.join('\n')}`),
+        ),
+      timeoutMs,
+    );
+    try {
+      const line = await this.#line.promise;
+      const text = (key: string) => String(line[key] ?? '');
+      return {
+        name: this.#spec.name,
+        role: this.#spec.role,
+        pid: this.#child.pid!,
+        nodeId: text('nodeId'),
+        apiSocket: text('api'),
+        metrics: text('metrics'),
+        link: text('link'),
+        socks: text('socks'),
+        httpConnect: text('httpConnect'),
+        directory: text('directory'),
+        lastLog: () => [...this.#log],
+      };
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async stop(timeoutMs: number): Promise<void> {
+    this.#stopped = true;
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    this.#child.kill('SIGTERM');
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), timeoutMs);
+    await this.#exited;
+    clearTimeout(timer);
+  }
+
+  #onLine(line: string): void {
+    try {
+      const value = JSON.parse(line) as Record<string, string | number | boolean>;
+      if (value.ready === true) this.#line.resolve(value);
+    } catch {
+      // Not the ready line; kept with the log, where it can be seen.
+      this.#log.push(line.slice(0, 2000));
+    }
+  }
+}
+
+const eachLine = (stream: NodeJS.ReadableStream, onLine: (line: string) => void): void => {
+  let rest = '';
+  stream.setEncoding('utf8');
+  stream.on('data', (chunk: string) => {
+    const lines = (rest + chunk).split('\n');
+    rest = lines.pop()!.slice(-65_536);
+    for (const line of lines) if (line !== '') onLine(line);
+  });
+};

@@ -1,0 +1,382 @@
+/**
+ * nyx-daemon: the only file that wires the layers together.
+ *
+ *   nyx-daemon --config FILE [--check] [--exit-with-parent]
+ *
+ * Prints one JSON line on stdout once it is ready (a view of the network is verified; an authority: it serves). Logs
+ * go to stderr. Exit codes: 0 ended as asked, 1 crashed, 2 bad configuration, 3 could not start (keys, addresses).
+ */
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { circuitMachine } from './actors/circuit.ts';
+import type { Log, NodeContext } from './actors/context.ts';
+import { Directory, directoryChild } from './actors/directory.ts';
+import { EpochKeys, epochKeysChild } from './actors/epoch-keys.ts';
+import { EventBus } from './actors/event-bus.ts';
+import { linkMachine } from './actors/link.ts';
+import { PathBuilder, pathBuilderChild } from './actors/path-builder.ts';
+import { pumpChild } from './actors/pump.ts';
+import { PumpEvents } from './actors/pump-events.ts';
+import { PumpPool } from './actors/pump-pool.ts';
+import { LifecycleRegistry } from './actors/registry.ts';
+import { streamMachine } from './actors/stream.ts';
+import type { ApiHost } from './api/host.ts';
+import { apiChild } from './api/server.ts';
+import { formatAddress } from './config/address.ts';
+import { type Config, ConfigError, loadConfig } from './config/load.ts';
+import { Authority, loadAuthorityKey } from './directory/authority.ts';
+import { startDirectoryServer } from './directory/directory-server.ts';
+import { KeyStore } from './directory/key-store.ts';
+import { readPassphrase } from './directory/passphrase.ts';
+import { SealedFiles } from './directory/sealed-files.ts';
+import { createNativeSuite } from './io/native-suite.ts';
+import { systemRandom } from './io/system-random.ts';
+import type { ListenAddress, PumpOptions } from './pump/contract.ts';
+import { PumpClient } from './pump/pump-client.ts';
+import type { ChildSpec, SupervisionEvent, Supervisor } from './supervision/supervise.ts';
+import { systemTimers } from './supervision/timers.ts';
+import { buildTree } from './supervision/tree.ts';
+import { createLog } from './telemetry/log.ts';
+import { Meter } from './telemetry/meter.ts';
+
+export const VERSION = '0.1.0';
+export const ExitCode = { ok: 0, crash: 1, badConfig: 2, cannotStart: 3 } as const;
+
+const METER_INTERVAL_MS = 1000;
+
+interface ServerAddresses {
+  directory?: ListenAddress;
+  metrics?: ListenAddress;
+  api: string;
+}
+
+/** A whole node in this process. */
+class Daemon {
+  readonly #config: Config;
+  readonly #log: Log;
+  readonly #startedAtMs = performance.now();
+  readonly #keys: KeyStore;
+  readonly #tree: Supervisor;
+  readonly #events = new EventBus(Date.now);
+  readonly #pool = new PumpPool();
+  readonly #epochKeys: EpochKeys;
+  readonly #directory: Directory;
+  readonly #paths: PathBuilder;
+  readonly #meter = new Meter();
+  readonly #servers: ServerAddresses = { api: '' };
+  readonly #onEnd: (code: number) => void;
+  readonly #hasView = Promise.withResolvers<void>();
+  #state: 'starting' | 'ready' | 'draining' = 'starting';
+  #drainMs: number;
+  #stopMeter: () => void = () => {};
+
+  constructor(config: Config, onEnd: (code: number) => void) {
+    this.#config = config;
+    this.#onEnd = onEnd;
+    this.#drainMs = config.shutdown.drainTimeoutMs;
+    const suite = createNativeSuite();
+    const files = new SealedFiles(config.dataDir, readPassphrase(config.keys));
+    this.#keys = new KeyStore(files, suite);
+    const nodeId = Buffer.from(this.#keys.nodeId).toString('hex');
+    this.#log = createLog(config.log.level, () => nodeId);
+    const context: NodeContext = {
+      config,
+      log: this.#log,
+      timers: systemTimers,
+      unixMs: Date.now,
+      suite,
+      random: systemRandom,
+      events: this.#events,
+    };
+    const authority =
+      config.authority === undefined
+        ? undefined
+        : new Authority(
+            {
+              epochSeconds: config.epochSeconds,
+              minNodes: config.authority.minNodes,
+              viewFile: join(config.dataDir, 'authority-view.bin'),
+            },
+            loadAuthorityKey(config.authority.keyFile, suite),
+            suite,
+          );
+    this.#epochKeys = new EpochKeys(context, this.#keys, this.#pool);
+    this.#directory = new Directory(context, this.#epochKeys, this.#pool, authority, (view) => {
+      this.#tree.send('paths', { type: 'view', view });
+      this.#hasView.resolve();
+    });
+    if (authority !== undefined) this.#hasView.resolve();
+    this.#paths = new PathBuilder(context, this.#directory, this.#pool, files, nodeId);
+    this.#epochKeys.onChange = () => {
+      this.#directory.changed();
+      this.#directory.pushView();
+      this.#tree.send('directory', { type: 'check' });
+    };
+
+    const { limits } = config;
+    const links = new LifecycleRegistry('links', linkMachine, limits.maxLinks, systemTimers);
+    const circuits = new LifecycleRegistry('circuits', circuitMachine, limits.maxSessions, systemTimers);
+    const streams = new LifecycleRegistry('streams', streamMachine, 16_384, systemTimers);
+    const pumpEvents = new PumpEvents({
+      context,
+      links,
+      circuits,
+      streams,
+      toPaths: (message) => this.#tree.send('paths', message),
+    });
+    const dependencies = {
+      timers: systemTimers,
+      onEvent: (event: SupervisionEvent) => this.#onSupervision(event),
+    };
+    const host: ApiHost = {
+      context,
+      pool: this.#pool,
+      keys: this.#epochKeys,
+      directory: this.#directory,
+      paths: this.#paths,
+      meter: this.#meter,
+      measure: () => this.#measure(),
+      supervisor: () => this.#tree,
+      links,
+      addressOfLink: (link) => pumpEvents.addressOfLink(link),
+      nodeId,
+      version: VERSION,
+      encrypted: files.encrypted,
+      isAuthority: authority !== undefined,
+      startedAtMs: this.#startedAtMs,
+      state: () => (this.#state === 'ready' && !this.#tree.healthy ? 'degraded' : this.#state),
+      addresses: () => this.#addresses(),
+      shutdown: (drainMs) => void this.stop(drainMs),
+    };
+    this.#tree = buildTree(
+      {
+        links: links.child(dependencies),
+        circuits: circuits.child(dependencies),
+        streams: streams.child(dependencies),
+        keys: epochKeysChild(context, this.#epochKeys),
+        pumps: Array.from({ length: config.workers }, (_, worker) => this.#pumpSpec(worker, pumpEvents)),
+        paths: pathBuilderChild(context, this.#paths),
+        directoryServer: this.#directoryServerSpec(),
+        directory: directoryChild(context, this.#directory),
+        servers: [
+          apiChild(host, (address) => {
+            this.#servers.api = address;
+          }),
+          ...this.#metricsSpec(host),
+        ],
+        drainMs: config.shutdown.drainTimeoutMs,
+      },
+      { ...dependencies, onEscalate: (error) => this.#fail(error) },
+    );
+  }
+
+  /** Resolves with the ready line's content. Rejects with StartError. */
+  async start(): Promise<Record<string, unknown>> {
+    await this.#tree.start();
+    const cancel = setInterval(() => void this.#measure(), METER_INTERVAL_MS);
+    this.#stopMeter = () => clearInterval(cancel);
+    await this.#measure();
+    await this.#hasView.promise;
+    if (this.#state === 'starting') this.#state = 'ready';
+    const { link, socks, httpConnect, api, metrics, directory } = this.#addresses();
+    this.#log('info', 'ready', { roles: this.#config.roles, keysEncrypted: this.#keys.files.encrypted });
+    return {
+      ready: true,
+      pid: process.pid,
+      nodeId: Buffer.from(this.#keys.nodeId).toString('hex'),
+      link,
+      socks,
+      httpConnect,
+      api,
+      metrics,
+      directory,
+    };
+  }
+
+  /** Drains and ends; the second call ends at once. */
+  async stop(drainMs: number | undefined): Promise<void> {
+    if (this.#state === 'draining') {
+      this.#log('warn', 'ending at once');
+      this.#onEnd(ExitCode.ok);
+      return;
+    }
+    this.#state = 'draining';
+    this.#drainMs = Math.min(drainMs ?? this.#drainMs, 600_000);
+    this.#log('info', 'draining', { timeoutMs: this.#drainMs });
+    this.#events.publish('node', 'draining');
+    this.#stopMeter();
+    await this.#tree.stop();
+    this.#keys.wipe();
+    this.#onEnd(ExitCode.ok);
+  }
+
+  #pumpSpec(worker: number, events: PumpEvents): ChildSpec {
+    const { config } = { config: this.#config };
+    return pumpChild(
+      {
+        id: `pump-${worker}`,
+        timers: systemTimers,
+        drainTimeoutMs: () => this.#drainMs,
+        onGone: (client) => {
+          this.#pool.detach(worker, client);
+          events.workerLost(worker);
+        },
+        open: async (onExit) => {
+          const client = new PumpClient();
+          events.attach(worker, client);
+          client.on('exit', onExit);
+          const options = this.#pumpOptions(worker, config);
+          try {
+            const ready = await client.start(options);
+            this.#pool.attach(worker, client, ready);
+          } finally {
+            const { secrets } = options;
+            for (const secret of [secrets.linkX25519Secret, secrets.linkKemSeed]) secret.fill(0);
+            for (const { x25519Secret, kemSeed } of secrets.mix) {
+              x25519Secret.fill(0);
+              kemSeed.fill(0);
+            }
+          }
+          return client;
+        },
+      },
+      config.shutdown.drainTimeoutMs + 10_000,
+    );
+  }
+
+  #pumpOptions(worker: number, config: Config): PumpOptions {
+    const isClient = config.roles.includes('client');
+    const isExit = config.roles.includes('exit');
+    const { addresses } = this.#pool;
+    return {
+      worker,
+      roles: { client: isClient, mix: config.roles.includes('mix'), exit: isExit },
+      listen: addresses.listen ?? config.listen,
+      reusePort: config.workers > 1,
+      udp: config.udp,
+      socks: isClient ? (addresses.socks ?? config.proxies.socks) : undefined,
+      httpConnect: isClient ? (addresses.httpConnect ?? config.proxies.httpConnect) : undefined,
+      allowRemoteProxies: config.proxies.allowRemote,
+      exit: isExit ? config.exit : undefined,
+      secrets: this.#keys.nodeSecrets(this.#epochKeys.latestEpoch),
+      limits: config.limits,
+      defaultHops: config.path.hops,
+      allowCrash: config.debug.allowCrash,
+    };
+  }
+
+  #directoryServerSpec(): ChildSpec | undefined {
+    const { listen } = this.#config.directory;
+    if (listen === undefined) return undefined;
+    return {
+      id: 'directory-server',
+      restart: 'permanent',
+      shutdownMs: 2000,
+      inboxLimit: 1,
+      start: async () => {
+        const server = await startDirectoryServer(this.#servers.directory ?? listen, this.#directory.serverHost());
+        this.#servers.directory = server.address;
+        return { stop: () => server.close() };
+      },
+    };
+  }
+
+  #metricsSpec(host: ApiHost): ChildSpec[] {
+    const { listen } = this.#config.metrics;
+    if (listen === undefined) return [];
+    return [
+      {
+        id: 'metrics',
+        restart: 'permanent',
+        shutdownMs: 2000,
+        inboxLimit: 1,
+        start: async () => {
+          // Loaded only where it is used: it costs memory.
+          const { startMetricsServer } = await import('./telemetry/metrics-server.ts');
+          const server = await startMetricsServer(this.#servers.metrics ?? listen, host);
+          this.#servers.metrics = server.address;
+          return { stop: () => server.close() };
+        },
+      },
+    ];
+  }
+
+  #addresses() {
+    const { listen, socks, httpConnect } = this.#pool.addresses;
+    return {
+      link: formatAddress(listen),
+      socks: formatAddress(socks),
+      httpConnect: formatAddress(httpConnect),
+      api: this.#servers.api,
+      metrics: formatAddress(this.#servers.metrics),
+      directory: formatAddress(this.#servers.directory),
+    };
+  }
+
+  async #measure(): Promise<void> {
+    const cpu = process.cpuUsage();
+    const stats = await this.#pool.stats();
+    this.#meter.update(stats, performance.now(), (cpu.user + cpu.system) / 1e6);
+  }
+
+  #onSupervision(event: SupervisionEvent): void {
+    const { kind, path, ...rest } = event;
+    const isBad = kind === 'crashed' || kind === 'escalated' || kind === 'killed';
+    this.#log(isBad ? 'error' : 'debug', `child ${kind}`, { child: path, ...rest });
+    this.#events.publish('supervision', kind, path, rest as Record<string, string | number>);
+  }
+
+  #fail(error: Error): void {
+    this.#log('error', 'the node can not go on', { error: error.message });
+    this.#onEnd(ExitCode.crash);
+  }
+}
+
+const main = async (): Promise<void> => {
+  const { values } = parseArgs({
+    options: {
+      config: { type: 'string' },
+      check: { type: 'boolean', default: false },
+      'exit-with-parent': { type: 'boolean', default: false },
+      version: { type: 'boolean', default: false },
+    },
+  });
+  if (values.version) {
+    process.stdout.write(`nyx-daemon ${VERSION}\n`);
+    return;
+  }
+  if (values.config === undefined) throw new UsageError('--config FILE is missing');
+  const config = loadConfig(values.config);
+  if (values.check) {
+    process.stdout.write(`${values.config}: ok\n`);
+    return;
+  }
+  const daemon = new Daemon(config, (code) => process.exit(code));
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void daemon.stop(undefined));
+  if (values['exit-with-parent']) {
+    // The parent holds the other end of stdin: when it dies, however it does, the pipe ends.
+    process.stdin.resume().on('end', () => void daemon.stop(0));
+    process.stdin.on('error', () => void daemon.stop(0));
+  }
+  process.stdout.write(`${JSON.stringify(await daemon.start())}\n`);
+};
+
+class UsageError extends Error {}
+
+const codeOf = (error: unknown): number => {
+  if (error instanceof ConfigError || error instanceof UsageError) return ExitCode.badConfig;
+  if ((error as { code?: unknown }).code?.toString().startsWith('ERR_PARSE_ARGS')) return ExitCode.badConfig;
+  return ExitCode.cannotStart;
+};
+
+process.on('uncaughtException', (error) => {
+  process.stderr.write(`${JSON.stringify({ level: 'error', message: 'uncaught exception', error: error.stack })}\n`);
+  process.exit(ExitCode.crash);
+});
+
+try {
+  await main();
+} catch (error) {
+  process.stderr.write(`nyx-daemon: ${(error as Error).message}\n`);
+  process.exit(codeOf(error));
+}

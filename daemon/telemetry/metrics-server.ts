@@ -1,0 +1,137 @@
+/** `GET /metrics` (Prometheus text) and `GET /healthz`, on loopback. Values are the pumps' own; labels are closed sets. */
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { Counter, Gauge, Registry } from 'prom-client';
+import type { ListenAddress } from '../pump/contract.ts';
+import type { SupervisorSnapshot } from '../supervision/supervise.ts';
+import type { Meter } from './meter.ts';
+
+export interface MetricsHost {
+  readonly meter: Meter;
+  readonly measure: () => Promise<void>;
+  readonly supervisor: () => { snapshot(maxDynamic?: number): SupervisorSnapshot };
+  readonly directory: { readonly view: { readonly verified: { readonly nodes: readonly unknown[] } } | undefined };
+  readonly state: () => string;
+  readonly startedAtMs: number;
+}
+
+export const startMetricsServer = async (
+  listen: ListenAddress,
+  host: MetricsHost,
+): Promise<{ readonly address: ListenAddress; close(): Promise<void> }> => {
+  const registry = createRegistry(host);
+  const server = createServer({ requestTimeout: 5000, headersTimeout: 5000 }, (request, response) => {
+    if (request.method !== 'GET') {
+      response.writeHead(405, { allow: 'GET' }).end();
+      return;
+    }
+    if (request.url === '/healthz') {
+      const state = host.state();
+      response.writeHead(state === 'ready' ? 200 : 503, { 'content-type': 'text/plain' }).end(`${state}\n`);
+      return;
+    }
+    if (request.url !== '/metrics') {
+      response.writeHead(404).end('there are /metrics and /healthz\n');
+      return;
+    }
+    host
+      .measure()
+      .then(() => registry.metrics())
+      .then(
+        (text) => response.writeHead(200, { 'content-type': registry.contentType }).end(text),
+        (error: Error) => response.writeHead(500, { 'content-type': 'text/plain' }).end(`${error.message}\n`),
+      );
+  });
+  server.maxConnections = 64;
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(listen.port, listen.host, resolve);
+  });
+  const { address, port } = server.address() as AddressInfo;
+  return {
+    address: { host: address, port },
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+};
+
+const createRegistry = (host: MetricsHost): Registry => {
+  const registry = new Registry();
+  const { meter } = host;
+  const registers = [registry];
+  const counter = (name: string, help: string, value: () => number) =>
+    new Counter({
+      name,
+      help,
+      registers,
+      collect() {
+        this.reset();
+        this.inc(value());
+      },
+    });
+  const gauge = (name: string, help: string, value: () => number) =>
+    new Gauge({
+      name,
+      help,
+      registers,
+      collect() {
+        this.set(value());
+      },
+    });
+  counter('nyx_link_datagrams_received_total', 'Datagrams received', () => meter.totals.datagramsIn);
+  counter('nyx_link_datagrams_sent_total', 'Datagrams sent', () => meter.totals.datagramsOut);
+  counter('nyx_link_received_bytes_total', 'Bytes received in datagrams', () => meter.bytesIn);
+  counter('nyx_link_sent_bytes_total', 'Bytes sent in datagrams', () => meter.bytesOut);
+  gauge('nyx_link_links', 'Links that are up', () => meter.sum((stats) => stats.links.length));
+  counter('nyx_onion_cells_forward_total', 'Cells passed on towards the last hop', () => meter.totals.cellsForward);
+  counter('nyx_onion_cells_backward_total', 'Cells passed on towards the client', () => meter.totals.cellsBackward);
+  counter('nyx_onion_cells_delivered_total', 'Cells that ended here', () => meter.totals.cellsDelivered);
+  counter('nyx_onion_cells_originated_total', 'Cells that began here', () => meter.totals.cellsOriginated);
+  counter('nyx_onion_setups_total', 'Circuit set-ups processed', () => meter.totals.setups);
+  gauge('nyx_onion_relay_circuits', "Others' circuits", () => meter.sum((stats) => stats.relayCircuits));
+  gauge('nyx_path_client_circuits', 'Own circuits', () => meter.sum((stats) => stats.clientCircuits.length));
+  gauge('nyx_stream_streams', 'Client streams open', () => meter.sum((stats) => stats.streams.length));
+  gauge('nyx_exit_streams', 'Exit streams open', () => meter.sum((stats) => stats.exitStreams));
+  counter('nyx_exit_sockets_opened_total', 'Sockets that the exit opened', () => meter.totals.exitSocketsOpened);
+  gauge('nyx_pump_buffered_bytes', 'Memory in queues and sessions', () => meter.sum((stats) => stats.bufferedBytes));
+  counter('nyx_pump_shed_total', 'Circuits and sessions ended for memory', () => meter.totals.shedTotal);
+  counter('nyx_pump_cpu_seconds_total', 'CPU time of the pump workers', () => meter.totals.cpuSeconds);
+  gauge('nyx_directory_nodes', 'Nodes in the verified view', () => host.directory.view?.verified.nodes.length ?? 0);
+  gauge('nyx_process_resident_memory_bytes', 'Resident memory', () => process.memoryUsage.rss());
+  gauge('nyx_process_uptime_seconds', 'Since start', () => (performance.now() - host.startedAtMs) / 1000);
+  new Counter({
+    name: 'nyx_pump_dropped_total',
+    help: 'Datagrams and cells dropped, by reason',
+    labelNames: ['reason'],
+    registers,
+    collect() {
+      this.reset();
+      for (const [reason, count] of Object.entries(meter.totals.drops)) this.inc({ reason }, count);
+    },
+  });
+  const supervised = (name: string, help: string, value: (child: SupervisorSnapshot['children'][number]) => number) =>
+    new Gauge({
+      name,
+      help,
+      labelNames: ['child'],
+      registers,
+      collect() {
+        this.reset();
+        for (const child of staticChildren(host.supervisor().snapshot(0))) this.set({ child: child.id }, value(child));
+      },
+    });
+  supervised('nyx_supervision_restarts', 'Restarts of a child', (child) => child.restarts);
+  supervised('nyx_supervision_inbox_messages', 'Messages that wait', (child) => child.inboxLength);
+  supervised('nyx_supervision_inbox_dropped', 'Messages lost to a full inbox', (child) => child.inboxDropped);
+  return registry;
+};
+
+/** All but the actors of single links, circuits and streams, which are no closed set. */
+const staticChildren = (snapshot: SupervisorSnapshot): SupervisorSnapshot['children'] =>
+  snapshot.children.flatMap((child) => [
+    child,
+    ...(child.supervisor === undefined ? [] : staticChildren(child.supervisor)),
+  ]);
