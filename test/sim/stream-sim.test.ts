@@ -111,7 +111,8 @@ function runSeed(seed: number): void {
       },
     },
   });
-  const size = (): number => (random.chance(0.2) ? 0 : random.integer(1, random.chance(0.1) ? 400_000 : 40_000));
+  const size = (): number =>
+    random.chance(0.2) ? 0 : random.integer(1, random.chance(small ? 0.25 : 0.1) ? 400_000 : 40_000);
   for (let i = 0; i < streams; i++) {
     const entry = { client: newSide(size()), server: newSide(size()), resets: random.chance(0.1) };
     sides.push(entry);
