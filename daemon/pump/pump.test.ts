@@ -98,7 +98,7 @@ after(async () => {
   udpEcho.close();
 });
 
-describe('a network of workers', () => {
+describe('a network of workers', { timeout: 30_000 }, () => {
   test('carries an API stream, larger than its credit, both ways with half-close', async () => {
     const stream = client.openStream({ target: { kind: 'tcp', host: '127.0.0.1', port: echoPort }, options: {} });
     const data = Buffer.from(Uint8Array.from({ length: 3_000_000 }, (_, i) => (i * 7 + (i >> 10)) & 0xff));
@@ -151,6 +151,20 @@ describe('a network of workers', () => {
     stream.destroy();
   });
 
+  test('lists an API stream under an id by which it can be closed', async () => {
+    const stream = client.openStream({ target: { kind: 'tcp', host: '127.0.0.1', port: echoPort }, options: {} });
+    await stream.connected;
+    const id = await stream.listed;
+    const { streams } = await client.stats();
+    assert.deepEqual(
+      streams.map((info) => [info.id, info.source, info.state]),
+      [[id, 'api', 'open']],
+    );
+    client.send({ type: 'close-stream', id });
+    const [error] = (await once(stream, 'error')) as [DialError];
+    assert.equal(error.code, 'CANCELLED');
+  });
+
   test('says why a stream failed', async () => {
     const closed = createServer();
     closed.listen(0, '127.0.0.1');
@@ -187,7 +201,7 @@ describe('a network of workers', () => {
   });
 });
 
-describe('a worker', () => {
+describe('a worker', { timeout: 30_000 }, () => {
   const roles = { client: true, mix: false, exit: false };
   const { secrets } = makeNodeKeys(suite, systemRandom, [1]);
 
