@@ -205,6 +205,18 @@ test('reset tells both owners once and frees both sides', () => {
   assert.ok(read >= 20_000_000, `${read} of ${written}`);
 });
 
+test('what abandoned streams never read is given back to the session', () => {
+  const pair = new Pair({ sessionWindowBytes: 262_144 });
+  for (let i = 0; i < 10; i++) {
+    const { client, server } = pair.open();
+    client.write(new Uint8Array(60_000));
+    pair.run(10);
+    assert.equal(server.readableBytes, 60_000, `stream ${i}`);
+    (i % 2 === 0 ? client : server).reset(SessionError.cancelled);
+    pair.run(10);
+  }
+});
+
 test('readers that stop hold their windows and no more; other streams go on', () => {
   const options = { streamWindowBytes: 1_048_576, sessionWindowBytes: 4_194_304, sendBufferBytes: 8_388_608 };
   const pair = new Pair(options);
@@ -506,6 +518,7 @@ test('ACKs of what was never sent close the session, those of what was sent do n
   assert.equal(attack(ack([4, 11]), fresh()), undefined);
   assert.equal(attack(ack([12]), fresh()), SessionError.protocolViolation, 'beyond the newest');
   assert.equal(attack(ack([3, 4, 5]), fresh()), SessionError.protocolViolation, 'in a gap');
+  assert.equal(attack(ack([3, 4, 5, 6, 7, 8, 9, 10, 11]), fresh()), SessionError.protocolViolation, 'across a gap');
   assert.equal(attack(ack([8]), fresh()), SessionError.protocolViolation, 'in a gap, alone');
 });
 
