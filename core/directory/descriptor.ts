@@ -131,8 +131,9 @@ export function decodeDescriptor(bytes: Uint8Array, suite: CryptoSuite): NodeDes
   if (bytes.length <= ED25519_SIGNATURE_BYTES) {
     throw new DirectoryError(DirectoryErrorCode.malformed, `${what} of ${bytes.length} bytes is too short`);
   }
-  const signature = bytes.slice(0, ED25519_SIGNATURE_BYTES);
-  const body = bytes.slice(ED25519_SIGNATURE_BYTES);
+  // Not slice(), which makes a view of the caller's memory when that is a Buffer.
+  const signature = new Uint8Array(bytes.subarray(0, ED25519_SIGNATURE_BYTES));
+  const body = new Uint8Array(bytes.subarray(ED25519_SIGNATURE_BYTES));
   const fields = decodeBody(body);
   return { ...fields, nodeId: nodeIdOf(fields.identity, suite), signature, body };
 }
