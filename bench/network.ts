@@ -3,6 +3,7 @@
  * 3, 5 and 7 hops, and what only Nyx's API can show: set-up times, memory per idle circuit, memory under a stalled reader.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import { parseHostPort } from '@nyx/cli/arguments.ts';
 import { type Distribution, distribution } from '@nyx/cli/measure/quantiles.ts';
 import { spawnTarget } from '@nyx/cli/measure/server-process.ts';
 import { type HostPort, socksConnect } from '@nyx/cli/measure/socks.ts';
@@ -70,6 +71,7 @@ export interface NetworkMeasures {
 interface Running {
   readonly network: LocalNetwork;
   readonly client: NyxClient;
+  readonly socks: HostPort;
   readonly target: HostPort;
   readonly options: NetworkOptions;
   /** All daemons, by NodeID. */
@@ -79,13 +81,14 @@ interface Running {
 export async function measureNetwork(options: NetworkOptions): Promise<NetworkMeasures> {
   const progress = options.onProgress ?? (() => {});
   progress('nyx: starting 6 mixes, 1 exit and a client');
-  const network = await startLocalNetwork({ mixes: 6, exits: 1, hops: 3, signal: options.signal });
+  const network = await startLocalNetwork({ mixes: 6, exits: 1, hops: 3 });
   try {
     const client = await connectNyx({ socketPath: network.apiSocket, signal: options.signal });
     const target = await spawnTarget();
     try {
       const processes = network.nodes.map(({ nodeId, pid }) => ({ name: nodeId, pid }));
-      const running: Running = { network, client, target: target.address, options, processes };
+      const socks = parseHostPort(network.socks);
+      const running: Running = { network, client, socks, target: target.address, options, processes };
       await delay(2_000, undefined, { signal: options.signal }); // start-up garbage is not idleness
       const mix = network.nodes.find(({ role }) => role === 'mix');
       const idleRelayRssBytes = mix && processUsage(mix.pid)?.rssBytes;
@@ -109,7 +112,7 @@ async function measureHops(running: Running, hops: number, progress: (message: s
   const { client, target, options } = running;
   const bounds = { timeoutMs: options.timeoutMs, signal: options.signal };
   const network: Network = {
-    socks: running.network.socks,
+    socks: running.socks,
     auth: (key) => ({ username: `nyx;hops=${hops};isolation=${key}`, password: 'x' }),
     processes: running.processes,
   };
@@ -230,9 +233,9 @@ async function settledRss(pid: number): Promise<number | undefined> {
 
 /** A download whose reader stops: back-pressure has to reach the source, so no node's memory may grow meanwhile. */
 async function measureStall(running: Running): Promise<NetworkMeasures['stalledReader']> {
-  const { network, target, options, processes } = running;
+  const { socks, target, options, processes } = running;
   const signal = AbortSignal.any([AbortSignal.timeout(options.timeoutMs), ...(options.signal ? [options.signal] : [])]);
-  const socket = await socksConnect(network.socks, target, {
+  const socket = await socksConnect(socks, target, {
     auth: { username: `nyx;hops=3;isolation=${freshKey('stall')}`, password: 'x' },
     timeoutMs: 30_000,
     signal,

@@ -6,6 +6,8 @@ import { createHash, randomBytes } from 'node:crypto';
 import { get } from 'node:http';
 import type { Socket } from 'node:net';
 import { connectNyx, type NyxClient } from '@nyx/sdk/index.ts';
+import { parseHostPort } from './arguments.ts';
+import { progressTo } from './local-network.ts';
 import { blobSha256 } from './measure/demo-server.ts';
 import { spawnDemoServer } from './measure/server-process.ts';
 import { type HostPort, socksConnect } from './measure/socks.ts';
@@ -15,6 +17,7 @@ const FETCH_BYTES = 64 * 2 ** 20;
 /** Payload of a cell (docs/protocol.md §3): a path that carried the bytes carried at least this many cells. */
 const PAYLOAD_BYTES = 1144;
 const TOTAL_MS = 150_000;
+const START_MS = 60_000;
 
 interface Fetched {
   readonly hops: number;
@@ -71,8 +74,8 @@ async function withNetwork(io: Io, signal: AbortSignal, work: (network: CheckNet
     mixes: 5,
     exits: 1,
     hops: 3,
-    onProgress: (message: string) => io.stderr.write(`${message}\n`),
-    signal,
+    onProgress: progressTo((message) => io.stderr.write(`${message}\n`)),
+    startTimeoutMs: START_MS,
   });
   const clients: NyxClient[] = [];
   const connect = async (socketPath: string) => {
@@ -86,7 +89,7 @@ async function withNetwork(io: Io, signal: AbortSignal, work: (network: CheckNet
       const daemons = new Map<string, NyxClient>();
       for (const node of started.nodes) daemons.set(node.nodeId, await connect(node.apiSocket));
       const client = await connect(started.apiSocket);
-      await work({ socks: started.socks, web: web.address, client, daemons });
+      await work({ socks: parseHostPort(started.socks), web: web.address, client, daemons });
     } finally {
       await web.close();
     }

@@ -1,4 +1,5 @@
 /** What `nyx-cli up` and `npm start` do: a whole network on this machine, until Ctrl-C. */
+import type { LocalNetworkProgress } from '@nyx/daemon/local-network.ts';
 import { spawnDemoServer } from './measure/server-process.ts';
 import { type Io, printJson, printLine, shortId } from './output.ts';
 import { writePointer } from './pointer.ts';
@@ -8,6 +9,13 @@ export interface UpOptions {
   readonly exits: number;
   readonly hops: number;
   readonly json?: boolean;
+}
+
+/** One line per node that is ready. */
+export function progressTo(say: (message: string) => void): (progress: LocalNetworkProgress) => void {
+  return ({ stage, ready, total, node }) => {
+    if (stage === 'ready') say(`[${ready}/${total}] ${node} is ready`);
+  };
 }
 
 export async function runLocalNetwork(options: UpOptions, io: Io): Promise<void> {
@@ -20,35 +28,39 @@ export async function runLocalNetwork(options: UpOptions, io: Io): Promise<void>
     mixes: options.mixes,
     exits: options.exits,
     hops: options.hops,
-    onProgress: say,
-    signal: io.signal,
+    onProgress: progressTo(say),
+    onUnexpectedExit: ({ name, code, signal, lastLog }) =>
+      say(`${name} ended unexpectedly (${signal ?? `code ${code}`}):\n${lastLog.slice(-5).join('\n')}`),
   });
   try {
     const demo = await spawnDemoServer();
-    const removePointer = writePointer({ pid: process.pid, apiSocket: network.apiSocket }, io.env, io.cwd);
+    const removePointer = writePointer(
+      { pid: process.pid, apiSocket: network.apiSocket.replace(/^unix:/, '') },
+      io.env,
+      io.cwd,
+    );
     try {
       const { socks, httpConnect, apiSocket, metrics, nodes } = network;
       const demoUrl = `http://${demo.address.host}:${demo.address.port}/`;
       if (options.json) {
         printJson(io, { ok: true, socks, httpConnect, apiSocket, metrics, demoUrl, nodes });
       } else {
-        const at = ({ host, port }: { host: string; port: number }) => `${host}:${port}`;
         printLine(io);
         printLine(
           io,
           `Nyx is up after ${((performance.now() - startedMs) / 1000).toFixed(1)} s: ${options.mixes} mixes, ${options.exits} exit(s), one client, all on this machine.`,
         );
         printLine(io);
-        for (const node of nodes) printLine(io, `  ${node.role.padEnd(7)} ${shortId(node.nodeId)}  pid ${node.pid}`);
+        for (const node of nodes) printLine(io, `  ${node.name.padEnd(8)} ${shortId(node.nodeId)}  pid ${node.pid}`);
         printLine(io);
-        printLine(io, `  SOCKS5        ${at(socks)}`);
-        printLine(io, `  HTTP CONNECT  ${at(httpConnect)}`);
+        printLine(io, `  SOCKS5        ${socks}`);
+        printLine(io, `  HTTP CONNECT  ${httpConnect}`);
         printLine(io, `  API           ${apiSocket}`);
-        printLine(io, `  metrics       ${typeof metrics === 'string' ? metrics : `http://${at(metrics)}/metrics`}`);
+        printLine(io, `  metrics       http://${metrics}/metrics`);
         printLine(io);
         printLine(io, 'Try, in another terminal:');
         printLine(io);
-        printLine(io, `  curl --proxy socks5h://${at(socks)} ${demoUrl}`);
+        printLine(io, `  curl --proxy socks5h://${socks} ${demoUrl}`);
         printLine(io, '  npx nyx-cli status');
         printLine(io, '  npx nyx-cli bench --hops 5');
         printLine(io);

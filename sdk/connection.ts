@@ -33,7 +33,7 @@ export interface TlsFiles {
 }
 
 export interface ConnectOptions {
-  /** Unix socket of the daemon; default: `defaultSocketPath()`. */
+  /** Unix socket of the daemon, as a path or `unix:/path`; default: `defaultSocketPath()`. */
   readonly socketPath?: string;
   /** `host:port` instead of a Unix socket. Always TLS. */
   readonly address?: string;
@@ -75,7 +75,7 @@ export class Connection {
     if (options.address !== undefined && options.socketPath !== undefined) {
       throw new NyxError('BAD_REQUEST', 'connectNyx: give socketPath or address, not both');
     }
-    this.where = options.address ?? options.socketPath ?? defaultSocketPath();
+    this.where = options.address ?? options.socketPath?.replace(/^unix:/, '') ?? defaultSocketPath();
     const target = options.address ?? `unix:${this.where}`;
     const min = options.reconnectMinMs ?? 100;
     const channelOptions: ChannelOptions = {

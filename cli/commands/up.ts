@@ -13,10 +13,10 @@ export function addUpCommand(program: Command, io: Io): void {
     .option('--hops <n>', 'relays on a path by default, 3–7', integerBetween(3, 7), 3)
     .option('--json', 'machine-readable output: one line when it is up')
     .action(async (options: UpOptions) => {
-      if (options.mixes + 1 < options.hops) {
+      if (options.mixes + options.exits < options.hops) {
         throw new CliError(
           ExitCode.usage,
-          `${options.hops} hops need ${options.hops - 1} mixes and an exit; use --mixes ${options.hops - 1} or more`,
+          `${options.hops} hops need as many relays; use --mixes ${options.hops - options.exits} or more`,
         );
       }
       await runLocalNetwork(options, io);
