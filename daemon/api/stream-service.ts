@@ -105,6 +105,9 @@ class DataCall {
   /** Bytes that the caller may still send. */
   #receiveCreditBytes = DEFAULT_CREDIT_BYTES;
   #ended = false;
+  /** Credit that is given back once `opened` is out, which comes first. */
+  #owedCreditBytes = 0;
+  #opened = false;
   #over = false;
 
   constructor(host: ApiHost, call: ServerDuplexStream<DataRequest, DataResponse>, onOver: () => void) {
@@ -175,7 +178,11 @@ class DataCall {
     const stream = pump.openStream({ target: { kind: 'tcp', host: request.host, port: request.port }, options });
     this.#stream = stream;
     stream.listed.then(
-      (streamId) => this.#send({ opened: { streamId, initialCreditBytes: DEFAULT_CREDIT_BYTES } }),
+      (streamId) => {
+        this.#send({ opened: { streamId, initialCreditBytes: DEFAULT_CREDIT_BYTES } });
+        this.#opened = true;
+        this.#giveCredit();
+      },
       () => {}, // the stream's own failure is told below
     );
     stream.connected.then(
@@ -211,8 +218,15 @@ class DataCall {
     this.#stream!.write(data, (error) => {
       if (error) return; // 'error' tells
       this.#receiveCreditBytes += sizeBytes;
-      this.#send({ creditBytes: sizeBytes });
+      this.#owedCreditBytes += sizeBytes;
+      this.#giveCredit();
     });
+  }
+
+  #giveCredit(): void {
+    if (!this.#opened || this.#owedCreditBytes === 0) return;
+    this.#send({ creditBytes: this.#owedCreditBytes });
+    this.#owedCreditBytes = 0;
   }
 
   #addCredit(bytes: number): void {
