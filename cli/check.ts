@@ -155,7 +155,7 @@ function fetchBlob(
 ): Promise<{ bytes: number; sha256: string }> {
   return new Promise((resolve, reject) => {
     const path = `/blob?key=${key.toString('hex')}&bytes=${FETCH_BYTES}`;
-    const request = get({ ...web, path, signal, agent: false, createConnection: () => socket }, (response) => {
+    const request = get({ ...web, path, signal, createConnection: () => socket }, (response) => {
       const hash = createHash('sha256');
       let bytes = 0;
       if (response.statusCode !== 200) reject(new Error(`the web server answered ${response.statusCode}`));
