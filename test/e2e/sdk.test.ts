@@ -18,6 +18,8 @@ let echoPort: number;
 
 async function listen<S extends Server>(server: S): Promise<number> {
   servers.push(server);
+  // A stream that a test ends early resets its connection here: that is the exit's doing and expected.
+  server.on('connection', (socket) => socket.on('error', () => socket.destroy()));
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   return (server.address() as AddressInfo).port;
