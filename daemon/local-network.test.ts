@@ -6,7 +6,7 @@ import { after, before, test } from 'node:test';
 import { credentials, type ServiceError, status } from '@grpc/grpc-js';
 import { decodeErrorDetails } from '@nyx/proto/errors.ts';
 import { loadApi } from '@nyx/proto/load.ts';
-import type { DataResponse, Event, GetNodeInfoResponse } from '@nyx/proto/types.ts';
+import type { DataResponse, Event, GetNodeInfoResponse, UnaryMethod } from '@nyx/proto/types.ts';
 import { type LocalNetwork, startLocalNetwork } from './local-network.ts';
 
 let network: LocalNetwork;
@@ -27,9 +27,13 @@ const clients = (socket: string) => {
 };
 let client: ReturnType<typeof clients>;
 
-const ask = <Res>(call: (done: (error: ServiceError | null, response?: Res) => void) => unknown): Promise<Res> =>
+type Request<M> = M extends (request: infer Req, ...rest: never[]) => unknown ? Req : never;
+type Response<M> = M extends UnaryMethod<infer _Req, infer Res> ? Res : never;
+
+const ask = <C, K extends keyof C>(target: C, method: K, request: Request<C[K]>): Promise<Response<C[K]>> =>
   new Promise((resolve, reject) => {
-    call((error, response) => (error ? reject(error) : resolve(response!)));
+    const done = (error: ServiceError | null, response: Response<C[K]>) => (error ? reject(error) : resolve(response));
+    (target as Record<K, (request: unknown, callback: typeof done) => void>)[method](request, done);
   });
 
 const info = (): Promise<GetNodeInfoResponse> =>
@@ -87,7 +91,7 @@ test('the client holds the full verified view and says how it stands', async () 
   assert.equal(got.pid, network.clients[0]!.pid);
   const socket = network.apiSocket.slice('unix:'.length);
   assert.equal(statSync(socket).mode & 0o777, 0o600);
-  const listed = await ask((done) => client.path.listNodes({}, done));
+  const listed = await ask(client.path, 'listNodes', {});
   assert.deepEqual(
     listed.nodes.map((node) => node.nodeId).sort(),
     network.nodes
@@ -140,8 +144,7 @@ test('a stream to a closed port fails with its code', async () => {
 });
 
 test('every bad field is named', async () => {
-  const build = (request: Parameters<typeof client.path.buildPath>[0]) =>
-    ask((done) => client.path.buildPath(request, done));
+  const build = (request: Parameters<typeof client.path.buildPath>[0]) => ask(client.path, 'buildPath', request);
   await refused(build({ hops: 9 }), status.INVALID_ARGUMENT, 'INVALID_ARGUMENT', ['hops']);
   await refused(
     build({ nodeIds: ['zz'], timeoutMs: 700_000, exitTarget: { host: '', port: 70_000 } }),
@@ -150,23 +153,9 @@ test('every bad field is named', async () => {
     ['node_ids[0]', 'node_ids', 'timeout_ms', 'exit_target.host', 'exit_target.port'],
   );
   await refused(build({ nodeIds: ['a', 'b', 'c'].map((c) => c.repeat(64)) }), status.INVALID_ARGUMENT, 'BAD_REQUEST');
-  await refused(
-    ask((done) => client.path.closePath({ pathId: 12_345 }, done)),
-    status.NOT_FOUND,
-    'NOT_FOUND',
-  );
-  await refused(
-    ask((done) => client.stream.getStream({}, done)),
-    status.INVALID_ARGUMENT,
-    'INVALID_ARGUMENT',
-    ['stream_id'],
-  );
-  await refused(
-    ask((done) => client.stream.resolve({}, done)),
-    status.INVALID_ARGUMENT,
-    'INVALID_ARGUMENT',
-    ['query'],
-  );
+  await refused(ask(client.path, 'closePath', { pathId: 12_345 }), status.NOT_FOUND, 'NOT_FOUND');
+  await refused(ask(client.stream, 'getStream', {}), status.INVALID_ARGUMENT, 'INVALID_ARGUMENT', ['stream_id']);
+  await refused(ask(client.stream, 'resolve', {}), status.INVALID_ARGUMENT, 'INVALID_ARGUMENT', ['query']);
   for (const [first, field] of [
     [{ data: Buffer.from('x') }, 'request'],
     [{ open: { host: 'a b', port: 80 } }, 'open.host'],
@@ -187,29 +176,22 @@ test('every bad field is named', async () => {
 });
 
 test('paths are built on demand, listed and closed', async () => {
-  const built = await ask((done) =>
-    client.path.buildPath(
-      {
-        exitTarget: { host: '127.0.0.1', port: echoPort },
-      },
-      done,
-    ),
-  );
+  const built = await ask(client.path, 'buildPath', { exitTarget: { host: '127.0.0.1', port: echoPort } });
   assert.equal(built.nodeIds.length, 3);
   assert.equal(new Set(built.nodeIds).size, 3);
   const exit = network.nodes.find((node) => node.role === 'exit')!;
   assert.equal(built.nodeIds.at(-1), exit.nodeId);
-  const list = async () => (await ask((done) => client.path.listPaths({}, done))).paths.map((path) => path.pathId);
+  const list = async () => (await ask(client.path, 'listPaths', {})).paths.map((path) => path.pathId);
   assert.ok((await list()).includes(built.pathId));
-  await ask((done) => client.path.closePath({ pathId: built.pathId }, done));
+  await ask(client.path, 'closePath', { pathId: built.pathId });
   assert.ok(!(await list()).includes(built.pathId));
 });
 
 test('keys: public parts are listed, the next epoch can be renewed, the present one stays', async () => {
-  const before = await ask((done) => client.keys.listKeys({}, done));
+  const before = await ask(client.keys, 'listKeys', {});
   assert.equal(before.nodeId, network.clients[0]!.nodeId);
   const { epoch } = (await info()).view!;
-  const outcome = await ask((done) => client.keys.rotateEpochKeys({}, done)).catch((error: ServiceError) => error);
+  const outcome = await ask(client.keys, 'rotateEpochKeys', {}).catch((error: ServiceError) => error);
   // In the last seconds of an epoch the next keys are in use: then, and only then, it is refused.
   if (outcome instanceof Error) {
     assert.equal(decodeErrorDetails(outcome).reason, 'EPOCH_ENDING');
@@ -232,7 +214,7 @@ test('a crashed pump is seen, healed, and streams run again; others can not be c
   });
   // The watch is in place once the server has answered a later call.
   await info();
-  await ask((done) => client.node.crashActor({ actor: 'pumps/pump-0' }, done));
+  await ask(client.node, 'crashActor', { actor: 'pumps/pump-0' });
   await restarted;
   watch.cancel();
   assert.deepEqual(
@@ -246,13 +228,9 @@ test('a crashed pump is seen, healed, and streams run again; others can not be c
   const pumps = got.supervision!.children.find((child) => child.id === 'pumps')!;
   assert.equal(pumps.supervisor!.children[0]!.restarts, 1);
   assert.equal(pumps.supervisor!.children[0]!.lastError, 'crashed on request');
-  const built = await ask((done) => client.path.buildPath({}, done));
+  const built = await ask(client.path, 'buildPath', {});
   assert.equal(built.nodeIds.length, 3);
-  await refused(
-    ask((done) => client.node.crashActor({ actor: 'nobody' }, done)),
-    status.NOT_FOUND,
-    'NOT_FOUND',
-  );
+  await refused(ask(client.node, 'crashActor', { actor: 'nobody' }), status.NOT_FOUND, 'NOT_FOUND');
 });
 
 test('statistics come at once, and metrics and health are served', async () => {
