@@ -10,7 +10,7 @@ import { RelayHop } from '../onion/relay-hop.ts';
 import { type HopRoute, type MixKeyRing, processTrain } from '../onion/setup-train.ts';
 import type { TimeMs } from '../ports.ts';
 import type { CircuitEntry, EngineCircuit, EngineContext } from './circuit.ts';
-import { randomCid } from './circuit.ts';
+import { randomCid, Travel } from './circuit.ts';
 import { ClientCircuit } from './client-circuit.ts';
 import { CircuitEnd, type NodeContact } from './contract.ts';
 import { LastHopCircuit } from './last-hop-circuit.ts';
@@ -60,7 +60,10 @@ export class Admission {
     const { context, circuits } = this.#deps;
     const { options } = context;
     if (!options.relay && !options.exit) return this.#refuse(slot, message, CircuitEnd.refused, Drop.notAllowed);
+    // Who opened a link asks over it for circuits; the other side opens a link of its own.
+    if (slot.link.initiator) return this.#refuse(slot, message, CircuitEnd.refused, Drop.notAllowed);
     if (circuits.size >= options.maxCircuits) return this.#refuse(slot, message, CircuitEnd.limit, Drop.limit);
+    if (context.memoryTight()) return this.#refuse(slot, message, CircuitEnd.memory, Drop.memory);
     const excess = this.#takeToken(nowMs);
     if (excess > 0) {
       const { difficulty, challenge } = this.#puzzles.current(excess, nowMs);
@@ -110,7 +113,7 @@ export class Admission {
       (slot.link.nodeId !== undefined && suite.equal(nextNodeId, slot.link.nodeId));
     const contact = circular || !options.relay ? undefined : host.resolve(nextNodeId);
     const out = contact && this.#deps.linkTo(contact, nowMs);
-    if (out === undefined) {
+    if (out === undefined || out.link.state === 'closed') {
       hop.wipe();
       return this.#refuse(slot, message, CircuitEnd.unreachable, Drop.noRoute);
     }
@@ -126,6 +129,7 @@ export class Admission {
       out,
       outForward,
       outBackward,
+      nowMs,
     );
     if (!circuit.open()) {
       hop.wipe();
@@ -159,6 +163,7 @@ export class Admission {
     if (message === undefined) return Drop.badSetup;
     const entry: CircuitEntry | undefined = this.#deps.context.cids.get(message.cid, slot);
     if (entry === undefined) return Drop.unknownCircuit;
+    if (entry.travel !== message.direction) return Drop.notAllowed;
     entry.circuit.end(message.reason, slot, nowMs);
     return Drop.none;
   }
@@ -168,9 +173,12 @@ export class Admission {
     if (message === undefined) return Drop.badSetup;
     const entry = this.#deps.context.cids.get(message.backwardCid, slot);
     if (entry === undefined) return Drop.unknownCircuit;
+    // A refusal travels towards the client; from that side it would leave the hops behind us with a dead circuit.
+    if (entry.travel !== Travel.backward) return Drop.notAllowed;
     const { circuit } = entry;
     if (circuit instanceof ClientCircuit) {
-      if (message.reason === CircuitEnd.puzzle) {
+      // A relay may ask for work in the name of others, but not of nodes that have nothing to do with this circuit.
+      if (message.reason === CircuitEnd.puzzle && circuit.hasHop(message.refuser)) {
         this.#deps.onPuzzle(message.refuser, message.difficulty, message.challenge, nowMs);
       }
       circuit.refused(message.reason, message.refuser, nowMs);

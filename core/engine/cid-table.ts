@@ -28,6 +28,9 @@ export class Cid {
   }
 }
 
+/** Random CIDs don't come near this; chosen ones would make every look-up walk the whole chain. */
+const MAX_CHAIN = 8;
+
 export interface CidEntry<L> {
   readonly cid: Cid;
   readonly link: L;
@@ -65,10 +68,15 @@ export class CidTable<L, E extends CidEntry<L>> {
     return undefined;
   }
 
-  /** False when the link has that CID already. */
+  /** False when the link has that CID already, or when somebody makes CIDs that share their hash on purpose. */
   add(entry: E): boolean {
-    if (this.get(entry.cid, entry.link) !== undefined) return false;
-    entry.chain = this.#byHash.get(entry.cid.a);
+    const first = this.#byHash.get(entry.cid.a);
+    let length = 0;
+    for (let other: CidEntry<L> | undefined = first; other !== undefined; other = other.chain) {
+      if (other.cid.b === entry.cid.b && other.cid.c === entry.cid.c && other.link === entry.link) return false;
+      if (++length === MAX_CHAIN) return false;
+    }
+    entry.chain = first;
     this.#byHash.set(entry.cid.a, entry);
     this.#size++;
     return true;

@@ -39,21 +39,31 @@ export interface EngineCircuit extends Timed {
   end(reason: CircuitEnd, heardFrom: LinkSlot | undefined, nowMs: TimeMs): void;
   /** Once a second or so: expiry, old keys. */
   sweep(nowMs: TimeMs, unixSeconds: number): void;
+  /** What it holds now, bytes; its keys included. */
   readonly bufferedBytes: number;
+  /** What the engine has counted of that, and when. Owned by the engine. */
+  countedBytes: number;
+  countedMs: TimeMs;
   /** It is in the list of circuits to service at the next flush. Owned by the engine. */
   dirty: boolean;
 }
+
+/** Which way what comes under a CID travels: 0 towards the exit, 1 towards the client. As on the wire (DESTROY). */
+export const Travel = { forward: 0, backward: 1 } as const;
+export type Travel = (typeof Travel)[keyof typeof Travel];
 
 export class CircuitEntry implements CidEntry<LinkSlot> {
   readonly cid: Cid;
   readonly link: LinkSlot;
   readonly circuit: EngineCircuit;
+  readonly travel: Travel;
   chain: CidEntry<LinkSlot> | undefined = undefined;
 
-  constructor(cid: Cid, link: LinkSlot, circuit: EngineCircuit) {
+  constructor(cid: Cid, link: LinkSlot, circuit: EngineCircuit, travel: Travel) {
     this.cid = cid;
     this.link = link;
     this.circuit = circuit;
+    this.travel = travel;
   }
 }
 
@@ -75,6 +85,8 @@ export interface EngineContext {
   markLink(slot: LinkSlot): void;
   /** Puts what its control channel has to say into its batch now, ahead of cells that follow. */
   sendControl(slot: LinkSlot, nowMs: TimeMs): void;
+  /** No room for another circuit. */
+  memoryTight(): boolean;
   /** The circuit is gone from all tables; forget it. */
   forget(circuit: EngineCircuit): void;
 }

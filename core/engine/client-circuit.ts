@@ -12,9 +12,16 @@ import { Session } from '../stream/session.ts';
 import type { LayeredCell } from '../wire/datagram.ts';
 import { CellType } from '../wire/datagram.ts';
 import type { Cid } from './cid-table.ts';
-import { CELLS_PER_TURN, CircuitEntry, type EngineCircuit, type EngineContext, writeHeader } from './circuit.ts';
+import {
+  CELLS_PER_TURN,
+  CircuitEntry,
+  type EngineCircuit,
+  type EngineContext,
+  Travel,
+  writeHeader,
+} from './circuit.ts';
 import { CircuitEnd, type NodeContact, type SessionOwner } from './contract.ts';
-import { CryptoMessage, encodeRekey } from './crypto-messages.ts';
+import { CryptoMessage, encodeRekey, sendKeyMessage } from './crypto-messages.ts';
 import type { LinkSlot } from './link-slot.ts';
 import { sendDestroy, sendSetup } from './messages.ts';
 
@@ -29,11 +36,15 @@ const REKEY_AFTER_CELLS = 2 ** 30 / 1280;
  */
 const DEAD_AFTER_MS = 3000;
 const DEAD_AFTER_RTTS = 8;
+/** A session without buffers, about. */
+export const SESSION_BYTES = 8192;
 
 export class ClientCircuit implements EngineCircuit {
   dueMs: TimeMs = Number.POSITIVE_INFINITY;
   heapIndex = -1;
   dirty = false;
+  countedBytes = 0;
+  countedMs: TimeMs = 0;
   readonly handle: number;
   readonly hops: readonly NodeContact[];
   readonly session: SessionApi;
@@ -46,6 +57,7 @@ export class ClientCircuit implements EngineCircuit {
   #fresh: FreshKeys | undefined;
   #ready = false;
   #ended = false;
+  #failure: CircuitEnd | undefined = undefined;
   #rekeyedMs: TimeMs;
   #cellsSinceRekey = 0;
   #nowMs: TimeMs;
@@ -71,7 +83,7 @@ export class ClientCircuit implements EngineCircuit {
     this.#fresh = fresh;
     this.#link = link;
     this.#forwardCid = forwardCid;
-    this.#backward = new CircuitEntry(backwardCid, link, this);
+    this.#backward = new CircuitEntry(backwardCid, link, this, Travel.backward);
     this.#startedMs = nowMs;
     this.#rekeyedMs = nowMs;
     this.#nowMs = nowMs;
@@ -92,6 +104,12 @@ export class ClientCircuit implements EngineCircuit {
       },
       nowMs,
     );
+  }
+
+  /** It could not be opened: ends with the next flush, when whoever built it knows its number. */
+  fail(reason: CircuitEnd, nowMs: TimeMs): void {
+    this.#failure = reason;
+    this.#context.timers.set(this, nowMs);
   }
 
   /** Enters the tables and sends the train; false when the CID is taken or the link can't take it. */
@@ -133,10 +151,8 @@ export class ClientCircuit implements EngineCircuit {
     this.#fresh = createFreshKeys(suite, random);
     this.#rekeyedMs = nowMs;
     this.#cellsSinceRekey = 0;
-    this.session.sendCryptoMessage(
-      CryptoMessage.rekey,
-      encodeRekey(this.#fresh.dh.publicKey, this.#fresh.kem.publicKey),
-    );
+    const body = encodeRekey(this.#fresh.dh.publicKey, this.#fresh.kem.publicKey);
+    if (!sendKeyMessage(this.session, CryptoMessage.rekey, body)) return;
     if (byTime) this.#onion.skipToNextGeneration();
   }
 
@@ -162,10 +178,16 @@ export class ClientCircuit implements EngineCircuit {
 
   service(nowMs: TimeMs): boolean {
     this.#nowMs = nowMs;
-    if (this.#ended || this.#link.link.state !== 'up') return false;
-    this.#rekeyIfDue(nowMs);
+    if (this.#ended) return false;
     const { counters, timers, sendScratch } = this.#context;
     const session = this.session;
+    if (this.#link.link.state !== 'up') {
+      // What the session asked for waits for the link, but not its end.
+      if (session.closed) this.end(CircuitEnd.requested, undefined, nowMs);
+      else timers.set(this, this.#ready ? session.nextTimeoutMs() : this.#startedMs + SETUP_TIMEOUT_MS);
+      return false;
+    }
+    this.#rekeyIfDue(nowMs);
     const onion = this.#onion;
     const link = this.#link;
     const payload = sendScratch.layerPayloads[onion.hops - 1]!;
@@ -176,7 +198,8 @@ export class ClientCircuit implements EngineCircuit {
         this.end(CircuitEnd.limit, undefined, nowMs);
         return false;
       }
-      if (!session.pollPayload(payload, index, nowMs)) break;
+      // A callback within may have ended the circuit, and with it the keys.
+      if (!session.pollPayload(payload, index, nowMs) || this.#ended) break;
       onion.sealForward(index, CellType.data, 0, sendScratch);
       const cell = link.peek();
       cell.cell.set(sendScratch.cell);
@@ -197,6 +220,10 @@ export class ClientCircuit implements EngineCircuit {
 
   handleTimeout(nowMs: TimeMs): void {
     this.#nowMs = nowMs;
+    if (this.#failure !== undefined) {
+      this.#endAt(this.#failure, this.#link, this.#failure === CircuitEnd.unreachable ? 0 : undefined, nowMs);
+      return;
+    }
     if (!this.#ready && nowMs >= this.#startedMs + SETUP_TIMEOUT_MS) {
       this.end(CircuitEnd.timeout, undefined, nowMs);
       return;
@@ -211,6 +238,10 @@ export class ClientCircuit implements EngineCircuit {
 
   linkLost(slot: LinkSlot, nowMs: TimeMs): void {
     this.#endAt(this.#ready ? CircuitEnd.linkLost : CircuitEnd.unreachable, slot, 0, nowMs);
+  }
+
+  hasHop(nodeId: Uint8Array): boolean {
+    return this.hops.some((contact) => this.#context.suite.equal(contact.nodeId, nodeId));
   }
 
   /** A hop refused the set-up. */
@@ -231,9 +262,9 @@ export class ClientCircuit implements EngineCircuit {
     this.#link.circuits.delete(this);
     this.#context.markLink(this.#link);
     this.#context.forget(this);
-    if (!this.session.closed) this.session.abandon(SessionError.sessionLost, 'the circuit ended');
     this.#dropFresh();
     this.#onion.wipe();
+    if (!this.session.closed) this.session.abandon(SessionError.sessionLost, 'the circuit ended');
     this.#context.host.onCircuit({ kind: 'ended', circuit: this.handle, reason, hop });
   }
 
@@ -255,6 +286,6 @@ export class ClientCircuit implements EngineCircuit {
   }
 
   get bufferedBytes(): number {
-    return this.session.stats.bufferedBytes;
+    return this.session.stats.bufferedBytes + SESSION_BYTES + this.#onion.memoryBytes;
   }
 }

@@ -67,7 +67,11 @@ export interface BuildCircuitOptions {
   readonly expiry: UnixSeconds;
 }
 
-/** Events for the owner. All come between the engine's own calls' begin and end, never on their own. */
+/**
+ * Events for the owner. All come between the engine's own calls' begin and end, never on their own. A callback may build
+ * and close circuits and use sessions; flush() within one does nothing but ask for another, handleDatagrams() throws.
+ * What a callback throws comes out of the engine's call once its work is done.
+ */
 export interface EngineHost {
   /**
    * Sends `length` bytes (a multiple of 1280, at most 51 of them) of `batch` to `to`. The batch is the host's until it
@@ -106,6 +110,10 @@ export interface EngineOptions {
   readonly named: boolean;
   readonly maxLinks: number;
   readonly maxCircuits: number;
+  /**
+   * What bufferedBytes may come to. From three quarters of it on, no new circuits and links are taken; above it, the
+   * circuits that hold most are ended.
+   */
   readonly memoryBytes: number;
   readonly session: Partial<SessionOptions>;
   /** Set-ups a second taken without a puzzle; as many again may come in a burst. Default 1000, about a third of a core. */
@@ -146,7 +154,7 @@ export interface EngineApi {
   setMixSecrets(mix: readonly MixSecrets[]): void;
   links(): LinkInfo[];
   readonly relayCircuits: number;
-  /** Memory in queues and session buffers, bytes. */
+  /** Memory of circuits, links and batches, bytes: queues, session buffers, replay windows, keys. At most a second old. */
   readonly bufferedBytes: number;
   readonly counters: EngineCounters;
   /** Closes circuits and links with a word to the peers. */
@@ -184,6 +192,8 @@ export interface EngineCounters {
   controlIn: number;
   controlOut: number;
   setups: number;
+  /** Circuits ended because the engine's memory was used up. */
+  shed: number;
   /** Drops by reason, indexed by Drop. */
   readonly drops: Float64Array;
 }

@@ -50,6 +50,7 @@ import {
   Via,
 } from './contract.ts';
 import { BatchPool, Egress } from './egress.ts';
+import { HostGuard } from './host-guard.ts';
 import { LinkSlot } from './link-slot.ts';
 import { PuzzleMemory } from './puzzle-memory.ts';
 import { RelayCircuit } from './relay-circuit.ts';
@@ -58,8 +59,22 @@ import { TimerHeap } from './timer-heap.ts';
 /** Low 6 bits of the type byte. */
 const TYPE_MASK = 0x3f;
 const SWEEP_MS = 1000;
+/** Circuits looked at in one slice of a sweep: about a millisecond. */
+const SWEEP_SLICE = 4096;
 /** A link that we opened is closed when no circuit has used it for this long. */
 const LINK_IDLE_MS = 300_000;
+/** The other side should have closed it by then. */
+const ACCEPTED_IDLE_MS = 2 * LINK_IDLE_MS;
+/** An accepted link without circuits makes room for another after this. */
+const EVICT_IDLE_MS = 10_000;
+/** Sessions are counted anew at most this often. */
+const COUNT_MS = 20;
+/** Shares of the memory limit: no more circuits from here on, and where shedding stops. */
+const TIGHT_SHARE = 0.75;
+const SHED_TO_SHARE = 0.875;
+const MAX_SHED_AT_ONCE = 64;
+/** A link besides what its queues hold: keys, views, entries in tables. */
+const LINK_BYTES = 4096;
 
 export interface EngineDependencies {
   readonly suite: CryptoSuite;
@@ -78,9 +93,11 @@ export class Engine implements EngineApi {
     controlIn: 0,
     controlOut: 0,
     setups: 0,
+    shed: 0,
     drops: new Float64Array(dropNames.length),
   };
-  readonly #host: EngineHost;
+  readonly #host: HostGuard;
+  readonly #options: EngineOptions;
   readonly #suite: CryptoSuite;
   readonly #random: Random;
   readonly #handshakes: LinkHandshakesApi;
@@ -104,14 +121,24 @@ export class Engine implements EngineApi {
   #spareCircuits: EngineCircuit[] = [];
   /** The engine is inside a call of the host's: whatever becomes due is seen to by the flush that follows. */
   #inside = false;
+  /** A callback asked for a flush while one was under way. */
+  #flushAgain = false;
   #nowMs: TimeMs = 0;
   #nextSweepMs: TimeMs = 0;
+  /** Where a sweep in slices has come to. */
+  #sweeping: Iterator<EngineCircuit> | undefined = undefined;
+  #sweepBegunMs: TimeMs = 0;
+  /** What circuits and links hold, as counted last. */
+  #circuitBytes = 0;
+  #linkBytes = 0;
   #lastHandle = 0;
   #relayCircuits = 0;
   #closing = false;
 
-  constructor(options: EngineOptions, { suite, random, host }: EngineDependencies) {
+  constructor(options: EngineOptions, { suite, random, host: unguarded }: EngineDependencies) {
+    const host = new HostGuard(unguarded);
     this.#host = host;
+    this.#options = options;
     this.#suite = suite;
     this.#random = random;
     this.#handshakes = new LinkHandshakes(
@@ -120,7 +147,7 @@ export class Engine implements EngineApi {
         named: options.named,
         accept: options.relay || options.exit,
         unixMs: () => host.unixSeconds() * 1000,
-        mayAccept: () => this.#slots.size < options.maxLinks && !this.#closing,
+        mayAccept: () => this.#mayAccept(),
         resolve: (nodeId) => host.resolve(nodeId),
       },
       {
@@ -149,6 +176,7 @@ export class Engine implements EngineApi {
       markCircuit: (circuit) => this.#markCircuit(circuit),
       markLink: (slot) => this.#markLink(slot),
       sendControl: (slot, nowMs) => this.#sendControl(slot, nowMs),
+      memoryTight: () => this.bufferedBytes > TIGHT_SHARE * options.memoryBytes,
       forget: (circuit) => this.#forget(circuit),
     };
     this.#admission = new Admission(new MixKeyRing(suite, options.secrets.nodeId, options.secrets.mix), {
@@ -157,6 +185,7 @@ export class Engine implements EngineApi {
       linkTo: (contact, nowMs) => this.#linkTo(contact, nowMs),
       admit: (circuit) => {
         this.#circuits.add(circuit);
+        this.#count(circuit, this.#nowMs);
         if (circuit instanceof RelayCircuit) this.#relayCircuits++;
       },
       nextHandle: () => ++this.#lastHandle,
@@ -169,10 +198,7 @@ export class Engine implements EngineApi {
   }
 
   get bufferedBytes(): number {
-    let bytes = this.#batches.outstandingBytes + this.#handshakes.memoryBytes;
-    for (const circuit of this.#circuits) bytes += circuit.bufferedBytes;
-    for (const slot of this.#slots.values()) bytes += slot.link.queuedBytes;
-    return bytes;
+    return this.#batches.outstandingBytes + this.#handshakes.memoryBytes + this.#circuitBytes + this.#linkBytes;
   }
 
   links(): LinkInfo[] {
@@ -188,6 +214,7 @@ export class Engine implements EngineApi {
       counters.drops[Drop.badLength]!++;
       return;
     }
+    if (this.#inside) throw new Error('handleDatagrams was called from within a callback of the engine');
     this.#nowMs = nowMs;
     this.#inside = true;
     for (let offset = 0; offset < length; offset += DATAGRAM_BYTES) {
@@ -200,12 +227,14 @@ export class Engine implements EngineApi {
       if (drop !== Drop.none) counters.drops[drop]!++;
     }
     this.#inside = false;
+    this.#host.rethrow();
   }
 
   #handleDatagram(cell: LayeredCell, via: Via, from: PeerAddress, nowMs: TimeMs): Drop {
     const { bytes } = cell;
     const linkId = readLinkId(bytes);
     if (linkId === 0) {
+      if (this.#closing) return Drop.closed;
       return this.#handshakes.handleDatagram(bytes, from, via, nowMs, this.#emit);
     }
     const slot = this.#linkById.get(linkId);
@@ -229,23 +258,42 @@ export class Engine implements EngineApi {
     const entry = this.#cids.find(bytes, slot);
     if (entry === undefined) return Drop.unknownCircuit;
     if ((typeAndFlags & ~FLAG_MULTIPATH) !== CellType.data) return Drop.badType;
-    link.noteBytes(DATAGRAM_BYTES, 0);
-    return entry.circuit.handleCell(
-      entry,
-      cell,
-      readCounter(bytes, COUNTER_OFFSET),
-      typeAndFlags,
-      bytes[PATH_OFFSET]!,
-      nowMs,
-    );
+    link.noteReceived(DATAGRAM_BYTES);
+    const counter = readCounter(bytes, COUNTER_OFFSET);
+    try {
+      return entry.circuit.handleCell(entry, cell, counter, typeAndFlags, bytes[PATH_OFFSET]!, nowMs);
+    } catch (error) {
+      this.#failed(entry.circuit, error, nowMs);
+      return Drop.closed;
+    }
+  }
+
+  /** A callback of a session's owner threw: its session is in no state to go on. */
+  #failed(circuit: EngineCircuit, error: unknown, nowMs: TimeMs): void {
+    this.#host.failed(error);
+    this.#end(circuit, CircuitEnd.protocol, nowMs);
+  }
+
+  #end(circuit: EngineCircuit, reason: CircuitEnd, nowMs: TimeMs): void {
+    try {
+      circuit.end(reason, undefined, nowMs);
+    } catch (error) {
+      this.#host.failed(error);
+    }
   }
 
   // --- what is due, and datagrams out ---
 
   flush(nowMs: TimeMs): void {
+    if (this.#inside) {
+      this.#flushAgain = true;
+      return;
+    }
     this.#nowMs = nowMs;
     this.#inside = true;
+    this.#flushAgain = false;
     if (nowMs >= this.#nextSweepMs) this.#sweep(nowMs);
+    if (this.bufferedBytes > this.#options.memoryBytes) this.#shed(nowMs);
     for (;;) {
       const due = this.#timers.popDue(nowMs);
       if (due === undefined) break;
@@ -253,7 +301,11 @@ export class Engine implements EngineApi {
         due.link.handleTimeout(nowMs);
         this.#markLink(due);
       } else {
-        due.handleTimeout(nowMs);
+        try {
+          due.handleTimeout(nowMs);
+        } catch (error) {
+          this.#failed(due, error, nowMs);
+        }
       }
     }
     this.#handshakes.poll(nowMs, this.#emit);
@@ -266,20 +318,30 @@ export class Engine implements EngineApi {
     for (const circuit of circuits) {
       circuit.dirty = false;
       if (!this.#circuits.has(circuit)) continue;
-      if (circuit.service(nowMs)) {
-        this.#markCircuit(circuit);
-        more = true;
+      try {
+        if (circuit.service(nowMs)) {
+          this.#markCircuit(circuit);
+          more = true;
+        }
+      } catch (error) {
+        this.#failed(circuit, error, nowMs);
       }
+      if (nowMs - circuit.countedMs >= COUNT_MS) this.#count(circuit, nowMs);
     }
     circuits.length = 0;
     this.#spareCircuits = circuits;
 
     // Circuits may have ended and put a word on their links' control channels.
     this.#pollLinks(nowMs);
-    for (let i = 0; i < this.#openBatches.length; i++) this.#openBatches[i]!.flush();
+    for (let i = 0; i < this.#openBatches.length; i++) {
+      const slot = this.#openBatches[i]!;
+      slot.flush();
+      if (slot.link.noteFlushed(nowMs)) this.#timers.set(slot, slot.link.nextTimeoutMs());
+    }
     this.#openBatches.length = 0;
     this.#inside = false;
-    if (more || this.#dirtyCircuits.length > 0) this.#host.onWake();
+    if (more || this.#flushAgain || this.#dirtyCircuits.length > 0) this.#host.onWake();
+    this.#host.rethrow();
   }
 
   #pollLinks(nowMs: TimeMs): void {
@@ -309,24 +371,85 @@ export class Engine implements EngineApi {
   }
 
   #sweep(nowMs: TimeMs): void {
-    this.#nextSweepMs = nowMs + SWEEP_MS;
+    if (this.#sweeping === undefined) {
+      this.#sweepBegunMs = nowMs;
+      this.#sweeping = this.#circuits.values();
+      this.#sweepLinks(nowMs);
+      this.#puzzles.expire(nowMs);
+    }
     const unixSeconds = this.#host.unixSeconds();
-    for (const circuit of this.#circuits) circuit.sweep(nowMs, unixSeconds);
+    const sliceMs = SWEEP_MS / (1 + Math.ceil(this.#circuits.size / SWEEP_SLICE));
+    for (let i = 0; i < SWEEP_SLICE; i++) {
+      const { done, value: circuit } = this.#sweeping.next();
+      if (done) {
+        this.#sweeping = undefined;
+        this.#nextSweepMs = Math.max(this.#sweepBegunMs + SWEEP_MS, nowMs + sliceMs);
+        return;
+      }
+      try {
+        circuit.sweep(nowMs, unixSeconds);
+      } catch (error) {
+        this.#failed(circuit, error, nowMs);
+      }
+      if (this.#circuits.has(circuit)) this.#count(circuit, nowMs);
+    }
+    this.#nextSweepMs = nowMs + sliceMs;
+  }
+
+  #sweepLinks(nowMs: TimeMs): void {
+    let bytes = 0;
     for (const slot of this.#slots.values()) {
-      if (slot.circuits.size > 0 || !slot.link.initiator) slot.idleSinceMs = nowMs;
-      else if (nowMs - slot.idleSinceMs > LINK_IDLE_MS) {
+      bytes += LINK_BYTES + slot.link.memoryBytes;
+      if (slot.circuits.size > 0) slot.idleSinceMs = nowMs;
+      else if (nowMs - slot.idleSinceMs > (slot.link.initiator ? LINK_IDLE_MS : ACCEPTED_IDLE_MS)) {
         slot.link.close(LinkClose.idle, nowMs);
         this.#markLink(slot);
       }
     }
-    this.#puzzles.expire(nowMs);
+    this.#linkBytes = bytes;
   }
 
-  /** Handshake datagrams are rare: each goes alone, in a batch of its own. */
+  /** Keeps the sum of what circuits hold up to date. */
+  #count(circuit: EngineCircuit, nowMs: TimeMs): void {
+    if (!this.#circuits.has(circuit)) return;
+    const bytes = circuit.bufferedBytes;
+    this.#circuitBytes += bytes - circuit.countedBytes;
+    circuit.countedBytes = bytes;
+    circuit.countedMs = nowMs;
+  }
+
+  /** Ends the circuits that hold most, until the rest fits. */
+  #shed(nowMs: TimeMs): void {
+    for (const circuit of this.#circuits) this.#count(circuit, nowMs);
+    const target = SHED_TO_SHARE * this.#options.memoryBytes;
+    const largest = [...this.#circuits].sort((a, b) => b.countedBytes - a.countedBytes).slice(0, MAX_SHED_AT_ONCE);
+    for (const circuit of largest) {
+      if (this.bufferedBytes <= target) break;
+      this.counters.shed++;
+      this.#end(circuit, CircuitEnd.memory, nowMs);
+    }
+  }
+
+  #mayAccept(): boolean {
+    if (this.#closing || this.bufferedBytes > TIGHT_SHARE * this.#options.memoryBytes) return false;
+    return this.#slots.size < this.#options.maxLinks || this.#evictLink();
+  }
+
+  /** Closes the accepted link that has been without circuits for longest, if that is long enough. */
+  #evictLink(): boolean {
+    let victim: LinkSlot | undefined;
+    for (const slot of this.#slots.values()) {
+      if (slot.link.initiator || slot.circuits.size > 0 || slot.link.state !== 'up') continue;
+      if (victim === undefined || slot.idleSinceMs < victim.idleSinceMs) victim = slot;
+    }
+    if (victim === undefined || this.#nowMs - victim.idleSinceMs < EVICT_IDLE_MS) return false;
+    victim.link.abort('requested');
+    return true;
+  }
+
+  /** Handshake datagrams are rare: each goes alone, in memory of its own, so that a flood of them holds no whole batches. */
   readonly #emit = (via: Via, to: PeerAddress, datagram: Uint8Array): void => {
-    const batch = this.#batches.take();
-    batch.bytes.set(datagram);
-    this.#send(via, to, batch.bytes, DATAGRAM_BYTES, batch.release);
+    this.#send(via, to, new Uint8Array(datagram), DATAGRAM_BYTES, released);
   };
 
   readonly #send = (via: Via, to: PeerAddress, batch: Uint8Array, length: number, release: () => void): void => {
@@ -368,16 +491,30 @@ export class Engine implements EngineApi {
     );
     this.#circuits.add(circuit);
     this.#clients.set(circuit.handle, circuit);
-    if (!circuit.open(firstPuzzleSolution, train)) circuit.end(CircuitEnd.limit, slot, nowMs);
+    if (!circuit.open(firstPuzzleSolution, train)) {
+      circuit.fail(slot.link.state === 'closed' ? CircuitEnd.unreachable : CircuitEnd.limit, nowMs);
+    }
     this.#markLink(slot);
     this.#wake();
     return { circuit: circuit.handle, session: circuit.session };
   }
 
   closeCircuit(handle: number, reason: CircuitEnd, nowMs: TimeMs): void {
+    const circuit = this.#clients.get(handle);
+    if (circuit === undefined) return;
     this.#nowMs = nowMs;
-    this.#clients.get(handle)?.end(reason, undefined, nowMs);
-    this.#wake();
+    this.#call(() => this.#end(circuit, reason, nowMs));
+  }
+
+  /** Runs `work` as a call of the host's, or as part of the one under way. */
+  #call(work: () => void): void {
+    const outermost = !this.#inside;
+    this.#inside = true;
+    work();
+    if (!outermost) return;
+    this.#inside = false;
+    this.#host.onWake();
+    this.#host.rethrow();
   }
 
   setMixSecrets(mix: readonly MixSecrets[]): void {
@@ -387,14 +524,16 @@ export class Engine implements EngineApi {
   shutdown(nowMs: TimeMs): void {
     this.#closing = true;
     this.#nowMs = nowMs;
-    for (const circuit of [...this.#circuits]) circuit.end(CircuitEnd.shutdown, undefined, nowMs);
-    for (const slot of [...this.#slots.values()]) {
-      slot.link.close(LinkClose.shutdown, nowMs);
-      this.#markLink(slot);
-    }
+    this.#call(() => {
+      for (const circuit of [...this.#circuits]) this.#end(circuit, CircuitEnd.shutdown, nowMs);
+      for (const slot of [...this.#slots.values()]) {
+        slot.link.close(LinkClose.shutdown, nowMs);
+        this.#markLink(slot);
+      }
+      this.#handshakes.wipe();
+      this.#admission.keys.wipe();
+    });
     this.flush(nowMs);
-    this.#handshakes.wipe();
-    this.#admission.keys.wipe();
   }
 
   // --- links ---
@@ -402,8 +541,11 @@ export class Engine implements EngineApi {
   #linkTo(contact: NodeContact, nowMs: TimeMs): LinkSlot {
     const key = hex(contact.nodeId);
     const present = this.#linkByNode.get(key);
-    if (present !== undefined) return present;
+    // One that is closing takes no more messages.
+    if (present !== undefined && (present.link.state === 'up' || present.link.state === 'handshaking')) return present;
     const link = this.#handshakes.connect(contact, nowMs, Via.dial);
+    // A contact whose keys are no keys gives a link that has ended already: it enters no table.
+    if (link.state === 'closed') return this.#newSlot(link);
     const slot = this.#slotOf(link);
     this.#linkByNode.set(key, slot);
     this.#tellLink('handshaking', slot);
@@ -413,16 +555,16 @@ export class Engine implements EngineApi {
   #slotOf(link: Link): LinkSlot {
     let slot = this.#slots.get(link);
     if (slot === undefined) {
-      slot = new LinkSlot(
-        ++this.#lastHandle,
-        link,
-        new Egress(this.#batches, this.#send),
-        this.#openBatches,
-        this.#nowMs,
-      );
+      slot = this.#newSlot(link);
       this.#slots.set(link, slot);
+      this.#linkBytes += LINK_BYTES;
     }
     return slot;
+  }
+
+  #newSlot(link: Link): LinkSlot {
+    const egress = new Egress(this.#batches, this.#send);
+    return new LinkSlot(++this.#lastHandle, link, egress, this.#openBatches, this.#nowMs);
   }
 
   #newLinkId(): number {
@@ -435,6 +577,7 @@ export class Engine implements EngineApi {
   }
 
   #onIdsChanged(link: Link, added: readonly number[], removed: readonly number[]): void {
+    if (added.length === 0 && removed.length === 0) return;
     const slot = this.#slotOf(link);
     for (const id of removed) this.#linkById.delete(id);
     for (const id of added) this.#linkById.set(id, slot);
@@ -459,7 +602,13 @@ export class Engine implements EngineApi {
       const key = hex(link.nodeId);
       if (this.#linkByNode.get(key) === slot) this.#linkByNode.delete(key);
     }
-    for (const circuit of [...slot.circuits]) circuit.linkLost(slot, this.#nowMs);
+    for (const circuit of [...slot.circuits]) {
+      try {
+        circuit.linkLost(slot, this.#nowMs);
+      } catch (error) {
+        this.#host.failed(error);
+      }
+    }
     this.#tellLink('closed', slot, reason);
   }
 
@@ -507,10 +656,15 @@ export class Engine implements EngineApi {
   #forget(circuit: EngineCircuit): void {
     if (!this.#circuits.delete(circuit)) return;
     this.#timers.remove(circuit);
+    this.#circuitBytes -= circuit.countedBytes;
+    circuit.countedBytes = 0;
     if (circuit instanceof ClientCircuit) this.#clients.delete(circuit.handle);
     else if (circuit instanceof RelayCircuit) this.#relayCircuits--;
   }
 }
+
+/** What nobody gets back. */
+function released(): void {}
 
 function copyDatagram(into: Uint8Array, buffer: Uint8Array, offset: number): void {
   into.set(buffer.subarray(offset, offset + DATAGRAM_BYTES));

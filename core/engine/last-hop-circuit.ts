@@ -10,16 +10,29 @@ import { Session } from '../stream/session.ts';
 import type { LayeredCell } from '../wire/datagram.ts';
 import { CellType } from '../wire/datagram.ts';
 import type { Cid } from './cid-table.ts';
-import { CELLS_PER_TURN, CircuitEntry, type EngineCircuit, type EngineContext, writeHeader } from './circuit.ts';
+import {
+  CELLS_PER_TURN,
+  CircuitEntry,
+  type EngineCircuit,
+  type EngineContext,
+  Travel,
+  writeHeader,
+} from './circuit.ts';
+import { SESSION_BYTES } from './client-circuit.ts';
 import { CircuitEnd, type SessionOwner } from './contract.ts';
-import { CryptoMessage, decodeRekey } from './crypto-messages.ts';
+import { CryptoMessage, decodeRekey, sendKeyMessage } from './crypto-messages.ts';
 import type { LinkSlot } from './link-slot.ts';
 import { sendDestroy } from './messages.ts';
+
+/** A gigabyte of cells, the other reason for a key exchange, takes longer than this at any rate we can serve. */
+const MIN_REKEY_MS = 1000;
 
 export class LastHopCircuit implements EngineCircuit {
   dueMs: TimeMs = Number.POSITIVE_INFINITY;
   heapIndex = -1;
   dirty = false;
+  countedBytes = 0;
+  countedMs: TimeMs = 0;
   readonly handle: number;
   readonly #context: EngineContext;
   readonly #hop: LastHop;
@@ -30,6 +43,8 @@ export class LastHopCircuit implements EngineCircuit {
   readonly #session: SessionApi;
   #owner: SessionOwner | undefined = undefined;
   #ended = false;
+  #nowMs: TimeMs;
+  #rekeyedMs: TimeMs = Number.NEGATIVE_INFINITY;
 
   constructor(
     context: EngineContext,
@@ -45,9 +60,10 @@ export class LastHopCircuit implements EngineCircuit {
     this.handle = handle;
     this.#hop = hop;
     this.#link = link;
-    this.#forward = new CircuitEntry(forwardCid, link, this);
+    this.#forward = new CircuitEntry(forwardCid, link, this, Travel.forward);
     this.#backwardCid = backwardCid;
     this.#expiry = route.expiry;
+    this.#nowMs = nowMs;
     this.#session = new Session(
       { ...context.options.session, role: 'server' },
       {
@@ -85,6 +101,12 @@ export class LastHopCircuit implements EngineCircuit {
       this.#session.close(SessionError.protocolViolation, 'unexpected key message');
       return;
     }
+    // Public-key work at the client's wish: no more often than one that keeps its keys fresh can want it.
+    if (this.#nowMs - this.#rekeyedMs < MIN_REKEY_MS) {
+      this.#session.close(SessionError.protocolViolation, 'too many key exchanges');
+      return;
+    }
+    this.#rekeyedMs = this.#nowMs;
     const { suite, random } = this.#context;
     const fresh = decodeRekey(body);
     const reply = fresh && lastHopReply(suite, random, fresh);
@@ -92,7 +114,10 @@ export class LastHopCircuit implements EngineCircuit {
       this.#session.close(SessionError.cryptoFail, 'bad key exchange');
       return;
     }
-    this.#session.sendCryptoMessage(CryptoMessage.rekeyKeys, reply.message);
+    if (!sendKeyMessage(this.#session, CryptoMessage.rekeyKeys, reply.message)) {
+      suite.wipe(reply.shared);
+      return;
+    }
     this.#hop.installFresh(reply.shared);
     this.#hop.skipToNextGeneration();
     suite.wipe(reply.shared);
@@ -108,6 +133,7 @@ export class LastHopCircuit implements EngineCircuit {
   ): Drop {
     const drop = this.#hop.openForward(counter, type, pathId, cell, nowMs);
     if (drop !== Drop.none) return drop;
+    this.#nowMs = nowMs;
     this.#context.counters.cellsDelivered++;
     const bad = this.#session.handlePayload(this.#hop.lastIndex, cell.payload, nowMs);
     this.#context.markCircuit(this);
@@ -126,7 +152,8 @@ export class LastHopCircuit implements EngineCircuit {
         this.end(CircuitEnd.limit, undefined, nowMs);
         return false;
       }
-      if (!session.pollPayload(cell.payload, index, nowMs)) break;
+      // A callback within may have ended the circuit, and with it the keys.
+      if (!session.pollPayload(cell.payload, index, nowMs) || this.#ended) break;
       this.#hop.sealBackward(CellType.data, 0, cell, index);
       writeHeader(cell, this.#backwardCid, this.#hop.counterFor(index), CellType.data, 0);
       link.commitCell(cell);
@@ -160,9 +187,9 @@ export class LastHopCircuit implements EngineCircuit {
     this.#link.circuits.delete(this);
     this.#context.markLink(this.#link);
     this.#context.forget(this);
+    this.#hop.wipe();
     if (!this.#session.closed) this.#session.abandon(SessionError.sessionLost, 'the circuit ended');
     this.#context.host.onIncomingSessionEnd(this.#session, this.handle, reason);
-    this.#hop.wipe();
   }
 
   sweep(nowMs: TimeMs, unixSeconds: number): void {
@@ -171,6 +198,6 @@ export class LastHopCircuit implements EngineCircuit {
   }
 
   get bufferedBytes(): number {
-    return this.#session.stats.bufferedBytes;
+    return this.#session.stats.bufferedBytes + SESSION_BYTES + this.#hop.memoryBytes;
   }
 }

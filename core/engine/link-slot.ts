@@ -49,7 +49,7 @@ export class LinkSlot implements Timed {
   /** Sends the circuit cell from peek(): header and body are complete, the link masks it. */
   commitCell(cell: CellBuffer): void {
     this.link.finish(cell);
-    this.link.noteBytes(0, DATAGRAM_BYTES);
+    this.link.noteSent(DATAGRAM_BYTES);
     this.commitControl();
   }
 

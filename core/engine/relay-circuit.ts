@@ -8,7 +8,7 @@ import type { RelayHop } from '../onion/relay-hop.ts';
 import type { TimeMs } from '../ports.ts';
 import { CellBuffer, DATAGRAM_BYTES, type LayeredCell } from '../wire/datagram.ts';
 import type { Cid } from './cid-table.ts';
-import { CircuitEntry, type EngineCircuit, type EngineContext, writeHeader } from './circuit.ts';
+import { CircuitEntry, type EngineCircuit, type EngineContext, Travel, writeHeader } from './circuit.ts';
 import { CircuitEnd } from './contract.ts';
 import type { LinkSlot } from './link-slot.ts';
 import { sendDestroy, sendRefused, sendSetup } from './messages.ts';
@@ -18,10 +18,22 @@ const MAX_HELD_CELLS = 64;
 /** And of all circuits together (10 MiB). */
 const MAX_HELD_CELLS_IN_ALL = 8192;
 
+/** A held cell with its views, about. */
+const HELD_BYTES = DATAGRAM_BYTES + 1200;
+/** The circuit without its keys: entries in tables, objects. */
+const CIRCUIT_BYTES = 1000;
+/**
+ * A circuit on which nothing has come either way for this long is over: sessions speak four times a minute, so a word
+ * of its end was lost.
+ */
+const IDLE_MS = 300_000;
+
 export class RelayCircuit implements EngineCircuit {
   dueMs: TimeMs = Number.POSITIVE_INFINITY;
   heapIndex = -1;
   dirty = false;
+  countedBytes = 0;
+  countedMs: TimeMs = 0;
   readonly #context: EngineContext;
   readonly #hop: RelayHop;
   readonly #inLink: LinkSlot;
@@ -36,6 +48,8 @@ export class RelayCircuit implements EngineCircuit {
   /** Nothing has come back yet: a failure is answered with SETUP_REFUSED, which says where it happened. */
   #answered = false;
   #ended = false;
+  /** When the last cell came. */
+  #usedMs: TimeMs;
 
   constructor(
     context: EngineContext,
@@ -47,15 +61,17 @@ export class RelayCircuit implements EngineCircuit {
     outLink: LinkSlot,
     outForwardCid: Cid,
     outBackwardCid: Cid,
+    nowMs: TimeMs,
   ) {
+    this.#usedMs = nowMs;
     this.#context = context;
     this.#hop = hop;
     this.#inLink = inLink;
     this.#outLink = outLink;
-    this.#inForward = new CircuitEntry(inForwardCid, inLink, this);
+    this.#inForward = new CircuitEntry(inForwardCid, inLink, this, Travel.forward);
     this.#inBackwardCid = inBackwardCid;
     this.#outForwardCid = outForwardCid;
-    this.#outBackward = new CircuitEntry(outBackwardCid, outLink, this);
+    this.#outBackward = new CircuitEntry(outBackwardCid, outLink, this, Travel.backward);
     this.#expiry = route.expiry;
     this.#nextPuzzleSolution = route.nextPuzzleSolution;
   }
@@ -92,6 +108,7 @@ export class RelayCircuit implements EngineCircuit {
     pathId: number,
     nowMs: TimeMs,
   ): Drop {
+    this.#usedMs = nowMs;
     return entry === this.#inForward
       ? this.#forward(cell, counter, type, pathId, nowMs)
       : this.#backward(cell, counter, type, pathId, nowMs);
@@ -99,7 +116,8 @@ export class RelayCircuit implements EngineCircuit {
 
   #forward(cell: LayeredCell, counter: number, type: number, pathId: number, nowMs: TimeMs): Drop {
     const out = this.#outLink;
-    if (out.link.state !== 'up') return this.#hold(cell, counter, type, pathId, nowMs);
+    // Behind those that wait already, which in turn wait for the train to be ahead of them.
+    if (this.#held !== undefined || out.link.state !== 'up') return this.#hold(cell, counter, type, pathId, nowMs);
     const next = out.peek();
     const drop = this.#hop.openForward(counter, type, pathId, cell, next, nowMs);
     if (drop !== Drop.none) return drop;
@@ -124,6 +142,7 @@ export class RelayCircuit implements EngineCircuit {
   #hold(cell: LayeredCell, counter: number, type: number, pathId: number, nowMs: TimeMs): Drop {
     this.#held ??= [];
     const { held } = this.#context;
+    this.#context.markCircuit(this);
     if (this.#held.length >= MAX_HELD_CELLS || held.cells >= MAX_HELD_CELLS_IN_ALL) return Drop.sendQueueFull;
     const copy = new CellBuffer(new ArrayBuffer(DATAGRAM_BYTES), 0);
     const drop = this.#hop.openForward(counter, type, pathId, cell, copy, nowMs);
@@ -198,10 +217,11 @@ export class RelayCircuit implements EngineCircuit {
 
   sweep(nowMs: TimeMs, unixSeconds: number): void {
     if (unixSeconds > this.#expiry) this.end(CircuitEnd.expired, undefined, nowMs);
+    else if (nowMs - this.#usedMs > IDLE_MS) this.end(CircuitEnd.timeout, undefined, nowMs);
     else this.#hop.expireOld(nowMs);
   }
 
   get bufferedBytes(): number {
-    return this.#held === undefined ? 0 : this.#held.length * DATAGRAM_BYTES;
+    return CIRCUIT_BYTES + this.#hop.memoryBytes + (this.#held === undefined ? 0 : this.#held.length * HELD_BYTES);
   }
 }

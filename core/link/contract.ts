@@ -61,7 +61,13 @@ export interface LinkOptions {
   readonly keepAliveMs: number;
   /** Silence after which a link with unacknowledged data is dead. */
   readonly deadMs: number;
-  /** Most bytes waiting on the control stream, acknowledged ones not counted. */
+  /** Circuit cells have gone out and no datagram has come for this long: the peer is asked whether it is there. */
+  readonly probeAfterMs: number;
+  /** And asked again this often. */
+  readonly probeGapMs: number;
+  /** Asked for this long (or five round trips) without any answer, it is dead. */
+  readonly probeMs: number;
+  /** Most bytes waiting on the control stream, acknowledged ones not counted; short messages may take four times that. */
   readonly maxQueuedBytes: number;
   /** How long a link waits for the peer's first valid cell. */
   readonly confirmMs: number;

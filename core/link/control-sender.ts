@@ -16,6 +16,11 @@ const minRtoMs = 50;
 const maxRtoMs = 2000;
 /** Slack for timers and reordering when judging a segment lost. */
 const reorderSlackMs = 2;
+/** Segment buffers kept for reuse: one train's worth. A link that has once been busy must not hold 80 KiB for ever. */
+const maxSpare = 9;
+/** Messages up to this size may fill the queue to this multiple of what others may. */
+const smallBodyBytes = 128;
+const smallReserveFactor = 4;
 
 /** One piece of the stream, in flight or waiting. */
 export interface Segment {
@@ -91,7 +96,9 @@ export class ControlSender {
   push(type: number, parts: readonly Uint8Array[], force = false): boolean {
     let bodyBytes = 0;
     for (const part of parts) bodyBytes += part.length;
-    if (!force && this.#queuedBytes + bodyBytes + 4 > this.#maxQueuedBytes) return false;
+    // The words that end circuits get through although trains fill the queue, or ended circuits would live on.
+    const maxBytes = bodyBytes <= smallBodyBytes ? smallReserveFactor * this.#maxQueuedBytes : this.#maxQueuedBytes;
+    if (!force && this.#queuedBytes + bodyBytes + 4 > maxBytes) return false;
     if (this.#nextSeq > 0xffff_0000) return false;
     this.#append(Uint8Array.of(type, bodyBytes >>> 16, bodyBytes >>> 8, bodyBytes));
     for (const part of parts) this.#append(part);
@@ -227,7 +234,7 @@ export class ControlSender {
   #release(segment: Segment): void {
     if (segment.lost) this.#lostCount -= 1;
     this.#queuedBytes -= segment.length;
-    if (this.#spare.length < ACK_SPAN) this.#spare.push(segment.data);
+    if (this.#spare.length < maxSpare) this.#spare.push(segment.data);
     if (this.#window < ACK_SPAN) this.#window += this.#window < initialWindow ? 1 : 0.25;
   }
 

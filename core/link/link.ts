@@ -45,6 +45,9 @@ export const defaultLinkOptions: LinkOptions = {
   oldKeysMs: 10_000,
   keepAliveMs: 15_000,
   deadMs: 10_000,
+  probeAfterMs: 1000,
+  probeGapMs: 100,
+  probeMs: 2000,
   maxQueuedBytes: 64 * 10_240,
   confirmMs: 10_000,
 };
@@ -58,6 +61,9 @@ const firstPingGapMs = 250;
 const maxDrainMs = 1000;
 /** Receive ids at once: current, next and two old ones. A peer that wants more is renewing keys too fast. */
 const maxReceiveSlots = 4;
+/** Pages of the control channel's replay window: at most 65 segments and some acks are under way at a time. */
+const windowPages = 2;
+const probeRtts = 5;
 /** The initiator's old keys live this long at most, should the peer be slow to switch. */
 const maxSwitchMs = 60_000;
 
@@ -136,6 +142,11 @@ export class Link {
   #heardPeer = false;
   /** When the only ping in flight left; undefined when an answer would not tell a round trip. */
   #pingSentMs: number | undefined;
+  /** Circuit cells have gone out since the last flush, or since a datagram came. */
+  #cellsSent = false;
+  /** Since when cells have gone out without anything coming back; Infinity = nothing is owed. */
+  #owedSinceMs = Number.POSITIVE_INFINITY;
+  #probeDueMs = Number.POSITIVE_INFINITY;
   #drainUntilMs = Number.POSITIVE_INFINITY;
   #expiresMs = Number.POSITIVE_INFINITY;
   /** Time of the call being handled, for messages delivered within it. */
@@ -232,7 +243,7 @@ export class Link {
       return Drop.badTag;
     }
     slot.window.mark(counter);
-    this.noteBytes(DATAGRAM_BYTES, 0);
+    this.noteReceived(DATAGRAM_BYTES);
     this.#nowMs = nowMs;
     this.#heard(slot, nowMs);
     return this.#handleFields(cell, nowMs);
@@ -252,7 +263,8 @@ export class Link {
   /** Whether pollControl would fill a datagram now. */
   wantsSend(nowMs: number): boolean {
     if (this.#send === undefined) return false;
-    return this.#ackDueMs <= nowMs || this.#pingDueMs <= nowMs || this.#sender.wantsSend() || this.#isRekeyDue(nowMs);
+    if (this.#ackDueMs <= nowMs || this.#pingDueMs <= nowMs || this.#probeDueMs <= nowMs) return true;
+    return this.#sender.wantsSend() || this.#isRekeyDue(nowMs);
   }
 
   /** Fills one complete outgoing control datagram, `finish` included, if one is due. False = none; `cell` is then untouched. */
@@ -261,7 +273,9 @@ export class Link {
     const send = this.#send;
     if (send === undefined) return false;
     const segment = this.#sender.next(nowMs);
-    const ping = this.#pingDueMs <= nowMs;
+    const probe = this.#probeDueMs <= nowMs;
+    const ping = probe || this.#pingDueMs <= nowMs;
+    if (probe) this.#probeDueMs = nowMs + this.#options.probeGapMs;
     if (segment === undefined && !ping && this.#ackDueMs > nowMs) return false;
     const fields = this.#fields;
     fields.flags = ControlFlag.ack;
@@ -293,6 +307,7 @@ export class Link {
     let timeoutMs = Math.min(
       this.#ackDueMs,
       this.#pingDueMs,
+      this.#probeDueMs,
       this.#sender.nextTimeoutMs,
       this.#deadAtMs(),
       this.#drainUntilMs,
@@ -323,11 +338,33 @@ export class Link {
     return this.#sender.push(type, parts);
   }
 
-  /** Data cells' bytes: they count towards the rekey. Control cells count themselves. */
-  noteBytes(received: number, sent: number): void {
-    this.#bytesIn += received;
-    this.#bytesOut += sent;
-    this.#bytesSinceRekey += received + sent;
+  /**
+   * Circuit cells have come: they count towards the rekey, and the peer is there. Nothing has authenticated them: who
+   * replays old ones can put off the question whether the peer lives, which `deadMs` answers in any case.
+   */
+  noteReceived(sizeBytes: number): void {
+    this.#bytesIn += sizeBytes;
+    this.#bytesSinceRekey += sizeBytes;
+    this.#cellsSent = false;
+    this.#owedSinceMs = Number.POSITIVE_INFINITY;
+    this.#probeDueMs = Number.POSITIVE_INFINITY;
+  }
+
+  /** Circuit cells go out. Control cells count themselves. */
+  noteSent(sizeBytes: number): void {
+    this.#bytesOut += sizeBytes;
+    this.#bytesSinceRekey += sizeBytes;
+    this.#cellsSent = true;
+  }
+
+  /** What was sent has left. True when nextTimeoutMs has changed by it. */
+  noteFlushed(nowMs: number): boolean {
+    if (!this.#cellsSent || this.#state !== 'up') return false;
+    this.#cellsSent = false;
+    if (this.#owedSinceMs !== Number.POSITIVE_INFINITY) return false;
+    this.#owedSinceMs = nowMs;
+    this.#probeDueMs = nowMs + this.#options.probeAfterMs;
+    return true;
   }
 
   /**
@@ -388,6 +425,11 @@ export class Link {
     if (handshake.rttMs !== undefined) this.#sender.noteRtt(handshake.rttMs);
     this.install(outcome, nowMs);
     return Drop.none;
+  }
+
+  /** Ends it at once, without a word to the peer. */
+  abort(reason: LinkEnd): void {
+    this.#end(reason);
   }
 
   /** For LinkHandshakes: nobody answered. */
@@ -504,7 +546,8 @@ export class Link {
     writeIndexNonce(this.#nonce, this.#sendCounter);
     this.#sendCounter += 1;
     this.#deps.suite.aeadSeal(cell.ct, cell.tag, cell.ct, this.#ad, this.#nonce, send.control);
-    this.noteBytes(0, DATAGRAM_BYTES);
+    this.#bytesOut += DATAGRAM_BYTES;
+    this.#bytesSinceRekey += DATAGRAM_BYTES;
     this.finish(cell);
   }
 
@@ -520,7 +563,9 @@ export class Link {
   }
 
   #deadAtMs(): number {
-    const silentMs = this.#lastHeardMs + 4 * this.#options.keepAliveMs;
+    const { keepAliveMs, probeAfterMs, probeMs } = this.#options;
+    const probedMs = probeAfterMs + Math.max(probeMs, probeRtts * (this.#sender.rttMs ?? 0));
+    const silentMs = Math.min(this.#lastHeardMs + 4 * keepAliveMs, this.#owedSinceMs + probedMs);
     const busySinceMs = this.#sender.busySinceMs;
     if (busySinceMs === Number.POSITIVE_INFINITY) return silentMs;
     return Math.min(silentMs, Math.max(this.#lastHeardMs, busySinceMs) + this.#options.deadMs);
@@ -613,7 +658,7 @@ export class Link {
 
   #newSlot(id: number, keys: LinkKeys): ReceiveSlot {
     const receive = this.initiator ? keys.responderToInitiator : keys.initiatorToResponder;
-    return { id, keys: receive, window: new ReplayWindow(), expiresMs: Number.POSITIVE_INFINITY };
+    return { id, keys: receive, window: new ReplayWindow(windowPages), expiresMs: Number.POSITIVE_INFINITY };
   }
 
   #sendKeys(keys: LinkKeys): DirectionKeys {

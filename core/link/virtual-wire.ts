@@ -190,7 +190,7 @@ export class VirtualNode implements LinkHost {
     cell.header.fill(mark);
     cell.header[18] = 0;
     link.finish(cell);
-    link.noteBytes(0, DATAGRAM_BYTES);
+    link.noteSent(DATAGRAM_BYTES);
     this.#emit(link.via, link.address, cell.bytes);
   }
 
@@ -243,7 +243,7 @@ export class VirtualNode implements LinkHost {
     cell.bytes.set(datagram);
     link.unmask(id, cell);
     if (link.isControl(cell, id)) return link.handleControl(id, cell, nowMs);
-    link.noteBytes(DATAGRAM_BYTES, 0);
+    link.noteReceived(DATAGRAM_BYTES);
     this.dataCells.push(cell.bytes.slice());
     return Drop.none;
   }

@@ -3,7 +3,7 @@ import { Drop } from '../drop-reason.ts';
 const PAGE_BITS = 4096;
 const PAGE_WORDS = PAGE_BITS / 32;
 /** Pages of the widest window: 2^20 indices. */
-const MAX_PAGES = 256;
+export const MAX_PAGES = 256;
 /** What a page costs: its words, the word that counts its bits, and the array object around them. */
 const PAGE_COST_BYTES = (PAGE_WORDS + 1) * 4 + 200;
 
@@ -25,12 +25,18 @@ export class ReplayWindow {
   /** No page below this one is in the ring: each was complete, or fell out of the window. */
   #basePage = 0;
   #allocatedPages = 0;
+  readonly #maxPages: number;
+
+  /** @param maxPages width in pages of 4096 indices, a power of two. */
+  constructor(maxPages = MAX_PAGES) {
+    this.#maxPages = maxPages;
+  }
 
   /** `Drop.none` = new; `Drop.replayed` = seen before; `Drop.tooOld` = left of the window. Marks nothing. */
   check(index: number): Drop {
     const page = Math.floor(index / PAGE_BITS);
     if (page > this.#topPage) return Drop.none;
-    if (page < this.#basePage) return page > this.#topPage - MAX_PAGES ? Drop.replayed : Drop.tooOld;
+    if (page < this.#basePage) return page > this.#topPage - this.#maxPages ? Drop.replayed : Drop.tooOld;
     const pages = this.#pages!;
     const words = pages[page & (pages.length - 1)];
     if (words === undefined) return Drop.none;
@@ -69,7 +75,7 @@ export class ReplayWindow {
   }
 
   #advance(page: number): void {
-    const lowest = Math.max(this.#basePage, page - MAX_PAGES + 1);
+    const lowest = Math.max(this.#basePage, page - this.#maxPages + 1);
     const pages = this.#pages;
     if (pages !== undefined) {
       const mask = pages.length - 1;

@@ -360,7 +360,7 @@ describe('a circuit', () => {
       h.paths[0]!.map((node) => node.contact),
       { hops: 3, class: 'fast', needExit: undefined },
     );
-    await h.fails(dead, 'TIMEOUT');
+    await h.fails(dead, 'PATH_FAILED');
     await h.fails(h.dialer.build(hops.slice(1), { hops: 3, class: 'fast', needExit: undefined }), 'PATH_FAILED');
   });
 

@@ -272,7 +272,8 @@ describe('on the wire', () => {
           const { network, client, path } = build(position, 3);
           const { session } = dial(network, client, path);
           network.run(5000, () => client.circuitEvents.length > 0);
-          network.run(network.nowMs + 1000);
+          // Links that were sent something without an answer ask after a second whether the peer is there.
+          network.run(network.nowMs + 2000);
           const chain = [client, ...path];
           const [from, to] = forward ? [chain[link]!, chain[link + 1]!] : [chain[link + 1]!, chain[link]!];
           const before = chain.map(drops);

@@ -1,0 +1,97 @@
+/**
+ * Stands between the engine and its host: what a callback throws does not tear the engine's work in the middle, but
+ * comes out of the engine's call once that work is done.
+ */
+import type { PeerAddress, UnixSeconds } from '../ports.ts';
+import type { SessionApi } from '../stream/contract.ts';
+import { SessionError } from '../stream/contract.ts';
+import type {
+  CircuitEnd,
+  ClientCircuitEvent,
+  EngineHost,
+  LinkEvent,
+  NodeContact,
+  SessionOwner,
+  Via,
+} from './contract.ts';
+
+export class HostGuard implements EngineHost {
+  readonly #host: EngineHost;
+  #errors: unknown[] = [];
+
+  constructor(host: EngineHost) {
+    this.#host = host;
+  }
+
+  /** Keeps an error for rethrow(). */
+  failed(error: unknown): void {
+    this.#errors.push(error);
+  }
+
+  /** Throws what was kept: the error itself, or an AggregateError of several. */
+  rethrow(): void {
+    if (this.#errors.length === 0) return;
+    const errors = this.#errors;
+    this.#errors = [];
+    throw errors.length === 1 ? errors[0] : new AggregateError(errors, 'several callbacks of the host threw');
+  }
+
+  send(via: Via, to: PeerAddress, batch: Uint8Array, length: number, release: () => void): void {
+    try {
+      this.#host.send(via, to, batch, length, release);
+    } catch (error) {
+      this.failed(error);
+    }
+  }
+
+  resolve(nodeId: Uint8Array): NodeContact | undefined {
+    try {
+      return this.#host.resolve(nodeId);
+    } catch (error) {
+      this.failed(error);
+      return undefined;
+    }
+  }
+
+  onLink(event: LinkEvent): void {
+    try {
+      this.#host.onLink(event);
+    } catch (error) {
+      this.failed(error);
+    }
+  }
+
+  onCircuit(event: ClientCircuitEvent): void {
+    try {
+      this.#host.onCircuit(event);
+    } catch (error) {
+      this.failed(error);
+    }
+  }
+
+  onIncomingSession(session: SessionApi, circuit: number): SessionOwner {
+    try {
+      return this.#host.onIncomingSession(session, circuit);
+    } catch (error) {
+      this.failed(error);
+      session.close(SessionError.internal, 'the session can not be served');
+      return { onClose() {} };
+    }
+  }
+
+  onIncomingSessionEnd(session: SessionApi, circuit: number, reason: CircuitEnd): void {
+    try {
+      this.#host.onIncomingSessionEnd(session, circuit, reason);
+    } catch (error) {
+      this.failed(error);
+    }
+  }
+
+  onWake(): void {
+    this.#host.onWake();
+  }
+
+  unixSeconds(): UnixSeconds {
+    return this.#host.unixSeconds();
+  }
+}
