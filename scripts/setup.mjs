@@ -23,7 +23,9 @@ const stamp = `${createHash('sha256').update(lock).digest('hex')} ${process.plat
 if (!existsSync(stampFile) || readFileSync(stampFile, 'utf8') !== stamp) {
   process.stderr.write('nyx setup: installing dependencies (first run, or the lock file changed) ...\n');
   const npm = process.env.npm_execpath;
-  const args = ['ci', '--no-audit', '--no-fund', '--ignore-scripts', '--loglevel=error'];
+  // Not `npm ci`: where a registry lacks an optional package of some other platform, the lock can't name it, and `ci`
+  // refuses such a lock altogether. `install --no-save` follows the same lock and changes no file.
+  const args = ['install', '--no-save', '--no-audit', '--no-fund', '--ignore-scripts', '--loglevel=error'];
   const run = npm
     ? spawnSync(process.execPath, [npm, ...args], { cwd: root, stdio: ['ignore', 2, 2] })
     : spawnSync('npm', args, { cwd: root, stdio: ['ignore', 2, 2], shell: process.platform === 'win32' });
