@@ -30,7 +30,7 @@ export class LinkTap {
     front.on('message', (datagram, { port }) => this.#inbound(datagram, port));
   }
 
-  /** @param target the daemon's real port; asked for each datagram, since it may not be known yet. */
+  /** @param target the daemon's real port; asked for each datagram, since it may not be known yet (0: dropped). */
   static async open(target: () => number): Promise<LinkTap> {
     const front = createSocket({ type: 'udp4', recvBufferSize: 4 << 20, sendBufferSize: 4 << 20 });
     front.bind(0, '127.0.0.1');
@@ -40,8 +40,9 @@ export class LinkTap {
 
   #inbound(datagram: Buffer, peerPort: number): void {
     this.datagrams++;
-    if (!this.onDatagram({ datagram, inbound: true, peerPort })) return;
-    this.#back(peerPort).send(datagram, this.#target(), '127.0.0.1');
+    const port = this.#target();
+    if (!this.onDatagram({ datagram, inbound: true, peerPort }) || port === 0) return;
+    this.#back(peerPort).send(datagram, port, '127.0.0.1');
   }
 
   #back(peerPort: number): Socket {
@@ -55,6 +56,11 @@ export class LinkTap {
       this.#backs.set(peerPort, back);
     }
     return back;
+  }
+
+  /** Sends to the daemon as `peerPort` would, past `onDatagram`: what was captured there, or made up. */
+  inject(datagram: Uint8Array, peerPort: number): void {
+    this.#back(peerPort).send(datagram, this.#target(), '127.0.0.1');
   }
 
   /** Ports from which links to this daemon were opened. */
