@@ -45,7 +45,9 @@ export class ReceiveBuffer {
       return Received.badFinalSize;
     }
     const ahead = this.#ahead;
-    if (offset > this.contiguous && length > 0) {
+    if (length === 0) {
+      // A FIN alone brings no bytes: what is missing below it stays missing.
+    } else if (offset > this.contiguous) {
       const set = ahead ?? new RangeSet(MAX_HOLES);
       if (set.wouldOverflow(offset, end)) return Received.tooManyHoles;
       this.#ahead = set;
