@@ -19,7 +19,7 @@ import type { PeerAddress, UnixSeconds } from '../ports.ts';
 import { isCanonicalAddress } from './address.ts';
 import { DirectoryError, DirectoryErrorCode } from './directory-error.ts';
 import { MAX_POLICY_RULES, parseExitPolicy } from './exit-policy.ts';
-import { decodeCbor, encodeCbor, FieldReader } from './strict-cbor.ts';
+import { decodeCbor, encodeCbor, FieldReader, showValue } from './strict-cbor.ts';
 
 export const DESCRIPTOR_VERSION = 1;
 export const MAX_DESCRIPTOR_BYTES = 16 * 1024;
@@ -240,7 +240,7 @@ function decodeVersioned(body: Uint8Array): unknown {
   if (value.version !== DESCRIPTOR_VERSION) {
     throw new DirectoryError(
       DirectoryErrorCode.unsupportedVersion,
-      `${what} has version ${String(value.version).slice(0, 20)}; this node reads version ${DESCRIPTOR_VERSION}`,
+      `${what} has version ${showValue(value.version)}; this node reads version ${DESCRIPTOR_VERSION}`,
     );
   }
   return value;

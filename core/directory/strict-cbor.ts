@@ -68,21 +68,21 @@ export class FieldReader {
   integer(key: string, min: number, max: number): number {
     const value = this.get(key);
     if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < min || value > max) {
-      throw this.bad(key, `must be an integer of ${min} to ${max}, is ${show(value)}`);
+      throw this.bad(key, `must be an integer of ${min} to ${max}, is ${showValue(value)}`);
     }
     return value;
   }
 
   boolean(key: string): boolean {
     const value = this.get(key);
-    if (typeof value !== 'boolean') throw this.bad(key, `must be true or false, is ${show(value)}`);
+    if (typeof value !== 'boolean') throw this.bad(key, `must be true or false, is ${showValue(value)}`);
     return value;
   }
 
   bytes(key: string, length: number): Uint8Array {
     const value = this.get(key);
     if (!(value instanceof Uint8Array) || value.length !== length) {
-      throw this.bad(key, `must be ${length} bytes, is ${show(value)}`);
+      throw this.bad(key, `must be ${length} bytes, is ${showValue(value)}`);
     }
     // A copy: what the decoder returns may be a view of the whole input and keep it alive.
     return new Uint8Array(value);
@@ -90,14 +90,15 @@ export class FieldReader {
 
   text(key: string, pattern: RegExp, meaning: string): string {
     const value = this.get(key);
-    if (typeof value !== 'string' || !pattern.test(value)) throw this.bad(key, `must be ${meaning}, is ${show(value)}`);
+    if (typeof value !== 'string' || !pattern.test(value))
+      throw this.bad(key, `must be ${meaning}, is ${showValue(value)}`);
     return value;
   }
 
   array(key: string, min: number, max: number): readonly unknown[] {
     const value = this.get(key);
     if (!Array.isArray(value) || value.length < min || value.length > max) {
-      throw this.bad(key, `must be a list of ${min} to ${max}, is ${show(value)}`);
+      throw this.bad(key, `must be a list of ${min} to ${max}, is ${showValue(value)}`);
     }
     return value;
   }
@@ -107,11 +108,12 @@ export class FieldReader {
   }
 }
 
-function show(value: unknown): string {
+/** A decoded value as an error shows it: short, and never by the value's own methods, which came from outside. */
+export function showValue(value: unknown): string {
   if (value === undefined) return 'missing';
   if (typeof value === 'string') return JSON.stringify(value.slice(0, 80));
   if (typeof value === 'number' || typeof value === 'boolean' || value === null) return String(value);
   if (value instanceof Uint8Array) return `${value.length} bytes`;
   if (Array.isArray(value)) return `a list of ${value.length}`;
-  return `a ${typeof value}`;
+  return typeof value === 'object' ? 'a map' : `a ${typeof value}`;
 }

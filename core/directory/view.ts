@@ -25,7 +25,7 @@ import {
 } from './descriptor.ts';
 import { DirectoryError, DirectoryErrorCode } from './directory-error.ts';
 import { merkleLeaf, merkleRoot } from './merkle.ts';
-import { decodeCbor, encodeCbor, FieldReader } from './strict-cbor.ts';
+import { decodeCbor, encodeCbor, FieldReader, showValue } from './strict-cbor.ts';
 
 export const VIEW_VERSION = 1;
 export const DEFAULT_EPOCH_SECONDS = 3600;
@@ -453,6 +453,6 @@ function tooLarge(found: string, max: string): DirectoryError {
 function unsupported(version: unknown): DirectoryError {
   return new DirectoryError(
     DirectoryErrorCode.unsupportedVersion,
-    `${what} has version ${String(version).slice(0, 20)}; this node reads version ${VIEW_VERSION}`,
+    `${what} has version ${showValue(version)}; this node reads version ${VIEW_VERSION}`,
   );
 }

@@ -233,7 +233,8 @@ export function parseGuardState(value: unknown): GuardState {
   if (typeof value !== 'object' || value === null) throw badState('is not an object');
   const { version, sampled } = value as Record<string, unknown>;
   if (version !== GUARD_STATE_VERSION) {
-    throw badState(`has version ${String(version).slice(0, 20)}; this node reads version ${GUARD_STATE_VERSION}`);
+    const found = typeof version === 'number' ? String(version) : typeof version;
+    throw badState(`has version ${found}; this node reads version ${GUARD_STATE_VERSION}`);
   }
   if (!Array.isArray(sampled) || sampled.length > maxRecords) {
     throw badState(`must have a list "sampled" of at most ${maxRecords}`);

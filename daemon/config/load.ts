@@ -72,7 +72,16 @@ export const parseConfig = (text: string, name: string, base: string = process.c
     message,
   });
 
-  const value: unknown = document.contents === null ? {} : document.toJS({ maxAliasCount: 50 });
+  let value: unknown = {};
+  try {
+    if (document.contents !== null) value = document.toJS({ maxAliasCount: 50 });
+  } catch (error) {
+    // Aliases are resolved only here: one without an anchor, or too many of them.
+    const { line, column } = locate([], false);
+    throw new ConfigError(name, [
+      { line, column, path: '', message: `is not valid YAML: ${(error as Error).message}` },
+    ]);
+  }
   const parsed = configSchema.safeParse(value);
   if (!parsed.success)
     throw new ConfigError(

@@ -124,9 +124,11 @@ export class KeyStore {
     }
     const read: EpochKeys[] = [];
     for (let at = 0; at < bytes.length; at += EPOCH_BYTES) {
+      const epoch = Number(bytes.readBigUInt64BE(at));
+      if (!Number.isSafeInteger(epoch)) throw corrupt(this.files, EPOCHS_FILE, `epoch ${epoch}`);
       read.push(
         this.#entry({
-          epoch: Number(bytes.readBigUInt64BE(at)),
+          epoch,
           x25519Secret: new Uint8Array(bytes.subarray(at + 8, at + 40)),
           kemSeed: new Uint8Array(bytes.subarray(at + 40, at + EPOCH_BYTES)),
         }),

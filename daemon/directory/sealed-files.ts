@@ -185,13 +185,13 @@ export class SealedFiles {
   #readHeader(): Header | undefined {
     const bytes = this.#readRaw(HEADER);
     if (bytes === undefined) return undefined;
-    let value: Partial<Record<keyof Header, unknown>>;
+    let value: Partial<Record<keyof Header, unknown>> | null;
     try {
       value = JSON.parse(bytes.toString('utf8')) as typeof value;
     } catch (error) {
       throw this.#corrupt(HEADER, 'is not JSON', error);
     }
-    if (value.version !== 1 || typeof value.encrypted !== 'boolean') throw this.#corrupt(HEADER, 'is not version 1');
+    if (value?.version !== 1 || typeof value.encrypted !== 'boolean') throw this.#corrupt(HEADER, 'is not version 1');
     if (!value.encrypted) return { version: 1, encrypted: false };
     const { salt, opslimit, memlimitBytes, check } = value;
     if (

@@ -1,0 +1,56 @@
+/** All fuzz targets: every decoder that takes bytes from outside. */
+import type { FuzzTarget } from '../fuzzer.ts';
+import { address, capabilities, descriptor, exitPolicy, guardState, strictCbor, view } from './directory.ts';
+import {
+  apiRequest,
+  cliArguments,
+  config,
+  httpConnect,
+  keyStore,
+  rpcStatus,
+  socks5,
+  socks5Udp,
+  udpFrame,
+} from './edges.ts';
+import { enginePeer } from './engine.ts';
+import { linkControl, linkHandshake } from './link.ts';
+import { hopRoute, setupMessages, setupTrain } from './onion.ts';
+import { sessionClient, sessionServer } from './session.ts';
+import { frames, varint } from './wire.ts';
+
+export const targets: readonly FuzzTarget[] = [
+  varint,
+  frames,
+  sessionClient,
+  sessionServer,
+  hopRoute,
+  setupTrain,
+  setupMessages,
+  linkControl,
+  linkHandshake,
+  enginePeer,
+  descriptor,
+  view,
+  strictCbor,
+  capabilities,
+  exitPolicy,
+  address,
+  guardState,
+  socks5,
+  socks5Udp,
+  udpFrame,
+  httpConnect,
+  config,
+  keyStore,
+  rpcStatus,
+  apiRequest,
+  cliArguments,
+];
+
+/** Throws when there is none of that name. */
+export function targetNamed(name: string): FuzzTarget {
+  const found = targets.find((target) => target.name === name);
+  if (found === undefined)
+    throw new RangeError(`no fuzz target ${name}; there are ${targets.map((target) => target.name).join(', ')}`);
+  return found;
+}
