@@ -31,11 +31,12 @@ const SETUP_TIMEOUT_MS = 10_000;
 const REKEY_AFTER_MS = 600_000;
 const REKEY_AFTER_CELLS = 2 ** 30 / 1280;
 /**
- * A ready circuit on which data is out and nothing at all has come back for this long is dead: a node on it died without
- * a word. Sooner than anyone on the path could know, since only the client knows that an answer is owed.
+ * A ready circuit on which data is out and nothing at all has come back for this long is dead. Links notice a dead
+ * neighbour sooner (link.ts); this is for a node on the path that lives and forwards nothing. Long enough for several
+ * probes of a session whose every second packet is lost on the way.
  */
-const DEAD_AFTER_MS = 3000;
-const DEAD_AFTER_RTTS = 8;
+const DEAD_AFTER_MS = 20_000;
+const DEAD_AFTER_RTTS = 32;
 /** A session without buffers, about. */
 export const SESSION_BYTES = 8192;
 

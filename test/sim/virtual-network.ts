@@ -16,7 +16,7 @@ import {
   type SessionOwner,
   Via,
 } from '@nyx/core/engine/contract.ts';
-import { Engine } from '@nyx/core/engine/engine.ts';
+import { Engine, type EngineDependencies } from '@nyx/core/engine/engine.ts';
 import type { PeerAddress, Random } from '@nyx/core/ports.ts';
 import type { SessionApi } from '@nyx/core/stream/contract.ts';
 import { DATAGRAM_BYTES } from '@nyx/core/wire/datagram.ts';
@@ -39,6 +39,12 @@ export interface NodeOptions {
   readonly maxCircuits?: number;
   readonly setupsPerSecond?: number;
   readonly serve?: (session: SessionApi) => SessionOwner;
+  readonly maxLinks?: number;
+  readonly memoryBytes?: number;
+  /** Callbacks of the test's own, in place of the node's. */
+  readonly host?: Partial<EngineHost>;
+  /** Something else in the engine's place (raw-peer.ts). */
+  readonly engine?: (options: EngineOptions, deps: EngineDependencies) => EngineApi;
 }
 
 interface InFlight {
@@ -55,7 +61,9 @@ export class SimNode {
   readonly address: PeerAddress;
   /** Answers to datagrams from this port come back to the node's dial socket. */
   readonly dialAddress: PeerAddress;
-  readonly engine: EngineApi;
+  /** Another one after a restart. */
+  engine: EngineApi;
+  readonly #makeEngine: () => EngineApi;
   readonly contact: NodeContact;
   readonly linkEvents: LinkEvent[] = [];
   readonly circuitEvents: ClientCircuitEvent[] = [];
@@ -79,19 +87,28 @@ export class SimNode {
       onIncomingSessionEnd: () => {},
       onWake: () => network.wake(this),
       unixSeconds: () => network.unixSeconds,
+      ...options.host,
     };
     const engineOptions: EngineOptions = {
       secrets: keys.secrets,
       relay: options.relay ?? true,
       exit: options.exit ?? false,
       named: options.relay ?? true,
-      maxLinks: 1000,
+      maxLinks: options.maxLinks ?? 1000,
       maxCircuits: options.maxCircuits ?? 10_000,
-      memoryBytes: 256 * 1024 * 1024,
+      memoryBytes: options.memoryBytes ?? 256 * 1024 * 1024,
       session: {},
       setupsPerSecond: options.setupsPerSecond,
     };
-    this.engine = new Engine(engineOptions, { suite: network.suite, random: network.random, host });
+    const deps = { suite: network.suite, random: network.random, host };
+    this.#makeEngine = () => options.engine?.(engineOptions, deps) ?? new Engine(engineOptions, deps);
+    this.engine = this.#makeEngine();
+  }
+
+  /** The process was killed and started again: same keys and addresses, nothing remembered. */
+  restart(): void {
+    this.engine = this.#makeEngine();
+    this.down = false;
   }
 }
 
