@@ -16,6 +16,11 @@ export type Direction = (typeof Direction)[keyof typeof Direction];
 
 /** Replaced keys held at once; the oldest goes when another comes. */
 const MAX_OLD_KEYS = 8;
+/**
+ * Generations that a receiver follows within a second. A sender gets through one in some ten; without a bound every
+ * cell of a hostile one could leap, at dozens of key derivations each.
+ */
+const MAX_LEAPS_PER_SECOND = 16;
 const PADS_PER_REFILL = 64;
 const PAD_SLOT_BYTES = PADS_PER_REFILL * TAG_BYTES;
 const BLOCKS_PER_REFILL = PAD_SLOT_BYTES / 64;
@@ -119,6 +124,8 @@ export class DirectionKeys {
   /** Keys derived ahead that no tag has verified under yet. */
   readonly #ahead: CellKeys[] = [];
   #pendingShared: Uint8Array | undefined;
+  #leaps = 0;
+  #leapsSinceMs: TimeMs = Number.NEGATIVE_INFINITY;
   #padCache: Uint8Array | undefined;
   #padViews: readonly [Uint8Array, Uint8Array] | undefined;
   readonly #padOwners: [CellKeys | undefined, CellKeys | undefined] = [undefined, undefined];
@@ -257,6 +264,10 @@ export class DirectionKeys {
     const current = this.#current;
     this.candidateCount = 0;
     if (generation > current.generation + MAX_GENERATIONS_AHEAD) return Drop.badCounter;
+    if (generation > current.generation && this.#leaps >= MAX_LEAPS_PER_SECOND) {
+      if (nowMs - this.#leapsSinceMs < 1000) return Drop.limit;
+      this.#leaps = 0;
+    }
     if (generation >= current.generation) {
       this.#addCandidate(generation === current.generation ? current : this.#aheadKeys(generation, -1));
     }
@@ -308,6 +319,11 @@ export class DirectionKeys {
     const switched = keys.freshAt >= 0;
     const expiresAtMs = nowMs + OLD_KEYS_MS;
     const before = this.#current;
+    if (nowMs - this.#leapsSinceMs >= 1000) {
+      this.#leapsSinceMs = nowMs;
+      this.#leaps = 0;
+    }
+    this.#leaps += keys.generation - before.generation;
     // Cells of a generation that was leapt over may only be late: its keys stay as long as those of the present one.
     const presentEnd = switched ? keys.freshAt + 1 : keys.generation;
     this.#retire(before, expiresAtMs);
