@@ -5,10 +5,10 @@
 import { __TESTS, chacha20, chacha20poly1305 } from '@noble/ciphers/chacha.js';
 import { ed25519, x25519 } from '@noble/curves/ed25519.js';
 import { blake2b } from '@noble/hashes/blake2.js';
-import { blake3 } from '@noble/hashes/blake3.js';
 import { hkdf } from '@noble/hashes/hkdf.js';
 import { sha256 } from '@noble/hashes/sha2.js';
 import { ml_kem768 } from '@noble/post-quantum/ml-kem.js';
+import { blake3 } from './blake3.ts';
 import { assertAeadLengths, assertLength, assertStreamLengths } from './lengths.ts';
 import {
   type CryptoSuite,
@@ -79,11 +79,7 @@ export function createNobleSuite(): CryptoSuite {
 
     hkdf: (inputKey, salt, info, lengthBytes) => hkdf(sha256, inputKey, salt, info, lengthBytes),
 
-    blake3(...parts) {
-      const hash = blake3.create({});
-      for (const part of parts) hash.update(part);
-      return hash.digest();
-    },
+    blake3,
 
     mac16(key, ...parts) {
       assertLength('MAC key', key, 32);

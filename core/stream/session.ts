@@ -260,7 +260,7 @@ export class Session implements SessionApi {
   sendDatagram(flowId: number, data: Uint8Array): boolean {
     if (this.#state !== 'open' || this.#datagrams.length >= MAX_DATAGRAM_QUEUE) return false;
     if (datagramHeaderSize(flowId) + data.length > PAYLOAD_BYTES) return false;
-    this.#datagrams.push({ flowId, data: data.slice() });
+    this.#datagrams.push({ flowId, data: new Uint8Array(data) });
     this.#host.onWantSend();
     return true;
   }

@@ -6,8 +6,8 @@
  */
 import * as nodeCrypto from 'node:crypto';
 import { createRequire } from 'node:module';
+import { blake3 } from '@nyx/core/crypto/blake3.ts';
 import { assertAeadLengths, assertLength, assertStreamLengths } from '@nyx/core/crypto/lengths.ts';
-import { createNobleSuite } from '@nyx/core/crypto/noble-suite.ts';
 import {
   type CryptoSuite,
   type DhKeyPair,
@@ -52,8 +52,6 @@ interface SodiumBinding {
 
 const sodium: SodiumBinding = createRequire(import.meta.url)('sodium-native/binding');
 
-const portable = createNobleSuite();
-
 /** The native suite. Stateless; one can be shared. Throws at import where sodium-native has no build. */
 export function createNativeSuite(): CryptoSuite {
   return {
@@ -84,8 +82,7 @@ export function createNativeSuite(): CryptoSuite {
     hkdf: (inputKey, salt, info, lengthBytes) =>
       new Uint8Array(nodeCrypto.hkdfSync('sha256', inputKey, salt, info, lengthBytes)),
 
-    // Neither libsodium nor OpenSSL has BLAKE3; it is used for NodeIDs and trees, not per packet.
-    blake3: portable.blake3,
+    blake3,
 
     mac16(key, ...parts) {
       assertLength('MAC key', key, 32);

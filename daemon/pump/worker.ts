@@ -20,12 +20,10 @@ import { Engine } from '@nyx/core/engine/engine.ts';
 import type { PeerAddress } from '@nyx/core/ports.ts';
 import { type SessionApi, SessionError } from '@nyx/core/stream/contract.ts';
 import { DATAGRAM_BYTES } from '@nyx/core/wire/datagram.ts';
-import { Exit } from '../exit/exit.ts';
+import type { Exit } from '../exit/exit.ts';
 import { createNativeSuite } from '../io/native-suite.ts';
 import { systemRandom } from '../io/system-random.ts';
-import { startHttpConnect } from '../proxy/http-connect.ts';
 import type { Log, ProxyServer } from '../proxy/proxy.ts';
-import { startSocks5 } from '../proxy/socks5.ts';
 import {
   DialError,
   DialErrorCode,
@@ -64,7 +62,7 @@ class PumpWorker {
   readonly #loop: FlushLoop;
   readonly #dialer: SessionDialer;
   readonly #bridge: StreamBridge;
-  readonly #exit: Exit | undefined;
+  #exit: Exit | undefined;
   readonly #memory: MemoryGuard;
   /** The verified view, by NodeID in hex. */
   #view = new Map<string, NodeContact>();
@@ -121,7 +119,6 @@ class PumpWorker {
       if (transfer === undefined) port.postMessage(message);
       else port.postMessage(message, transfer);
     });
-    this.#exit = roles.exit && options.exit ? new Exit(options.exit, { log: this.#log }) : undefined;
     this.#memory = new MemoryGuard({
       limitBytes: limits.memoryBytes,
       usedBytes: () => this.#bufferedBytes(),
@@ -130,7 +127,12 @@ class PumpWorker {
   }
 
   async start(): Promise<void> {
-    const { roles, listen, socks, httpConnect } = this.#options;
+    const { roles, listen, socks, httpConnect, exit } = this.#options;
+    // What a role does not need is not even loaded: a mix carries neither proxies nor an exit.
+    if (roles.exit && exit) {
+      const { Exit } = await import('../exit/exit.ts');
+      this.#exit = new Exit(exit, { log: this.#log });
+    }
     const reusePort = this.#options.reusePort ?? false;
     this.#sockets = await PumpSockets.open({
       listen: roles.mix || roles.exit ? listen : undefined,
@@ -149,6 +151,7 @@ class PumpWorker {
     const log = this.#log;
     const allowNonLoopback = this.#options.allowRemoteProxies ?? false;
     if (socks) {
+      const { startSocks5 } = await import('../proxy/socks5.ts');
       this.#socks = await startSocks5({
         listen: socks,
         dialer: this.#dialer.forSource('socks'),
@@ -158,6 +161,7 @@ class PumpWorker {
       });
     }
     if (httpConnect) {
+      const { startHttpConnect } = await import('../proxy/http-connect.ts');
       const dialer = this.#dialer.forSource('http-connect');
       this.#httpConnect = await startHttpConnect({ listen: httpConnect, dialer, log, reusePort, allowNonLoopback });
     }
