@@ -222,7 +222,7 @@ export class ClientCircuit implements EngineCircuit {
   handleTimeout(nowMs: TimeMs): void {
     this.#nowMs = nowMs;
     if (this.#failure !== undefined) {
-      this.#endAt(this.#failure, this.#link, this.#failure === CircuitEnd.unreachable ? 0 : undefined, nowMs);
+      this.#endAt(this.#failure, this.#link, undefined, nowMs);
       return;
     }
     if (!this.#ready && nowMs >= this.#startedMs + SETUP_TIMEOUT_MS) {
@@ -238,7 +238,8 @@ export class ClientCircuit implements EngineCircuit {
   }
 
   linkLost(slot: LinkSlot, nowMs: TimeMs): void {
-    this.#endAt(this.#ready ? CircuitEnd.linkLost : CircuitEnd.unreachable, slot, 0, nowMs);
+    // No hop said so: the first one itself is out of reach.
+    this.#endAt(this.#ready ? CircuitEnd.linkLost : CircuitEnd.unreachable, slot, undefined, nowMs);
   }
 
   hasHop(nodeId: Uint8Array): boolean {

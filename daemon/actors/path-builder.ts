@@ -21,6 +21,8 @@ const GUARDS_FILE = 'guards.json';
 /** A hop that failed is left out this long, if there are enough others. */
 const AVOID_SECONDS = 20;
 const MAX_AVOIDED = 1000;
+/** Ends of circuits (as a pump describes them) that nobody asked for. */
+const brokenOff: ReadonlySet<string> = new Set(['link lost', 'unreachable', 'timeout', 'shutdown']);
 
 type PumpCircuitEvent = Extract<FromPump, { readonly type: 'circuit' }>;
 
@@ -115,9 +117,16 @@ export class PathBuilder {
       // Who says that it can't go on is well; the one after it does not answer.
       const failed = event.path[event.hop === undefined ? 0 : event.hop + 1] ?? event.path.at(-1)!;
       if (event.hop === undefined) this.#guards.noteFailure(first, now);
-      else if (this.#avoided.size < MAX_AVOIDED) this.#avoided.set(failed, now + AVOID_SECONDS);
+      else this.#avoid(failed, now);
+    } else if (event.kind === 'ended' && event.reason !== undefined && brokenOff.has(event.reason)) {
+      // A circuit that worked went dead: one of its hops is gone, and nobody says which. The next path does without them.
+      for (const id of event.path.slice(1)) this.#avoid(id, now);
     }
     this.#persist();
+  }
+
+  #avoid(id: string, now: number): void {
+    if (this.#avoided.size < MAX_AVOIDED) this.#avoided.set(id, now + AVOID_SECONDS);
   }
 
   #readGuards(): ReturnType<typeof parseGuardState> | undefined {

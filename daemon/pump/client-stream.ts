@@ -1,6 +1,6 @@
 /**
  * One stream of a user through the network, from dial to close. Its duplex exists at once; the stream under it may be
- * replaced once, as long as the target has not answered: when the circuit fails, or when the exit of a circuit that
+ * replaced as long as the target has not answered: when the circuit fails (a few times), or when the exit of a circuit that
  * was made for another target refuses this one.
  */
 import type { Duplex } from 'node:stream';
@@ -36,6 +36,9 @@ export interface ClientStreamOptions {
   readonly openedAtUnixMs: number;
 }
 
+/** Circuits tried after the first one failed; the dial's time-out bounds them all. */
+const MAX_RETRIES = 3;
+
 /** Whether a stream's end says that the circuit or the exit failed, not the target. */
 function isCircuitFailure(code: number): boolean {
   return code < SessionError.cancelled || code === SessionError.sessionLost || code === SessionError.shutdown;
@@ -60,7 +63,7 @@ export class ClientStream implements NyxConnection, CircuitUser {
     this.id = options.id;
     this.#options = options;
     this.#host = host;
-    this.#retries = options.circuit === undefined ? 1 : 0;
+    this.#retries = options.circuit === undefined ? MAX_RETRIES : 0;
     const { promise, resolve, reject } = Promise.withResolvers<ConnectedFrom>();
     this.connected = promise;
     this.#resolve = resolve;

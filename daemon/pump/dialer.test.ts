@@ -221,12 +221,12 @@ describe('a dial', () => {
     );
   });
 
-  test('fails with PATH_FAILED when the second path fails, too', async () => {
+  test('fails with PATH_FAILED when three more paths fail, too', async () => {
     const h = new Harness(5);
     for (const exit of h.exits) exit.down = true;
     const error = await h.fails(h.dialer.connect(target, {}).connected, 'PATH_FAILED');
     assert.match(error.message, /unreachable/);
-    assert.equal(h.asked.length, 2);
+    assert.equal(h.asked.length, 4);
   });
 
   test('does not repeat itself once the target has answered', async () => {
