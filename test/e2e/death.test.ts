@@ -1,0 +1,186 @@
+/** Processes that die in the middle of a transfer: the application learns it within seconds, and the next dial works. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import type { Child, Supervisor } from '@nyx/proto/types.ts';
+import { connectNyx } from '@nyx/sdk/index.ts';
+import { TappedNetwork, type TappedNode, until } from './fixture.ts';
+import { socksConnect } from './socks-client.ts';
+import { echoExactly, serve, serveEcho, type TestServer } from './transfer.ts';
+
+/** An application waits no longer than this for data or an error. */
+const NOTICED_MS = 5_000;
+const NETWORK = fileURLToPath(new URL('../../daemon/local-network.ts', import.meta.url));
+const MAIN = fileURLToPath(new URL('../../daemon/main.ts', import.meta.url));
+
+let network: TappedNetwork;
+let echo: TestServer;
+/** Sends for as long as it is read. */
+let source: TestServer;
+let isolation = 0;
+
+before(async () => {
+  network = await TappedNetwork.start({ mixes: 6, exits: 2, hops: 3, taps: false, allowCrash: true });
+  echo = await serveEcho();
+  const block = Buffer.alloc(65_536, 7);
+  source = await serve((socket) => {
+    const more = () => {
+      while (socket.writable && socket.write(block));
+    };
+    socket.on('drain', more);
+    more();
+    socket.resume();
+  });
+});
+
+after(async () => {
+  echo?.close();
+  source?.close();
+  await network?.stop();
+});
+
+/** Kills one of the processes that carry a transfer. Gives what the application saw, and when. */
+async function killDuring(
+  choose: (path: TappedNode[]) => TappedNode,
+): Promise<{ code: string; afterMs: number; name: string }> {
+  const username = `nyx;isolation=death-${++isolation}`;
+  const socket = await socksConnect(network.socks, source, { username });
+  let received = 0;
+  let lastMs = 0;
+  socket.on('data', (chunk: Buffer) => {
+    received += chunk.length;
+    lastMs = performance.now();
+  });
+  const failed = new Promise<string>((resolve) => {
+    socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
+    socket.once('end', () => resolve('END'));
+  });
+  const path = await network.pathOf(source.address);
+  await until('bytes of the transfer', () => received > 1 << 20);
+  const victim = choose(path);
+  const killedMs = performance.now();
+  process.kill(victim.pid, 'SIGKILL');
+  const code = await Promise.race([
+    failed,
+    until('an end or an error', () => performance.now() - Math.max(killedMs, lastMs) > NOTICED_MS && 'NOTHING', 60_000),
+  ]);
+  socket.destroy();
+  return { code, afterMs: performance.now() - killedMs, name: victim.name };
+}
+
+async function nextDialWorks(without: TappedNode | undefined): Promise<void> {
+  const startedMs = performance.now();
+  const username = `nyx;isolation=after-${++isolation}`;
+  const socket = await socksConnect(network.socks, echo, { username });
+  const path = await network.pathOf(echo.address);
+  if (without !== undefined) assert.ok(!path.includes(without), 'the path leads over the dead');
+  await echoExactly(socket, 256 * 1024);
+  console.log(`# next dial and 256 KiB after ${(performance.now() - startedMs).toFixed(0)} ms`);
+}
+
+for (const [role, choose] of [
+  ['middle', (path: TappedNode[]) => path[1]!],
+  ['guard', (path: TappedNode[]) => path[0]!],
+  ['exit', (path: TappedNode[]) => path.at(-1)!],
+] as const) {
+  test(`the ${role} is killed`, async () => {
+    let victim: TappedNode | undefined;
+    const { code, afterMs, name } = await killDuring((path) => {
+      victim = choose(path);
+      return victim;
+    });
+    console.log(`# ${name} (${role}) killed: ${code} after ${afterMs.toFixed(0)} ms`);
+    // Never an END: the transfer is not complete.
+    assert.equal(code, 'ECONNRESET');
+    assert.ok(afterMs < NOTICED_MS, `${afterMs} ms`);
+    await nextDialWorks(victim);
+  });
+}
+
+function find(supervisor: Supervisor, id: string): Child | undefined {
+  for (const child of supervisor.children) {
+    if (child.id === id) return child;
+    const inner = child.supervisor && find(child.supervisor, id);
+    if (inner) return inner;
+  }
+  return undefined;
+}
+
+test('a crashed pump worker is restarted, which its node shows, and is dialled through again', async () => {
+  const { api } = network.client;
+  const { restartsBefore } = await api.crashActor('pumps/pump-0');
+  assert.equal(restartsBefore, 0);
+  const child = await until('the restart', async () => {
+    const { supervision } = await api.status();
+    const found = find(supervision!, 'pump-0');
+    return found?.restarts === 1 && found.status === 'running' && found;
+  });
+  assert.match(child.lastError ?? '', /crashed on request/);
+  await nextDialWorks(undefined);
+});
+
+test('the client daemon is killed: its applications learn it at once; started again it works', async () => {
+  const { client } = network;
+  const { code, afterMs } = await killDuring(() => client);
+  console.log(`# ${client.name} killed: ${code} after ${afterMs.toFixed(0)} ms`);
+  assert.ok(code === 'ECONNRESET' || code === 'END', code);
+  assert.ok(afterMs < 1000);
+  client.api.close();
+
+  const config = join(network.network.folder, 'client-0.yaml');
+  const again = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', MAIN, '--config', config], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  try {
+    const [line] = (await once(again.stdout, 'data')) as [Buffer];
+    const started = JSON.parse(line.toString()) as { ready: boolean; api: string; socks: string };
+    assert.equal(started.ready, true);
+    const api = await connectNyx({ socketPath: started.api });
+    const socket = await api.connect({ host: echo.host, port: echo.port, allowHalfOpen: true });
+    await echoExactly(socket, 256 * 1024);
+
+    // Ctrl-C: what is open is given its time, then it ends with 0.
+    const open = await api.connect({ host: echo.host, port: echo.port, allowHalfOpen: true });
+    const ended = once(again, 'exit');
+    again.kill('SIGINT');
+    await until('draining', async () => (await api.status().catch(() => undefined))?.state !== 'ready');
+    await echoExactly(open, 4096);
+    const [exitCode] = (await ended) as [number | null];
+    assert.equal(exitCode, 0);
+    api.close();
+  } finally {
+    again.kill('SIGKILL');
+  }
+});
+
+test('when the parent of a network is killed, none of its processes stays', async () => {
+  const code = `
+    const { startLocalNetwork } = await import(${JSON.stringify(NETWORK)});
+    const network = await startLocalNetwork({ mixes: 2, exits: 1 });
+    process.stdout.write(JSON.stringify({ folder: network.folder, pids: network.nodes.map(({ pid }) => pid) }));
+  `;
+  const parent = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', '--input-type=module', '-e', code], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const [line] = (await once(parent.stdout, 'data')) as [Buffer];
+  const { pids, folder } = JSON.parse(line.toString()) as { pids: number[]; folder: string };
+  assert.equal(pids.length, 4);
+  assert.ok(pids.every(isDaemon));
+  parent.kill('SIGKILL');
+  await until('the end of all daemons', () => !pids.some(isDaemon), 5_000);
+  assert.ok(existsSync(folder)); // nobody was left to remove it
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** Still running, and not another process under that number. */
+function isDaemon(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('main.ts');
+  } catch {
+    return false;
+  }
+}
