@@ -24,7 +24,7 @@ function guardOf(
 ): MemoryGuard {
   const usedBytes = () => held.reduce((sum, session) => sum + session.stats.bufferedBytes, 0);
   const guard = new MemoryGuard({ limitBytes: usedBytes() - overBytes, usedBytes, shedClient });
-  held.forEach((session, circuit) => guard.incomingBegan(circuit, session));
+  for (const [circuit, session] of held.entries()) guard.incomingBegan(circuit, session);
   return guard;
 }
 
