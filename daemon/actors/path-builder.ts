@@ -90,6 +90,10 @@ export class PathBuilder {
     }
     const { code, message } = failure as PathError;
     const isBad = code === 'BAD_REQUEST' || code === 'UNKNOWN_NODE' || code === 'CONFLICT';
+    // There are exits, but none whose policy takes the target.
+    const refused =
+      code === 'NO_EXIT' && constraints.needExit !== undefined && view.verified.nodes.some(({ roles }) => roles.exit);
+    if (refused) throw new DialError(DialErrorCode.exitPolicy, message);
     throw new DialError(isBad ? DialErrorCode.badRequest : DialErrorCode.noPath, message);
   }
 
@@ -101,7 +105,7 @@ export class PathBuilder {
       pump.send({ type: 'path', request, hops: this.select(constraints) });
     } catch (error) {
       if (!(error instanceof DialError)) throw error;
-      pump.send({ type: 'path-error', request, message: error.message });
+      pump.send({ type: 'path-error', request, code: error.code, message: error.message });
     }
   }
 

@@ -154,7 +154,7 @@ export type ToPump =
   | { readonly type: 'view'; readonly contacts: readonly NodeContact[] }
   | { readonly type: 'mix-secrets'; readonly mix: readonly MixSecrets[] }
   | { readonly type: 'path'; readonly request: number; readonly hops: readonly NodeContact[] }
-  | { readonly type: 'path-error'; readonly request: number; readonly message: string }
+  | { readonly type: 'path-error'; readonly request: number; readonly code?: DialErrorCode; readonly message: string }
   | {
       readonly type: 'build';
       readonly request: number;

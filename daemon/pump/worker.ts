@@ -229,7 +229,9 @@ class PumpWorker {
         this.#takePathWaiter(message.request)?.resolve(message.hops);
         break;
       case 'path-error':
-        this.#takePathWaiter(message.request)?.reject(new DialError(DialErrorCode.noPath, message.message));
+        this.#takePathWaiter(message.request)?.reject(
+          new DialError(message.code ?? DialErrorCode.noPath, message.message),
+        );
         break;
       case 'build':
         this.#answer(message.request, this.#dialer.build(message.hops, message.constraints), (built) => ({
