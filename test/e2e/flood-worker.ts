@@ -48,11 +48,7 @@ if (parentPort !== null) {
       const from = sent % 2 === 0 || captured.length === 0 ? rubbish : captured;
       const datagram = from[(sent >> 1) % from.length]!;
       // Half of it changed somewhere, so that nothing is merely repeated.
-      if (from === rubbish)
-        datagram.writeUInt32LE(
-          sent >>> 0,
-          Math.max(0, Math.min(8, datagram.length - 4)) % Math.max(1, datagram.length - 3),
-        );
+      if (from === rubbish) datagram[sent % datagram.length]! ^= 1 + (sent & 127);
       for (const socket of sockets) if (socket.getSendQueueSize() < 1 << 20) socket.send(datagram);
       sent++;
     }
