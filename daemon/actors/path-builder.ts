@@ -33,8 +33,10 @@ export class PathBuilder {
   readonly #files: SealedFiles;
   readonly #self: string;
   readonly #guards: GuardSet;
-  /** NodeID → until when. */
+  /** NodeID → until when: did not answer at a set-up. */
   readonly #avoided = new Map<string, number>();
+  /** The same of hops of circuits that worked and went dead: one of each is to blame. */
+  readonly #suspected = new Map<string, number>();
 
   constructor(context: NodeContext, directory: Directory, pool: PumpPool, files: SealedFiles, self: string) {
     this.#context = context;
@@ -73,10 +75,15 @@ export class PathBuilder {
       needExit: constraints.needExit ?? anyExit(view),
       ...(constraints.nodeIds === undefined ? {} : { requiredNodeIds: constraints.nodeIds }),
     };
-    for (const [id, until] of this.#avoided) if (until <= now) this.#avoided.delete(id);
+    for (const shunned of [this.#avoided, this.#suspected]) {
+      for (const [id, until] of shunned) if (until <= now) shunned.delete(id);
+    }
     const attempts: SelectConstraints[] = [base];
-    if (this.#avoided.size > 0 && constraints.nodeIds === undefined) {
-      attempts.unshift({ ...base, exclude: [this.#self, ...this.#avoided.keys()] });
+    if (constraints.nodeIds === undefined) {
+      // Without all of them if there are enough others, else at least without those that are known not to answer.
+      const avoided = [this.#self, ...this.#avoided.keys()];
+      if (this.#avoided.size > 0) attempts.unshift({ ...base, exclude: avoided });
+      if (this.#suspected.size > 0) attempts.unshift({ ...base, exclude: [...avoided, ...this.#suspected.keys()] });
     }
     let failure: unknown;
     for (const attempt of attempts) {
@@ -116,21 +123,21 @@ export class PathBuilder {
     const now = unixSeconds(this.#context);
     if (event.kind === 'ready') {
       this.#guards.noteSuccess(first, now);
-      for (const id of event.path) this.#avoided.delete(id);
+      for (const id of event.path) {
+        this.#avoided.delete(id);
+        this.#suspected.delete(id);
+      }
     } else if (event.kind === 'ended' && !wasReady) {
       // Who says that it can't go on is well; the one after it does not answer.
       const failed = event.path[event.hop === undefined ? 0 : event.hop + 1] ?? event.path.at(-1)!;
       if (event.hop === undefined) this.#guards.noteFailure(first, now);
-      else this.#avoid(failed, now);
+      // A guard too: with two of them dead, their short waits would otherwise alternate.
+      shun(this.#avoided, failed, now);
     } else if (event.kind === 'ended' && event.reason !== undefined && brokenOff.has(event.reason)) {
       // A circuit that worked went dead: one of its hops is gone, and nobody says which. The next path does without them.
-      for (const id of event.path.slice(1)) this.#avoid(id, now);
+      for (const id of event.path.slice(1)) shun(this.#suspected, id, now);
     }
     this.#persist();
-  }
-
-  #avoid(id: string, now: number): void {
-    if (this.#avoided.size < MAX_AVOIDED) this.#avoided.set(id, now + AVOID_SECONDS);
   }
 
   #readGuards(): ReturnType<typeof parseGuardState> | undefined {
@@ -152,6 +159,10 @@ export class PathBuilder {
     this.#files.write(GUARDS_FILE, Buffer.from(JSON.stringify(this.#guards.state())));
   }
 }
+
+const shun = (shunned: Map<string, number>, id: string, now: number): void => {
+  if (shunned.size < MAX_AVOIDED) shunned.set(id, now + AVOID_SECONDS);
+};
 
 /** A target that some exit takes, for what needs an exit but has no target (name resolution, datagrams). */
 const anyExit = (view: HeldView): { readonly port: number } => {
