@@ -87,7 +87,11 @@ test('a configuration that is not there, not readable, not YAML, or wrong', asyn
     fails(join(folder, 'nothing.yaml'), 2, /nothing\.yaml.*cannot be read: ENOENT/),
     fails(folder, 2, /cannot be read: EISDIR/),
     fails(configFile(['roles: [mix']), 2, /:\d+:\d+: is not valid YAML/),
-    fails(configFile(['rolls: [mix]', 'directory: { sources: [x] }']), 2, /rolls is not a known key; did you mean roles\?/),
+    fails(
+      configFile(['rolls: [mix]', 'directory: { sources: [x] }']),
+      2,
+      /rolls is not a known key; did you mean roles\?/,
+    ),
   ]);
 });
 
