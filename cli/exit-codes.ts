@@ -41,6 +41,10 @@ const byCode: Readonly<Partial<Record<NyxErrorCode, { readonly exit: ExitCode; r
   RESOLVE_FAILED: { exit: ExitCode.target, next: 'The exit cannot resolve that name; check its spelling.' },
   EXIT_POLICY: { exit: ExitCode.target, next: 'No exit allows that target; `nyx-cli paths nodes` shows the policies.' },
   RESET: { exit: ExitCode.target, next: 'The target closed the connection.' },
+  UNSUPPORTED: {
+    exit: ExitCode.usage,
+    next: 'Only class fast is there; docs/threat-model.md says what it does not do.',
+  },
   BAD_REQUEST: { exit: ExitCode.usage, next: '`nyx-cli COMMAND --help` shows what is possible.' },
 };
 

@@ -332,6 +332,13 @@ class Daemon {
   }
 }
 
+const USAGE = `nyx-daemon --config FILE    runs a node; prints one line of JSON once it is ready
+  --check                   only checks the configuration
+  --exit-with-parent        ends when standard input does
+  --version, --help
+Exit codes: 0 ended as asked, 1 crashed, 2 bad configuration or usage, 3 could not start. Documentation: docs/operating.md
+`;
+
 const main = async (): Promise<void> => {
   const { values } = parseArgs({
     options: {
@@ -339,8 +346,13 @@ const main = async (): Promise<void> => {
       check: { type: 'boolean', default: false },
       'exit-with-parent': { type: 'boolean', default: false },
       version: { type: 'boolean', default: false },
+      help: { type: 'boolean', short: 'h', default: false },
     },
   });
+  if (values.help) {
+    process.stdout.write(USAGE);
+    return;
+  }
   if (values.version) {
     process.stdout.write(`nyx-daemon ${VERSION}\n`);
     return;

@@ -245,7 +245,7 @@ export class NyxClient extends EventEmitter<NyxClientEvents> {
       const { key } = this.#connection.services;
       return this.#unary(key, key.listKeys, {}, options);
     },
-    /** Fresh mix keys for the present epoch; the previous ones stay valid for one epoch. */
+    /** Makes the next epoch's mix keys anew and erases the previous epoch's; the present ones are named by the signed view. */
     rotate: async (options: CallOptions = {}): Promise<MixKey[]> => {
       const { key } = this.#connection.services;
       return (await this.#unary(key, key.rotateEpochKeys, {}, options)).mixKeys;

@@ -26,6 +26,8 @@ export const nyxErrorCodes = [
   /** Given up by this application: an AbortSignal, or close(). */
   'CANCELLED',
   'BAD_REQUEST',
+  /** A known option that the daemon does not carry out: the classes `mix` and `cmix`. */
+  'UNSUPPORTED',
   /** The daemon is going down. */
   'SHUTDOWN',
   'INTERNAL',

@@ -32,7 +32,7 @@ export function addKeysCommand(program: Command, io: Io): void {
       });
     });
   withApi(keys.command('rotate'))
-    .description('fresh mix keys for the present epoch, published at once')
+    .description('fresh mix keys for the next epoch; those of the previous one are erased')
     .action(async (options: CommonOptions) => {
       await withDaemon(options, io, async (client) => {
         const mixKeys = await client.keys.rotate({ signal: io.signal });

@@ -1,4 +1,4 @@
-/** Every default of the configuration, in one place. Documented in docs/configuration.md. */
+/** Every default of the configuration, in one place. Documented in docs/operating.md. */
 export const defaults = {
   dataDir: 'nyx-data',
   roles: ['client'],

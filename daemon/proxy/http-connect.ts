@@ -29,6 +29,7 @@ const statuses: Readonly<Record<DialErrorCode, number>> = {
   SESSION_LOST: 502,
   CANCELLED: 502,
   BAD_REQUEST: 400,
+  UNSUPPORTED: 501,
   SHUTDOWN: 503,
   INTERNAL: 500,
 };

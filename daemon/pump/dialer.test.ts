@@ -361,7 +361,11 @@ describe('a circuit', () => {
       { hops: 3, class: 'fast', needExit: undefined },
     );
     await h.fails(dead, 'PATH_FAILED');
-    await h.fails(h.dialer.build(hops.slice(1), { hops: 3, class: 'fast', needExit: undefined }), 'PATH_FAILED');
+    await h.fails(h.dialer.build(hops.slice(1), { hops: 3, class: 'fast', needExit: undefined }), 'BAD_REQUEST');
+    for (const circuitClass of ['mix', 'cmix'] as const) {
+      await h.fails(h.dialer.connect(target, { class: circuitClass }).connected, 'UNSUPPORTED');
+      await h.fails(h.dialer.build(hops, { hops: 3, class: circuitClass, needExit: undefined }), 'UNSUPPORTED');
+    }
   });
 
   test('under memory pressure the idle one goes first, then the oldest', async () => {

@@ -129,7 +129,8 @@ export class SessionDialer implements Dialer {
     hops: readonly NodeContact[],
     constraints: PathConstraints,
   ): Promise<{ circuit: number; path: readonly string[]; setupMs: number }> {
-    if (this.#closing) throw new DialError(DialErrorCode.shutdown, 'the daemon is shutting down');
+    const problem = this.#problemWith({ hops: hops.length, class: constraints.class });
+    if (problem !== undefined) throw problem;
     const record = this.pool.build(hops, constraints.class);
     await record.settled;
     if (record.state !== 'ready') throw record.failure();
@@ -223,6 +224,11 @@ export class SessionDialer implements Dialer {
     const hops = options.hops ?? this.#options.defaultHops;
     if (!Number.isInteger(hops) || hops < MIN_HOPS || hops > MAX_HOPS) {
       return new DialError(DialErrorCode.badRequest, `a path has ${MIN_HOPS} to ${MAX_HOPS} hops, not ${hops}`);
+    }
+    const circuitClass = options.class ?? 'fast';
+    if (circuitClass !== 'fast') {
+      const message = `class ${circuitClass} is not carried out by this version, and fast would not protect as asked`;
+      return new DialError(DialErrorCode.unsupported, message);
     }
     return undefined;
   }
