@@ -81,7 +81,12 @@ interface Running {
 export async function measureNetwork(options: NetworkOptions): Promise<NetworkMeasures> {
   const progress = options.onProgress ?? (() => {});
   progress('nyx: starting 6 mixes, 1 exit and a client');
-  const network = await startLocalNetwork({ mixes: 6, exits: 1, hops: 3 });
+  const network = await startLocalNetwork({
+    mixes: 6,
+    exits: 1,
+    hops: 3,
+    overrides: () => ({ limits: { maxSessions: options.idleCircuits + 100 } }),
+  });
   try {
     const client = await connectNyx({ socketPath: network.apiSocket, signal: options.signal });
     const target = await spawnTarget();

@@ -13,6 +13,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { HostPort } from '@nyx/cli/measure/socks.ts';
@@ -58,6 +59,9 @@ export async function findTor(): Promise<TorFound | { readonly missing: string }
   );
   return { version, compiler };
 }
+
+/** A divisor of half an hour, as tor demands, and long enough for the relays to publish. */
+const INITIAL_VOTING_INTERVAL_SECONDS = 20;
 
 const roles = ['auth', 'guard', 'middle', 'exit', 'client'] as const;
 type Role = (typeof roles)[number];
@@ -116,6 +120,11 @@ export async function startTorNetwork(options: {
       await run('cc', ['-shared', '-fPIC', '-O2', '-o', preload, source, '-ldl'], { timeout: 60_000 });
       env.LD_PRELOAD = preload;
     }
+    // Votes fall on multiples of the interval by the clock. A relay that publishes just after one is missing from the
+    // first consensus, and the next comes minutes later: so all start right behind a multiple.
+    progress('waiting for the start of a voting interval');
+    const intervalMs = INITIAL_VOTING_INTERVAL_SECONDS * 1000;
+    await delay(intervalMs - (Date.now() % intervalMs), undefined, { signal: options.signal });
     progress('starting five tor processes, waiting for the first consensus');
     const timeout = AbortSignal.timeout(options.timeoutMs);
     const signal = options.signal ? AbortSignal.any([timeout, options.signal]) : timeout;
@@ -196,7 +205,7 @@ function torrc(member: Member, members: readonly Member[], v3ident: string, vari
       `DirPort 127.0.0.1:${member.dirPort}`,
       'AuthoritativeDirectory 1',
       'V3AuthoritativeDirectory 1',
-      'TestingV3AuthInitialVotingInterval 5',
+      `TestingV3AuthInitialVotingInterval ${INITIAL_VOTING_INTERVAL_SECONDS}`,
       'TestingV3AuthInitialVoteDelay 2',
       'TestingV3AuthInitialDistDelay 2',
       // Long after the first ones, so that no vote falls into a measurement.
