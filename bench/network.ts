@@ -85,7 +85,7 @@ export async function measureNetwork(options: NetworkOptions): Promise<NetworkMe
     mixes: 6,
     exits: 1,
     hops: 3,
-    overrides: () => ({ limits: { maxSessions: options.idleCircuits + 100 } }),
+    overrides: () => ({ limits: { maxSessions: options.idleCircuits + 4000 } }),
   });
   try {
     const client = await connectNyx({ socketPath: network.apiSocket, signal: options.signal });
