@@ -83,7 +83,7 @@ before(async () => {
   });
   for (const relay of relays) relay.send({ type: 'view', contacts });
   client.on('path-request', ({ request, constraints }) => {
-    if (constraints.class === 'cmix') client.send({ type: 'path-error', request, message: 'nobody offers that' });
+    if (constraints.hops === 7) client.send({ type: 'path-error', request, message: 'nobody offers that' });
     else client.send({ type: 'path', request, hops: contacts });
   });
   for (const type of ['circuit', 'stream', 'link'] as const) client.on(type, (message) => told.push(message));
@@ -173,7 +173,12 @@ describe('a network of workers', { timeout: 30_000 }, () => {
     await new Promise((resolve) => closed.close(resolve));
     const failing = [
       { target: { kind: 'tcp' as const, host: '127.0.0.1', port }, options: {}, code: 'CONNECTION_REFUSED' },
-      { target: { kind: 'tcp' as const, host: 'a', port: 1 }, options: { class: 'cmix' as const }, code: 'NO_PATH' },
+      { target: { kind: 'tcp' as const, host: 'a', port: 1 }, options: { hops: 7 }, code: 'NO_PATH' },
+      {
+        target: { kind: 'tcp' as const, host: 'a', port: 1 },
+        options: { class: 'cmix' as const },
+        code: 'UNSUPPORTED',
+      },
       { target: { kind: 'udp' as const, host: 'a', port: 1 }, options: { hops: 9 }, code: 'BAD_REQUEST' },
     ];
     for (const { code, ...request } of failing) {
@@ -196,7 +201,7 @@ describe('a network of workers', { timeout: 30_000 }, () => {
     await ended;
     await assert.rejects(
       client.build(constraints, contacts.slice(1)),
-      (error: DialError) => error.code === 'PATH_FAILED',
+      (error: DialError) => error.code === 'BAD_REQUEST',
     );
   });
 });
