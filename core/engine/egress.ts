@@ -88,9 +88,4 @@ export class Egress {
     if (batch.count === 0) batch.release();
     else this.#send(via, to, batch.bytes, batch.count * DATAGRAM_BYTES, batch.release);
   }
-
-  discard(): void {
-    this.#batch?.release();
-    this.#batch = undefined;
-  }
 }

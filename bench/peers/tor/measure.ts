@@ -22,6 +22,9 @@ export interface TorMeasures {
   readonly circuitBuild: Distribution;
 }
 
+/** A first consensus that lacks a relay never heals in time: better to give up soon and begin anew. */
+const BOOTSTRAP_MS = 75_000;
+
 export async function measureTor(
   options: Bounds & {
     readonly variant: TorVariant;
@@ -34,7 +37,12 @@ export async function measureTor(
   const { variant, bytes, rounds, circuits, timeoutMs, signal } = options;
   const progress = (message: string) => options.onProgress?.(`tor ${variant}: ${message}`);
   const bounds = { timeoutMs, signal };
-  const tor = await startTorNetwork({ variant, timeoutMs: 120_000, onProgress: progress, signal });
+  const start = () => startTorNetwork({ variant, timeoutMs: BOOTSTRAP_MS, onProgress: progress, signal });
+  const tor = await start().catch((error: Error) => {
+    signal?.throwIfAborted();
+    progress(`${error.message.split('\n')[0]}; once more`);
+    return start();
+  });
   try {
     const target = await spawnTarget();
     try {
