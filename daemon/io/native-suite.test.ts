@@ -3,11 +3,42 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { describe, test } from 'node:test';
 import { createNativeSuite } from './native-suite.ts';
+import { loadPacketCipher } from './openssl-packet.ts';
 
 const suite = createNativeSuite();
 const bytes = (length: number) => new Uint8Array(randomBytes(length));
 
 describe('native suite', () => {
+  test('Linux has the direct way', () => {
+    assert.equal(loadPacketCipher() !== null, process.platform === 'linux');
+  });
+
+  test('both ways of doing packets give the same, at every length about a block and a cell', () => {
+    const sodium = createNativeSuite(null);
+    const direct = createNativeSuite(loadPacketCipher(), 0);
+    for (const length of [0, 1, 15, 16, 17, 63, 64, 65, 96, 127, 128, 1023, 1024, 1239, 1240, 1241, 4096]) {
+      for (const adLength of [0, 2, 16, 17]) {
+        const [input, ad, nonce, key] = [bytes(length), bytes(adLength), bytes(12), bytes(32)];
+        const made = [sodium, direct].map((one) => {
+          const [out, tag, stream] = [new Uint8Array(length), new Uint8Array(16), new Uint8Array(length)];
+          one.aeadSeal(out, tag, input, ad, nonce, key);
+          one.chacha20Xor(stream, input, nonce, 2 ** 32 - 65, key);
+          return { out, tag, stream };
+        });
+        assert.deepEqual(made[0], made[1], `${length} bytes, ${adLength} of associated data`);
+        const { out, tag } = made[0]!;
+        const opened = out.slice();
+        assert.ok(direct.aeadOpen(opened, tag, opened, ad, nonce, key));
+        assert.deepEqual(opened, input);
+        for (const bit of [0, 7, 64, 127]) {
+          const wrong = tag.slice();
+          wrong[bit >> 3]! ^= 1 << (bit & 7);
+          assert.ok(!direct.aeadOpen(opened, wrong, out, ad, nonce, key));
+        }
+      }
+    }
+  });
+
   test('writes nothing outside its outputs', () => {
     const memory = new Uint8Array(64 + 1240 + 16 + 64).fill(0xa5);
     const out = memory.subarray(64, 64 + 1240);

@@ -1,5 +1,6 @@
 /**
- * The suite of the daemon: libsodium for every packet, OpenSSL (node:crypto of Node 26) for handshakes.
+ * The suite of the daemon. For every packet OpenSSL's vector code, called directly (openssl-packet.ts), or libsodium where
+ * that can't be had; OpenSSL by node:crypto of Node 26 for handshakes.
  *
  * sodium-native's own wrapper asserts a dozen things per call; a packet can't pay for that, so this calls the binding
  * itself. The binding trusts its caller with memory: the lengths are asserted here, before every call.
@@ -21,6 +22,7 @@ import {
   type SignKeyPair,
   X25519_BYTES,
 } from '@nyx/core/crypto/suite.ts';
+import { loadPacketCipher, MAX_AD_BYTES, type PacketCipher } from './openssl-packet.ts';
 
 /** The functions of sodium-native/binding that are used here; they return 0, or −1 for a bad tag. */
 interface SodiumBinding {
@@ -52,24 +54,41 @@ interface SodiumBinding {
 
 const sodium: SodiumBinding = createRequire(import.meta.url)('sodium-native/binding');
 
-/** The native suite. Stateless; one can be shared. Throws at import where sodium-native has no build. */
-export function createNativeSuite(): CryptoSuite {
+/** Shorter texts than this go to libsodium: nearly all are views made for one call, and looking up an address costs. */
+const MIN_DIRECT_BYTES = 1024;
+
+/** The native suite; with `null` libsodium alone does the packets. One can be shared. Throws at import where sodium-native has no build. */
+export function createNativeSuite(
+  cipher: PacketCipher | null = loadPacketCipher(),
+  minDirectBytes: number = MIN_DIRECT_BYTES,
+): CryptoSuite {
   return {
     name: 'native',
 
     aeadSeal(out, tag, plaintext, ad, nonce, key) {
       assertAeadLengths(out, tag, plaintext, nonce, key);
+      if (cipher !== null && plaintext.length >= minDirectBytes && ad.length <= MAX_AD_BYTES) {
+        cipher.seal(out, tag, plaintext, ad, nonce, key);
+        return;
+      }
       sodium.crypto_aead_chacha20poly1305_ietf_encrypt_detached(out, tag, plaintext, ad, nonce, key);
     },
 
     aeadOpen(out, tag, ciphertext, ad, nonce, key) {
       assertAeadLengths(out, tag, ciphertext, nonce, key);
+      if (cipher !== null && ciphertext.length >= minDirectBytes && ad.length <= MAX_AD_BYTES) {
+        return cipher.open(out, tag, ciphertext, ad, nonce, key);
+      }
       return sodium.crypto_aead_chacha20poly1305_ietf_decrypt_detached(out, ciphertext, tag, ad, nonce, key) === 0;
     },
 
     chacha20Xor(out, input, nonce, blockCounter, key) {
       // Running over the counter's end is not an error code in libsodium: it aborts the process.
       assertStreamLengths(out, input, nonce, blockCounter, key);
+      if (cipher !== null) {
+        cipher.xor(out, input, nonce, blockCounter, key);
+        return;
+      }
       sodium.crypto_stream_chacha20_ietf_xor_ic(out, input, nonce, blockCounter, key);
     },
 
@@ -106,6 +125,7 @@ export function createNativeSuite(): CryptoSuite {
 
     wipe(...buffers) {
       for (const buffer of buffers) buffer.fill(0);
+      cipher?.wipe();
     },
   };
 }

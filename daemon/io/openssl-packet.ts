@@ -1,0 +1,241 @@
+/**
+ * ChaCha20 and Poly1305 of the OpenSSL inside Node, called directly: its vector code takes half the time of libsodium's
+ * portable build (bench/primitives.ts), and node:crypto's own way to it costs ten times the work (ADR 13).
+ *
+ * Here is only the arrangement of the two as RFC 8439 §2.8 has it; native-suite.ts asserts all lengths before. The
+ * symbols are not part of OpenSSL's public API, so they are taken only where they are found and the example of
+ * RFC 8439 §2.8.2 comes out right; elsewhere libsodium does everything.
+ *
+ * The calls take addresses. Short inputs are copied to one block of memory whose address is known; that of a long one is
+ * looked up once in its life and kept with it. A view whose memory was given away has length 0 and is refused before.
+ */
+import { createRequire } from 'node:module';
+
+export interface PacketCipher {
+  /** RFC 8439 §2.8; `ad` of at most 16 bytes. Lengths are the caller's to have checked. */
+  seal(
+    out: Uint8Array,
+    tag: Uint8Array,
+    plaintext: Uint8Array,
+    ad: Uint8Array,
+    nonce: Uint8Array,
+    key: Uint8Array,
+  ): void;
+  /** False: the tag is wrong, and `out` is untouched. */
+  open(
+    out: Uint8Array,
+    tag: Uint8Array,
+    ciphertext: Uint8Array,
+    ad: Uint8Array,
+    nonce: Uint8Array,
+    key: Uint8Array,
+  ): boolean;
+  /** RFC 8439 §2.4. */
+  xor(out: Uint8Array, input: Uint8Array, nonce: Uint8Array, blockCounter: number, key: Uint8Array): void;
+  /** Erases what the last call left: the key and its keystream. */
+  wipe(): void;
+}
+
+/** Longest `ad` that seal and open take. */
+export const MAX_AD_BYTES = 16;
+
+type Address = bigint;
+
+interface Ffi {
+  dlopen(
+    path: null,
+    functions: Record<string, { readonly arguments: readonly string[]; readonly return: string }>,
+  ): { readonly functions: Readonly<Record<string, (...args: Address[]) => void>> };
+  getRawPointer(view: Uint8Array): Address;
+}
+
+const BLOCK_BYTES = 64;
+// Offsets in the block of memory that the calls work on.
+const KEY = 0;
+const COUNTER = 32;
+/** Block 0 of a packet's keystream; its first half is the Poly1305 key. */
+const STREAM = 64;
+const ZEROS = 128;
+const AD = 192;
+/** What follows the ciphertext under the MAC: up to 15 zeros and two lengths. */
+const LENGTHS = 208;
+const TAG = 240;
+const MAC_STATE = 256;
+/** OpenSSL 3 wants 176 to 248 bytes, by processor; Poly1305_ctx_size() is checked against this. */
+const MAC_STATE_BYTES = 1024;
+
+/** Undefined = not tried yet. */
+let loaded: PacketCipher | null | undefined;
+
+/** Null where this Node has no FFI, hides the symbols, or they give a wrong answer. */
+export function loadPacketCipher(): PacketCipher | null {
+  if (loaded === undefined) {
+    try {
+      const cipher = bindCipher();
+      loaded = knownAnswer(cipher) ? cipher : null;
+    } catch {
+      // No such module, a refusal (--permission) or a missing symbol: all mean the same.
+      loaded = null;
+    }
+  }
+  return loaded;
+}
+
+function bindCipher(): PacketCipher {
+  const ffi = requireFfi();
+  // Sizes are declared as pointers: the same register, and Node passes signatures of pointers alone without a check of
+  // each argument (7 ns a call against 280).
+  const pointers = (count: number) => ({ arguments: Array<string>(count).fill('pointer'), return: 'void' });
+  const { functions } = ffi.dlopen(null, {
+    ChaCha20_ctr32: pointers(5),
+    Poly1305_Init: pointers(2),
+    Poly1305_Update: pointers(3),
+    Poly1305_Final: pointers(2),
+  });
+  const chacha20 = functions.ChaCha20_ctr32!;
+  const macInit = functions.Poly1305_Init!;
+  const macUpdate = functions.Poly1305_Update!;
+  const macFinal = functions.Poly1305_Final!;
+  const sizes = ffi.dlopen(null, { Poly1305_ctx_size: { arguments: [], return: 'u64' } }).functions;
+  const stateBytes = Number((sizes.Poly1305_ctx_size as unknown as () => bigint)());
+  if (!(stateBytes > 0 && stateBytes <= MAC_STATE_BYTES)) throw new Error(`Poly1305 state of ${stateBytes} bytes`);
+
+  const memory = new Uint8Array(MAC_STATE + MAC_STATE_BYTES);
+  const at = ffi.getRawPointer(memory);
+  const place = (offset: number): Address => at + BigInt(offset);
+  const [key, counter, stream, zeros, ad] = [place(KEY), place(COUNTER), place(STREAM), place(ZEROS), place(AD)];
+  const [lengths, tag, state] = [place(LENGTHS), place(TAG), place(MAC_STATE)];
+  const sixteen = 16n;
+  const block = BigInt(BLOCK_BYTES);
+  /** Lengths as the calls want them, made once each. */
+  const sizeOf: Address[] = [];
+  const size = (bytes: number): Address => {
+    sizeOf[bytes] ??= BigInt(bytes);
+    return sizeOf[bytes]!;
+  };
+  for (let i = 0; i <= 2048; i++) sizeOf.push(BigInt(i));
+
+  const addresses = new WeakMap<Uint8Array, Address>();
+  const addressOf = (view: Uint8Array): Address => {
+    let address = addresses.get(view);
+    if (address === undefined) {
+      address = ffi.getRawPointer(view);
+      addresses.set(view, address);
+    }
+    return address;
+  };
+  /** What a call is working on stays reachable until the next one. */
+  const held: [Uint8Array, Uint8Array] = [memory, memory];
+
+  const setKey = (keyBytes: Uint8Array, nonce: Uint8Array): void => {
+    for (let i = 0; i < 32; i++) memory[KEY + i] = keyBytes[i]!;
+    for (let i = 0; i < 12; i++) memory[COUNTER + 4 + i] = nonce[i]!;
+  };
+  const setCounter = (blockCounter: number): void => {
+    memory[COUNTER] = blockCounter;
+    memory[COUNTER + 1] = blockCounter >>> 8;
+    memory[COUNTER + 2] = blockCounter >>> 16;
+    memory[COUNTER + 3] = blockCounter >>> 24;
+  };
+
+  /** The tag of RFC 8439 §2.8 over `adBytes` and the ciphertext at `text`, into TAG. Key and nonce are set. */
+  const authenticate = (adBytes: Uint8Array, text: Address, textBytes: number): void => {
+    setCounter(0);
+    chacha20(stream, zeros, block, key, counter);
+    macInit(state, stream);
+    const adLength = adBytes.length;
+    if (adLength > 0) {
+      for (let i = 0; i < 16; i++) memory[AD + i] = i < adLength ? adBytes[i]! : 0;
+      macUpdate(state, ad, sixteen);
+    }
+    macUpdate(state, text, size(textBytes));
+    const padding = -textBytes & 15;
+    for (let i = 0; i < padding + 16; i++) memory[LENGTHS + i] = 0;
+    const end = LENGTHS + padding;
+    memory[end] = adLength;
+    memory[end + 8] = textBytes;
+    memory[end + 9] = textBytes >>> 8;
+    memory[end + 10] = textBytes >>> 16;
+    memory[end + 11] = textBytes >>> 24;
+    macUpdate(state, lengths, size(padding + 16));
+    macFinal(state, tag);
+  };
+
+  return {
+    seal(out, tagOut, plaintext, adBytes, nonce, keyBytes) {
+      held[0] = out;
+      held[1] = plaintext;
+      const bytes = plaintext.length;
+      const to = addressOf(out);
+      setKey(keyBytes, nonce);
+      setCounter(1);
+      chacha20(to, addressOf(plaintext), size(bytes), key, counter);
+      authenticate(adBytes, to, bytes);
+      for (let i = 0; i < 16; i++) tagOut[i] = memory[TAG + i]!;
+    },
+
+    open(out, tagIn, ciphertext, adBytes, nonce, keyBytes) {
+      held[0] = out;
+      held[1] = ciphertext;
+      const bytes = ciphertext.length;
+      const from = addressOf(ciphertext);
+      setKey(keyBytes, nonce);
+      authenticate(adBytes, from, bytes);
+      let difference = 0;
+      for (let i = 0; i < 16; i++) difference |= memory[TAG + i]! ^ tagIn[i]!;
+      if (difference !== 0) return false;
+      setCounter(1);
+      chacha20(addressOf(out), from, size(bytes), key, counter);
+      return true;
+    },
+
+    xor(out, input, nonce, blockCounter, keyBytes) {
+      setKey(keyBytes, nonce);
+      setCounter(blockCounter);
+      const bytes = input.length;
+      if (bytes <= BLOCK_BYTES) {
+        chacha20(stream, zeros, block, key, counter);
+        for (let i = 0; i < bytes; i++) out[i] = input[i]! ^ memory[STREAM + i]!;
+        return;
+      }
+      held[0] = out;
+      held[1] = input;
+      chacha20(addressOf(out), addressOf(input), size(bytes), key, counter);
+    },
+
+    wipe() {
+      memory.fill(0, 0, ZEROS);
+      held[0] = memory;
+      held[1] = memory;
+    },
+  };
+}
+
+/** Node says once per process that FFI is experimental; the operator can do nothing with that. */
+function requireFfi(): Ffi {
+  const emitWarning = process.emitWarning;
+  process.emitWarning = () => {};
+  try {
+    return createRequire(import.meta.url)('node:ffi') as Ffi;
+  } finally {
+    process.emitWarning = emitWarning;
+  }
+}
+
+/** The example of RFC 8439 §2.8.2, both ways, and a wrong tag. */
+function knownAnswer(cipher: PacketCipher): boolean {
+  const plaintext = Buffer.from(
+    "Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, sunscreen would be it.",
+  );
+  const key = Uint8Array.from({ length: 32 }, (_, i) => 0x80 + i);
+  const nonce = Buffer.from('070000004041424344454647', 'hex');
+  const ad = Buffer.from('50515253c0c1c2c3c4c5c6c7', 'hex');
+  const out = new Uint8Array(plaintext.length);
+  const tag = new Uint8Array(16);
+  cipher.seal(out, tag, plaintext, ad, nonce, key);
+  if (Buffer.from(tag).toString('hex') !== '1ae10b594f09e26a7e902ecbd0600691') return false;
+  const ciphertext = out.slice();
+  if (!cipher.open(out, tag, ciphertext, ad, nonce, key) || !plaintext.equals(out)) return false;
+  tag[15]! ^= 1;
+  return !cipher.open(out, tag, ciphertext, ad, nonce, key);
+}
