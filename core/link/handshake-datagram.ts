@@ -9,7 +9,7 @@
 import { EMPTY, nyxLabel } from '../crypto/key-schedule.ts';
 import type { CryptoSuite } from '../crypto/suite.ts';
 import { CellBuffer, DATAGRAM_BYTES, HEADER_OFFSET, readLinkId, TAG_BYTES } from '../wire/datagram.ts';
-import { maskHeader } from './header-mask.ts';
+import { xorHandshakeHeader } from './header-mask.ts';
 
 export const HandshakeType = { init: 1, response: 2, cookieReply: 3 } as const;
 
@@ -93,13 +93,13 @@ export class HandshakeDatagram {
   seal(suite: CryptoSuite, keys: HandshakeKeys): void {
     this.mac1.set(suite.mac16(keys.mac1, this.linkId, this.header, this.fragment));
     this.mac2.fill(0);
-    maskHeader(suite, keys.hp, this.cell);
+    xorHandshakeHeader(suite, keys.hp, this.cell);
   }
 
   /** Copies and unmasks a received datagram; false unless its mac1 verifies and its reserved bytes are zero. */
   open(suite: CryptoSuite, keys: HandshakeKeys, datagram: Uint8Array): boolean {
     this.bytes.set(datagram);
-    maskHeader(suite, keys.hp, this.cell);
+    xorHandshakeHeader(suite, keys.hp, this.cell);
     if (this.header[3] !== 0) return false;
     for (let i = 12; i < 20; i++) if (this.header[i] !== 0) return false;
     return suite.equal(this.mac1, suite.mac16(keys.mac1, this.linkId, this.header, this.fragment));
@@ -115,8 +115,8 @@ export class HandshakeDatagram {
 
   /** Writes mac2 into a datagram that is already sealed. */
   addMac2(suite: CryptoSuite, keys: HandshakeKeys, cookie: Uint8Array): void {
-    maskHeader(suite, keys.hp, this.cell);
+    xorHandshakeHeader(suite, keys.hp, this.cell);
     this.mac2.set(this.computeMac2(suite, cookie));
-    maskHeader(suite, keys.hp, this.cell);
+    xorHandshakeHeader(suite, keys.hp, this.cell);
   }
 }

@@ -7,7 +7,7 @@ import type { CryptoSuite } from '../crypto/suite.ts';
 import { Drop } from '../drop-reason.ts';
 import { CellBuffer, DATAGRAM_BYTES } from '../wire/datagram.ts';
 import type { LinkHandshakeOptions } from './contract.ts';
-import { maskHeader } from './header-mask.ts';
+import { maskHeader, unmaskHeader, xorHandshakeHeader } from './header-mask.ts';
 import type { Link } from './link.ts';
 import { uniform, VirtualNode, VirtualWire, type WireOptions } from './virtual-wire.ts';
 
@@ -208,18 +208,47 @@ test('masked header bytes are uniform over 20 000 cells (chi-square)', () => {
   }
 });
 
-test('the header mask is that of RFC 9001 §A.5 (ChaCha20)', () => {
+test('a changed bit anywhere in a masked header or its sample gives another CID', () => {
+  const random = createSeededRandom(82);
+  const key = new Uint8Array(32);
+  random.fill(key);
+  const cell = new CellBuffer(new ArrayBuffer(DATAGRAM_BYTES), 0);
+  random.fill(cell.bytes);
+  const clear = cell.header.slice();
+  maskHeader(native, key, cell);
+  const masked = cell.bytes.slice();
+  unmaskHeader(native, key, cell);
+  assert.deepEqual(cell.header, clear);
+  for (let bit = 4 * 8; bit < 40 * 8; bit++) {
+    cell.bytes.set(masked);
+    cell.bytes[bit >> 3]! ^= 1 << (bit & 7);
+    unmaskHeader(native, key, cell);
+    assert.notDeepEqual(cell.cid, clear.slice(0, 12), `bit ${bit}`);
+    // Not one bit of it, as an XOR would have it: about half of the 96.
+    if (bit < 16 * 8) continue;
+    const different = cell.cid.reduce((sum, byte, i) => sum + bits(byte ^ clear[i]!), 0);
+    assert.ok(different > 20 && different < 76, `bit ${bit}: ${different} bits of the CID changed`);
+  }
+});
+
+test('the mask of a handshake header is that of RFC 9001 §A.5 (ChaCha20)', () => {
   const hex = (text: string) => Uint8Array.from(text.match(/../g)!, (pair) => Number.parseInt(pair, 16));
   const key = hex('25a282b9e82f06f21f488917a4fc8f1b73573685608597d0efcb076b0ab7a7a4');
   for (const suite of [native, createNobleSuite()]) {
     const cell = new CellBuffer(new ArrayBuffer(DATAGRAM_BYTES), 0);
     cell.tag.set(hex('5e5cd55c41f69080575d7999c25a5bfb'));
-    maskHeader(suite, key, cell);
+    xorHandshakeHeader(suite, key, cell);
     assert.deepEqual(cell.header.slice(0, 5), hex('aefefe7d03'));
-    maskHeader(suite, key, cell);
+    xorHandshakeHeader(suite, key, cell);
     assert.ok(
       cell.header.every((byte) => byte === 0),
       'masking twice is no masking',
     );
   }
 });
+
+function bits(byte: number): number {
+  let count = 0;
+  for (let rest = byte; rest > 0; rest >>= 1) count += rest & 1;
+  return count;
+}

@@ -34,7 +34,7 @@ import {
 import { ControlFields, ControlFlag, DATA_OFFSET } from './control-cell.ts';
 import { ControlReceiver } from './control-receiver.ts';
 import { ControlSender } from './control-sender.ts';
-import { maskHeader } from './header-mask.ts';
+import { maskHeader, unmaskHeader } from './header-mask.ts';
 import type { LinkInitiator } from './initiator.ts';
 import { type DirectionKeys, type LinkKeys, wipeDirection } from './link-keys.ts';
 import { answerRekey, finishRekey, type RekeyStart, startRekey, wipeRekey } from './rekey.ts';
@@ -211,7 +211,7 @@ export class Link {
   /** Unmasks the header of a datagram that came under receive id `linkId`; without keys for it, leaves it as it is. */
   unmask(linkId: number, cell: CellBuffer): void {
     const slot = this.#slot(linkId);
-    if (slot !== undefined) maskHeader(this.#deps.suite, slot.keys.hp, cell);
+    if (slot !== undefined) unmaskHeader(this.#deps.suite, slot.keys.hp, cell);
   }
 
   /** Whether an unmasked header has the reserved control CID of the id it came under. */

@@ -43,6 +43,8 @@ export class CellBuffer {
   readonly bytes: Uint8Array;
   /** The 20 header bytes. */
   readonly header: Uint8Array;
+  /** The first 12 of them. */
+  readonly cid: Uint8Array;
   /** Tag and body, 1256 bytes. */
   readonly cell: Uint8Array;
   /** First 1240 bytes of the cell: what a relay seals on the way back. */
@@ -61,6 +63,7 @@ export class CellBuffer {
     const view = (from: number, length: number) => new Uint8Array(buffer, byteOffset + from, length);
     this.bytes = view(0, DATAGRAM_BYTES);
     this.header = view(HEADER_OFFSET, HEADER_BYTES);
+    this.cid = view(HEADER_OFFSET, CID_BYTES);
     this.cell = view(CELL_OFFSET, CELL_BYTES);
     this.cellHead = view(CELL_OFFSET, CT_BYTES);
     this.pad = view(CELL_OFFSET + CT_BYTES, TAG_BYTES);
