@@ -26,6 +26,7 @@ const code = (expected: string, message?: RegExp) => (error: unknown) => {
 
 const full: Partial<DescriptorFields> = {
   nickname: 'relay-1',
+  region: 'SE',
   addresses: [
     { address: '203.0.113.7', port: 443 },
     { address: '2001:db8::7', port: 9001 },
@@ -119,6 +120,7 @@ describe('descriptor', () => {
       ['BAD_FIELD', /family must hold only/, (b) => Object.assign(b, { family: ['x'.repeat(65)] })],
       ['BAD_FIELD', /core, plus or full/, (b) => Object.assign(b, { compliance: 'none' })],
       ['BAD_FIELD', /nickname must be/, (b) => Object.assign(b, { nickname: 'a b' })],
+      ['BAD_FIELD', /region must be/, (b) => Object.assign(b, { region: 'se' })],
       ['BAD_FIELD', /bandwidth must be an integer/, (b) => Object.assign(b, { bandwidth: -1 })],
       ['BAD_FIELD', /bandwidth must be an integer/, (b) => Object.assign(b, { bandwidth: 1.5 })],
       ['BAD_FIELD', /expires must be/, (b) => Object.assign(b, { expires: b.published })],

@@ -55,6 +55,8 @@ export interface DescriptorFields {
   readonly bandwidthBytesPerSecond: number;
   /** 1 to 32 of A–Z a–z 0–9 . _ - */
   readonly nickname?: string;
+  /** Where the node stands, as its operator says: an ISO 3166-1 alpha-2 code. Used where no table knows the address. */
+  readonly region?: string;
   readonly published: UnixSeconds;
   readonly expires: UnixSeconds;
 }
@@ -83,6 +85,7 @@ const bodyKeys = [
   'compliance',
   'bandwidth',
   'nickname',
+  'region',
   'published',
   'expires',
 ] as const;
@@ -90,6 +93,7 @@ const bodyKeys = [
 const what = 'descriptor';
 const familyPattern = /^[\x21-\x7e]{1,64}$/;
 const nicknamePattern = /^[A-Za-z0-9._-]{1,32}$/;
+const regionPattern = /^[A-Z]{2}$/;
 
 /** BLAKE3-256 of the Ed25519 identity public key. */
 export function nodeIdOf(identity: Uint8Array, suite: CryptoSuite): Uint8Array {
@@ -203,6 +207,7 @@ function encodeBody(fields: DescriptorFields): Uint8Array {
     compliance: fields.compliance,
     bandwidth: fields.bandwidthBytesPerSecond,
     ...(fields.nickname === undefined ? {} : { nickname: fields.nickname }),
+    ...(fields.region === undefined ? {} : { region: fields.region }),
     published: fields.published,
     expires: fields.expires,
   });
@@ -226,6 +231,7 @@ function decodeBody(body: Uint8Array): DescriptorFields {
     ...(reader.has('nickname')
       ? { nickname: reader.text('nickname', nicknamePattern, '1 to 32 of A-Z a-z 0-9 . _ -') }
       : {}),
+    ...(reader.has('region') ? { region: reader.text('region', regionPattern, 'two capital letters') } : {}),
     published,
     expires: reader.integer('expires', published + 1, lifetimeEnd),
   };

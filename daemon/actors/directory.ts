@@ -190,6 +190,7 @@ export class Directory {
       family: config.family,
       compliance: 'core',
       bandwidthBytesPerSecond: config.bandwidthBytesPerSecond,
+      ...(config.region === undefined ? {} : { region: config.region }),
       published,
       expires: published + Math.min(7 * 86_400, 3 * config.epochSeconds),
     };

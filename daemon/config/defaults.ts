@@ -7,7 +7,14 @@ export const defaults = {
   udp: 'auto',
   workers: 1,
   proxies: { socks: '127.0.0.1:9150', httpConnect: '127.0.0.1:9151', allowRemote: false },
-  path: { hops: 3, allowSameSubnet: false, guards: 3 },
+  path: {
+    hops: 3,
+    allowSameSubnet: false,
+    guards: 3,
+    strategy: 'bandwidth',
+    latencyBias: 0.5,
+    diversity: { as: 'prefer', country: 'prefer', tables: true },
+  },
   exit: {
     /** Closed to what is abused most; the rest of the Internet is reachable. Private ranges are refused by allowPrivate. */
     policy: ['reject *:25', 'reject *:465', 'reject *:587', 'accept *:*'],

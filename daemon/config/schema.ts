@@ -59,6 +59,8 @@ const source = z.string().refine(
   { error: 'must be an http:// or https:// URL of a node that serves the directory, or the path of a view file' },
 );
 
+const diversityModes = ['off', 'prefer', 'require'] as const;
+
 const d = defaults;
 
 export const configSchema = z.strictObject({
@@ -76,6 +78,10 @@ export const configSchema = z.strictObject({
     )
     .max(16, { error: 'must have at most 16 names' })
     .default([]),
+  region: z
+    .string()
+    .regex(/^[A-Z]{2}$/, { error: 'must be an ISO 3166-1 country code: two capital letters, e.g. SE' })
+    .optional(),
   bandwidthBytesPerSecond: integer(1_000, 1_250_000_000_000).default(d.bandwidthBytesPerSecond),
   epochSeconds: integer(10, 86_400).default(d.epochSeconds),
   udp: z.enum(['auto', 'gso', 'plain'], { error: 'must be auto, gso or plain' }).default(d.udp),
@@ -92,6 +98,23 @@ export const configSchema = z.strictObject({
       hops: integer(3, 7).default(d.path.hops),
       allowSameSubnet: z.boolean().default(d.path.allowSameSubnet),
       guards: integer(1, 20).default(d.path.guards),
+      strategy: z
+        .enum(['uniform', 'bandwidth', 'latency'], { error: 'must be uniform, bandwidth or latency' })
+        .default(d.path.strategy),
+      latencyBias: z
+        .number()
+        .min(0, { error: 'must be 0…1' })
+        .max(1, { error: 'must be 0…1' })
+        .default(d.path.latencyBias),
+      diversity: z
+        .strictObject({
+          as: z.enum(diversityModes, { error: 'must be off, prefer or require' }).default(d.path.diversity.as),
+          country: z
+            .enum(diversityModes, { error: 'must be off, prefer or require' })
+            .default(d.path.diversity.country),
+          tables: z.boolean().default(d.path.diversity.tables),
+        })
+        .prefault({}),
     })
     .prefault({}),
   exit: z

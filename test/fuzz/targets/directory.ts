@@ -69,6 +69,7 @@ const descriptorKeys = [
   'exit',
   'family',
   'nickname',
+  'region',
   'expires',
 ];
 
@@ -83,6 +84,7 @@ const descriptors = () => {
       exitPolicy: ['reject *:25', 'accept *:*'],
       family: ['one', 'two'],
       nickname: 'nick',
+      region: 'SE',
       compliance: 'full',
     }),
   ];
