@@ -27,6 +27,7 @@ export const Drop = {
   sendQueueFull: 21,
   expired: 22,
   closed: 23,
+  mixQueueFull: 24,
 } as const;
 
 export type Drop = (typeof Drop)[keyof typeof Drop];

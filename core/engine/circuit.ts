@@ -4,6 +4,7 @@
  */
 import type { CryptoSuite } from '../crypto/suite.ts';
 import type { Drop } from '../drop-reason.ts';
+import type { DelayQueue } from '../mix/delay-queue.ts';
 import type { Random, TimeMs } from '../ports.ts';
 import {
   type CellBuffer,
@@ -80,6 +81,10 @@ export interface EngineContext {
   readonly sendScratch: LayeredCell;
   /** Cells that wait for links, at all relay circuits together. */
   readonly held: { cells: number };
+  /** Cells of class mix that wait. */
+  readonly delays: DelayQueue;
+  /** Where a cell of class mix is finished before it waits; valid within one call. */
+  readonly mixScratch: CellBuffer;
   markCircuit(circuit: EngineCircuit): void;
   /** Its control channel has something to send. */
   markLink(slot: LinkSlot): void;

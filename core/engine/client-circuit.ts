@@ -55,6 +55,7 @@ export class ClientCircuit implements EngineCircuit {
   readonly #forwardCid: Cid;
   readonly #backward: CircuitEntry;
   readonly #startedMs: TimeMs;
+  readonly #setupTimeoutMs: number;
   #fresh: FreshKeys | undefined;
   #ready = false;
   #ended = false;
@@ -75,6 +76,7 @@ export class ClientCircuit implements EngineCircuit {
     forwardCid: Cid,
     backwardCid: Cid,
     owner: SessionOwner,
+    addedLatencyMs: number,
     nowMs: TimeMs,
   ) {
     this.#context = context;
@@ -89,8 +91,9 @@ export class ClientCircuit implements EngineCircuit {
     this.#rekeyedMs = nowMs;
     this.#nowMs = nowMs;
     this.#heardMs = nowMs;
+    this.#setupTimeoutMs = SETUP_TIMEOUT_MS + 3 * addedLatencyMs;
     this.session = new Session(
-      { ...context.options.session, role: 'client' },
+      { ...context.options.session, role: 'client', mixRttMs: 2 * addedLatencyMs },
       {
         onCryptoMessage: (type, body) => this.#onCrypto(type, body),
         onReady: owner.onReady?.bind(owner),
@@ -122,7 +125,7 @@ export class ClientCircuit implements EngineCircuit {
       return false;
     }
     this.#link.circuits.add(this);
-    timers.set(this, this.#startedMs + SETUP_TIMEOUT_MS);
+    timers.set(this, this.#startedMs + this.#setupTimeoutMs);
     this.#context.markCircuit(this);
     return true;
   }
@@ -185,7 +188,7 @@ export class ClientCircuit implements EngineCircuit {
     if (this.#link.link.state !== 'up') {
       // What the session asked for waits for the link, but not its end.
       if (session.closed) this.end(CircuitEnd.requested, undefined, nowMs);
-      else timers.set(this, this.#ready ? session.nextTimeoutMs() : this.#startedMs + SETUP_TIMEOUT_MS);
+      else timers.set(this, this.#ready ? session.nextTimeoutMs() : this.#startedMs + this.#setupTimeoutMs);
       return false;
     }
     this.#rekeyIfDue(nowMs);
@@ -215,7 +218,7 @@ export class ClientCircuit implements EngineCircuit {
       return false;
     }
     const due = session.nextTimeoutMs();
-    timers.set(this, this.#ready ? due : Math.min(due, this.#startedMs + SETUP_TIMEOUT_MS));
+    timers.set(this, this.#ready ? due : Math.min(due, this.#startedMs + this.#setupTimeoutMs));
     return session.wantsSend(nowMs);
   }
 
@@ -225,7 +228,7 @@ export class ClientCircuit implements EngineCircuit {
       this.#endAt(this.#failure, this.#link, undefined, nowMs);
       return;
     }
-    if (!this.#ready && nowMs >= this.#startedMs + SETUP_TIMEOUT_MS) {
+    if (!this.#ready && nowMs >= this.#startedMs + this.#setupTimeoutMs) {
       this.end(CircuitEnd.timeout, undefined, nowMs);
       return;
     }

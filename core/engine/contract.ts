@@ -154,11 +154,19 @@ export interface EngineApi {
   setMixSecrets(mix: readonly MixSecrets[]): void;
   links(): LinkInfo[];
   readonly relayCircuits: number;
+  /** Cells of class mix that wait for their time now, and all that have; `waitedMs` is how long those waited together. */
+  readonly mix: MixStats;
   /** Memory of circuits, links and batches, bytes: queues, session buffers, replay windows, keys. At most a second old. */
   readonly bufferedBytes: number;
   readonly counters: EngineCounters;
   /** Closes circuits and links with a word to the peers. */
   shutdown(nowMs: TimeMs): void;
+}
+
+export interface MixStats {
+  readonly waiting: number;
+  readonly released: number;
+  readonly waitedMs: number;
 }
 
 export interface LinkEvent {

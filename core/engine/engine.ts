@@ -13,6 +13,7 @@ import { Drop, dropNames } from '../drop-reason.ts';
 import { LinkClose, type LinkHandshakesApi } from '../link/contract.ts';
 import { LinkHandshakes } from '../link/handshake.ts';
 import type { Link } from '../link/link.ts';
+import { boundedDelayMs, DelayQueue } from '../mix/delay-queue.ts';
 import { ClientOnion } from '../onion/client-onion.ts';
 import { MixKeyRing } from '../onion/mix-key-ring.ts';
 import { buildTrain } from '../onion/setup-train.ts';
@@ -20,6 +21,7 @@ import type { PeerAddress, Random, TimeMs } from '../ports.ts';
 import type { SessionApi } from '../stream/contract.ts';
 import {
   BATCH_DATAGRAMS,
+  CellBuffer,
   CellType,
   COUNTER_OFFSET,
   DATAGRAM_BYTES,
@@ -45,6 +47,7 @@ import {
   type EngineOptions,
   type LinkInfo,
   type MixSecrets,
+  type MixStats,
   type NodeContact,
   type SessionOwner,
   Via,
@@ -73,6 +76,13 @@ const COUNT_MS = 20;
 const TIGHT_SHARE = 0.75;
 const SHED_TO_SHARE = 0.875;
 const MAX_SHED_AT_ONCE = 64;
+/** Cells of class mix that may wait: as many as a relay at 50 000 cells a second delays by 2.6 s on average … */
+const MAX_MIX_CELLS = 131_072;
+/** … and no more than half of the memory, at what a waiting cell costs. */
+const MIX_SHARE = 0.5;
+const MIX_CELL_BYTES = 1440;
+/** Cells of class mix that one flush releases: some milliseconds' worth. */
+const RELEASES_PER_FLUSH = 4096;
 /** A link besides what its queues hold: keys, views, entries in tables. */
 const LINK_BYTES = 4096;
 
@@ -173,6 +183,11 @@ export class Engine implements EngineApi {
       timers: this.#timers,
       sendScratch: new LayeredCell(),
       held: { cells: 0 },
+      delays: new DelayQueue(
+        random,
+        Math.min(MAX_MIX_CELLS, Math.floor((MIX_SHARE * options.memoryBytes) / MIX_CELL_BYTES)),
+      ),
+      mixScratch: new CellBuffer(new ArrayBuffer(DATAGRAM_BYTES), 0),
       markCircuit: (circuit) => this.#markCircuit(circuit),
       markLink: (slot) => this.#markLink(slot),
       sendControl: (slot, nowMs) => this.#sendControl(slot, nowMs),
@@ -198,7 +213,13 @@ export class Engine implements EngineApi {
   }
 
   get bufferedBytes(): number {
-    return this.#batches.outstandingBytes + this.#handshakes.memoryBytes + this.#circuitBytes + this.#linkBytes;
+    const queued = this.#batches.outstandingBytes + this.#context.delays.memoryBytes;
+    return queued + this.#handshakes.memoryBytes + this.#circuitBytes + this.#linkBytes;
+  }
+
+  get mix(): MixStats {
+    const { length, released, waitedMs } = this.#context.delays;
+    return { waiting: length, released, waitedMs };
   }
 
   links(): LinkInfo[] {
@@ -312,6 +333,7 @@ export class Engine implements EngineApi {
 
     // Control first: a train has to be ahead of the data that follows it.
     this.#pollLinks(nowMs);
+    if (this.#context.delays.length > 0) this.#releaseDelayed(nowMs);
     const circuits = this.#dirtyCircuits;
     this.#dirtyCircuits = this.#spareCircuits;
     let more = false;
@@ -344,6 +366,18 @@ export class Engine implements EngineApi {
     this.#host.rethrow();
   }
 
+  /** Cells of class mix whose time has come. What a callback of a session's owner throws ends that one's circuit alone. */
+  #releaseDelayed(nowMs: TimeMs): void {
+    const { delays } = this.#context;
+    for (let budget = RELEASES_PER_FLUSH; budget > 0; budget--) {
+      try {
+        if (!delays.releaseNext(nowMs)) return;
+      } catch (error) {
+        this.#host.failed(error);
+      }
+    }
+  }
+
   #pollLinks(nowMs: TimeMs): void {
     const links = this.#dirtyLinks;
     for (let i = 0; i < links.length; i++) {
@@ -367,7 +401,7 @@ export class Engine implements EngineApi {
   nextTimeoutMs(): TimeMs {
     if (this.#dirtyCircuits.length > 0 || this.#dirtyLinks.length > 0) return this.#nowMs;
     const sweep = this.#slots.size > 0 || this.#circuits.size > 0 ? this.#nextSweepMs : Number.POSITIVE_INFINITY;
-    return Math.min(this.#timers.nextMs(), this.#handshakes.nextTimeoutMs(), sweep);
+    return Math.min(this.#timers.nextMs(), this.#handshakes.nextTimeoutMs(), sweep, this.#context.delays.nextMs());
   }
 
   #sweep(nowMs: TimeMs): void {
@@ -375,6 +409,7 @@ export class Engine implements EngineApi {
       this.#sweepBegunMs = nowMs;
       this.#sweeping = this.#circuits.values();
       this.#sweepLinks(nowMs);
+      this.#context.delays.trim();
       this.#puzzles.expire(nowMs);
     }
     const unixSeconds = this.#host.unixSeconds();
@@ -487,6 +522,7 @@ export class Engine implements EngineApi {
       randomCid(this.#random),
       randomCid(this.#random),
       owner,
+      options.class === 'mix' ? hops.length * boundedDelayMs(options.delayMeanUs) : 0,
       nowMs,
     );
     this.#circuits.add(circuit);

@@ -1,5 +1,6 @@
 /** A circuit that ends here: its cells carry the payloads of a session that this node serves. */
 import { Drop } from '../drop-reason.ts';
+import { boundedDelayMs, type DelayOwner } from '../mix/delay-queue.ts';
 import { type ClientFresh, lastHopReply } from '../onion/fresh-exchange.ts';
 import type { HopRoute } from '../onion/hop-route.ts';
 import type { LastHop } from '../onion/last-hop.ts';
@@ -27,7 +28,14 @@ import { sendDestroy } from './messages.ts';
 /** A gigabyte of cells, the other reason for a key exchange, takes longer than this at any rate we can serve. */
 const MIN_REKEY_MS = 1000;
 
-export class LastHopCircuit implements EngineCircuit {
+/** The delay queue was full: the session waits this long before it sends on. */
+const FULL_RETRY_MS = 5;
+/** Class mix, a first guess at how long the path is; what is measured replaces it. */
+const USUAL_MIX_HOPS = 5;
+/** Note of a delayed cell that goes out; one that came in has its index. */
+const OUTGOING = -1;
+
+export class LastHopCircuit implements EngineCircuit, DelayOwner {
   dueMs: TimeMs = Number.POSITIVE_INFINITY;
   heapIndex = -1;
   dirty = false;
@@ -40,6 +48,10 @@ export class LastHopCircuit implements EngineCircuit {
   readonly #forward: CircuitEntry;
   readonly #backwardCid: Cid;
   readonly #expiry: number;
+  /** Class mix: how long a cell waits here on average, whichever way it goes; 0 = class fast. */
+  readonly #delayMs: number;
+  /** Cells in the engine's delay queue. */
+  #delayed = 0;
   readonly #session: SessionApi;
   #owner: SessionOwner | undefined = undefined;
   #ended = false;
@@ -63,9 +75,10 @@ export class LastHopCircuit implements EngineCircuit {
     this.#forward = new CircuitEntry(forwardCid, link, this, Travel.forward);
     this.#backwardCid = backwardCid;
     this.#expiry = route.expiry;
+    this.#delayMs = route.class === 'mix' ? boundedDelayMs(route.delayMeanUs) : 0;
     this.#nowMs = nowMs;
     this.#session = new Session(
-      { ...context.options.session, role: 'server' },
+      { ...context.options.session, role: 'server', mixRttMs: 2 * USUAL_MIX_HOPS * this.#delayMs },
       {
         onCryptoMessage: (type, body) => this.#onCrypto(type, body),
         onReady: (capabilities) => this.#owner?.onReady?.(capabilities),
@@ -131,8 +144,15 @@ export class LastHopCircuit implements EngineCircuit {
     pathId: number,
     nowMs: TimeMs,
   ): Drop {
+    const { delays } = this.#context;
+    if (this.#delayMs > 0 && !delays.hasRoom(this.#delayed)) return Drop.mixQueueFull;
     const drop = this.#hop.openForward(counter, type, pathId, cell, nowMs);
     if (drop !== Drop.none) return drop;
+    if (this.#delayMs > 0) {
+      delays.push(cell.bytes, this, this.#hop.lastIndex, this.#delayMs, nowMs);
+      this.#delayed++;
+      return Drop.none;
+    }
     this.#nowMs = nowMs;
     this.#context.counters.cellsDelivered++;
     const bad = this.#session.handlePayload(this.#hop.lastIndex, cell.payload, nowMs);
@@ -140,13 +160,48 @@ export class LastHopCircuit implements EngineCircuit {
     return bad;
   }
 
+  /** A cell of class mix has waited long enough: what came in goes to the session, what goes out to the link. */
+  release(bytes: Uint8Array, note: number, nowMs: TimeMs): void {
+    this.#delayed--;
+    const { counters, mixScratch } = this.#context;
+    if (this.#ended) {
+      counters.drops[Drop.closed]!++;
+      bytes.fill(0);
+      return;
+    }
+    if (note === OUTGOING) {
+      const next = this.#link.peek();
+      next.bytes.set(bytes);
+      this.#link.commitCell(next);
+      return;
+    }
+    this.#nowMs = nowMs;
+    mixScratch.bytes.set(bytes);
+    // It was a payload in the clear.
+    bytes.fill(0);
+    counters.cellsDelivered++;
+    try {
+      const bad = this.#session.handlePayload(note, mixScratch.payload, nowMs);
+      if (bad !== Drop.none) counters.drops[bad]!++;
+    } catch (error) {
+      this.end(CircuitEnd.protocol, undefined, nowMs);
+      throw error;
+    }
+    this.#context.markCircuit(this);
+  }
+
   service(nowMs: TimeMs): boolean {
-    const { counters, timers } = this.#context;
+    const { counters, timers, delays, mixScratch } = this.#context;
     const session = this.#session;
     const link = this.#link;
+    const delayMs = this.#delayMs;
     let budget = CELLS_PER_TURN;
     while (!this.#ended && budget-- > 0 && session.wantsSend(nowMs)) {
-      const cell = link.peek();
+      if (delayMs > 0 && !delays.hasRoom(this.#delayed)) {
+        timers.set(this, nowMs + FULL_RETRY_MS);
+        return false;
+      }
+      const cell = delayMs > 0 ? mixScratch : link.peek();
       const index = this.#hop.allocateIndex();
       if (index < 0) {
         this.end(CircuitEnd.limit, undefined, nowMs);
@@ -156,7 +211,12 @@ export class LastHopCircuit implements EngineCircuit {
       if (!session.pollPayload(cell.payload, index, nowMs) || this.#ended) break;
       this.#hop.sealBackward(CellType.data, 0, cell, index);
       writeHeader(cell, this.#backwardCid, this.#hop.counterFor(index), CellType.data, 0);
-      link.commitCell(cell);
+      if (delayMs > 0) {
+        delays.push(cell.bytes, this, OUTGOING, delayMs, nowMs);
+        this.#delayed++;
+      } else {
+        link.commitCell(cell);
+      }
       counters.cellsOriginated++;
     }
     if (this.#ended) return false;

@@ -3,6 +3,7 @@
  * While the link to the next hop is still being opened, a few cells wait (0-RTT data right behind the train).
  */
 import { Drop } from '../drop-reason.ts';
+import { boundedDelayMs, type DelayOwner } from '../mix/delay-queue.ts';
 import type { HopRoute } from '../onion/hop-route.ts';
 import type { RelayHop } from '../onion/relay-hop.ts';
 import type { TimeMs } from '../ports.ts';
@@ -28,7 +29,7 @@ const CIRCUIT_BYTES = 1000;
  */
 const IDLE_MS = 300_000;
 
-export class RelayCircuit implements EngineCircuit {
+export class RelayCircuit implements EngineCircuit, DelayOwner {
   dueMs: TimeMs = Number.POSITIVE_INFINITY;
   heapIndex = -1;
   dirty = false;
@@ -45,6 +46,10 @@ export class RelayCircuit implements EngineCircuit {
   readonly #expiry: number;
   readonly #nextPuzzleSolution: Uint8Array;
   #held: CellBuffer[] | undefined = undefined;
+  /** Class mix: how long a cell waits here on average; 0 = class fast. */
+  readonly #delayMs: number;
+  /** Cells in the engine's delay queue. */
+  #delayed = 0;
   /** Nothing has come back yet: a failure is answered with SETUP_REFUSED, which says where it happened. */
   #answered = false;
   #ended = false;
@@ -73,6 +78,7 @@ export class RelayCircuit implements EngineCircuit {
     this.#outForwardCid = outForwardCid;
     this.#outBackward = new CircuitEntry(outBackwardCid, outLink, this, Travel.backward);
     this.#expiry = route.expiry;
+    this.#delayMs = route.class === 'mix' ? boundedDelayMs(route.delayMeanUs) : 0;
     this.#nextPuzzleSolution = route.nextPuzzleSolution;
   }
 
@@ -109,6 +115,7 @@ export class RelayCircuit implements EngineCircuit {
     nowMs: TimeMs,
   ): Drop {
     this.#usedMs = nowMs;
+    if (this.#delayMs > 0) return this.#delay(entry.travel, cell, counter, type, pathId, nowMs);
     return entry === this.#inForward
       ? this.#forward(cell, counter, type, pathId, nowMs)
       : this.#backward(cell, counter, type, pathId, nowMs);
@@ -136,6 +143,62 @@ export class RelayCircuit implements EngineCircuit {
     writeHeader(next, this.#inBackwardCid, this.#hop.backwardCounterOut(counter), type, pathId);
     out.commitCell(next);
     this.#context.counters.cellsBackward++;
+    return Drop.none;
+  }
+
+  /** Class mix: the cell is finished now, so that nothing but a datagram waits, and sent in release(). */
+  #delay(travel: Travel, cell: LayeredCell, counter: number, type: number, pathId: number, nowMs: TimeMs): Drop {
+    const { delays, mixScratch } = this.#context;
+    if (!delays.hasRoom(this.#delayed)) return Drop.mixQueueFull;
+    const hop = this.#hop;
+    const forward = travel === Travel.forward;
+    const drop = forward
+      ? hop.openForward(counter, type, pathId, cell, mixScratch, nowMs)
+      : hop.sealBackward(counter, type, pathId, cell, mixScratch, nowMs);
+    if (drop !== Drop.none) return drop;
+    if (forward) {
+      writeHeader(mixScratch, this.#outForwardCid, hop.forwardCounterOut(counter), type, pathId);
+    } else {
+      this.#answered = true;
+      writeHeader(mixScratch, this.#inBackwardCid, hop.backwardCounterOut(counter), type, pathId);
+    }
+    delays.push(mixScratch.bytes, this, travel, this.#delayMs, nowMs);
+    this.#delayed++;
+    return Drop.none;
+  }
+
+  /** A cell of class mix has waited long enough. The mask is put on now: the link may have got other keys meanwhile. */
+  release(bytes: Uint8Array, travel: number, _nowMs: TimeMs): void {
+    this.#delayed--;
+    const { counters } = this.#context;
+    const forward = travel === Travel.forward;
+    const out = forward ? this.#outLink : this.#inLink;
+    if (this.#ended) {
+      counters.drops[Drop.closed]!++;
+      return;
+    }
+    if (forward && out.link.state !== 'up') {
+      const drop = this.#keep(bytes);
+      if (drop !== Drop.none) counters.drops[drop]!++;
+      return;
+    }
+    const next = out.peek();
+    next.bytes.set(bytes);
+    out.commitCell(next);
+    if (forward) counters.cellsForward++;
+    else counters.cellsBackward++;
+  }
+
+  /** A finished cell that waits for the link. */
+  #keep(bytes: Uint8Array): Drop {
+    this.#held ??= [];
+    const { held } = this.#context;
+    this.#context.markCircuit(this);
+    if (this.#held.length >= MAX_HELD_CELLS || held.cells >= MAX_HELD_CELLS_IN_ALL) return Drop.sendQueueFull;
+    const copy = new CellBuffer(new ArrayBuffer(DATAGRAM_BYTES), 0);
+    copy.bytes.set(bytes);
+    this.#held.push(copy);
+    held.cells++;
     return Drop.none;
   }
 

@@ -48,6 +48,11 @@ export interface SessionOptions {
   readonly keepAliveMs: number;
   /** Names offered in the CAPS message. */
   readonly capabilities: readonly string[];
+  /**
+   * Class mix: relays delay every packet on its own, so they overtake each other all the time; by about this much in a
+   * round trip. Default 0: they don't.
+   */
+  readonly mixRttMs: number;
 }
 
 export interface StreamTarget {

@@ -23,6 +23,11 @@ const MIN_PROBE_MS = 20;
 const MAX_PROBE_MS = 3000;
 const MAX_PEER_ACK_DELAY_MS = 25;
 const PROBE_PACKETS = 2;
+/**
+ * Class mix: a packet is lost when it takes so many standard deviations longer than the mean. Of sums of ten exponential
+ * times, 3 in 10 000 do.
+ */
+const MIXED_DEVIATIONS = 4.5;
 const PERSISTENT_TIMEOUTS = 3;
 /** Time without a spurious retransmission after which the reorder window shrinks. */
 const REORDER_DECAY_MS = 5000;
@@ -30,7 +35,7 @@ const REORDER_DECAY_MS = 5000;
 const STALL_MS = 5;
 
 export class Recovery {
-  readonly rtt = new RttEstimator();
+  readonly rtt: RttEstimator;
   readonly sent = new SentPackets();
   readonly congestion: CongestionController;
   inFlight = 0;
@@ -40,6 +45,7 @@ export class Recovery {
   /** Probes that may leave whatever the window says. */
   probes = 0;
   readonly #owner: FrameOwner;
+  readonly #mixed: boolean;
   #largestAcked = -1;
   /** seq behind the largest acknowledged packet: what lies below may be lost. */
   #ackedEnd = 0;
@@ -69,7 +75,10 @@ export class Recovery {
     appLimited: false,
   };
 
-  constructor(owner: FrameOwner, congestion: CongestionController) {
+  /** @param mixRttMs as in SessionOptions; 0 = packets mostly arrive in order. */
+  constructor(owner: FrameOwner, congestion: CongestionController, mixRttMs = 0) {
+    this.#mixed = mixRttMs > 0;
+    this.rtt = new RttEstimator(mixRttMs);
     this.#owner = owner;
     this.congestion = congestion;
   }
@@ -119,6 +128,8 @@ export class Recovery {
     sample.intervalMs = 0;
     const headNumber = sent.head < sent.tail ? sent.numberAt(sent.head) : Number.POSITIVE_INFINITY;
     let newest = -1;
+    /** Class mix: the newest that did not overtake most others. */
+    let typical = -1;
     // Rising order: a stream's acknowledged bytes then join up as they come.
     for (let i = ack.rangeCount - 1; i >= 0; i--) {
       const high = ack.rangeHigh[i]!;
@@ -129,14 +140,17 @@ export class Recovery {
       // Every number of the range must be one we used: what was never sent can't have arrived.
       if (last - first !== high - low || sent.numberAt(last) !== high) return AckResult.neverSent;
       for (let seq = sent.nextUnsettled(first); seq <= last; seq = sent.nextUnsettled(seq + 1)) {
-        if (this.#settle(seq, nowMs)) newest = seq;
+        if (!this.#settle(seq, nowMs)) continue;
+        newest = seq;
+        if (this.#mixed && nowMs - sent.sentMsAt(seq) >= this.rtt.expectedMs) typical = seq;
       }
     }
     if (newest >= 0) {
       if (newest + 1 > this.#ackedEnd) this.#ackedEnd = newest + 1;
       this.#probeCount = 0;
       this.probes = 0;
-      this.#takeSample(newest, largest, ack.value / 1000, nowMs);
+      if (this.#mixed) this.#takeMixedSample(typical, nowMs);
+      else this.#takeSample(newest, largest, ack.value / 1000, nowMs);
     }
     if (largest > this.#largestAcked) this.#largestAcked = largest;
     this.#detectLoss(nowMs);
@@ -192,6 +206,7 @@ export class Recovery {
     const wasLost = sent.isLost(seq);
     sent.settle(seq);
     if (!sent.isEliciting(seq)) return false;
+    if (this.#mixed) this.rtt.sampleMixed(nowMs - sent.sentMsAt(seq));
     if (wasInFlight) this.inFlight--;
     else if (wasLost) this.#onSpurious(seq, nowMs);
     this.#delivered++;
@@ -226,6 +241,24 @@ export class Recovery {
     if (sent.numberAt(newest) === largest) {
       sample.rttMs = this.rtt.sample(nowMs - sentMs, Math.min(ackDelayMs, MAX_PEER_ACK_DELAY_MS));
     }
+    this.#takeRate(newest, nowMs);
+  }
+
+  /**
+   * Class mix: the mean round trip stands for the path's, of which the smallest one would be the luckiest packet's; and the
+   * rate is measured over at least as long, as ACKs come in bunches here.
+   */
+  #takeMixedSample(typical: number, nowMs: number): void {
+    this.#sample.rttMs = this.rtt.expectedMs;
+    this.#sample.priorDelivered = -1;
+    if (typical >= 0) this.#takeRate(typical, nowMs);
+    this.#deliveredMs = nowMs;
+  }
+
+  #takeRate(newest: number, nowMs: number): void {
+    const { sent } = this;
+    const sample = this.#sample;
+    const sentMs = sent.sentMsAt(newest);
     const sendMs = sentMs - sent.firstSentMsAt(newest);
     const ackMs = nowMs - sent.deliveredMsAt(newest);
     this.#firstSentMs = sentMs;
@@ -248,6 +281,7 @@ export class Recovery {
   #lossDelayMs(): number {
     const { rtt } = this;
     const base = Math.max(rtt.expectedMs, rtt.latestMs);
+    if (this.#mixed) return base + Math.max(MIXED_DEVIATIONS * rtt.variationMs, GRANULARITY_MS, this.#reorderMs);
     return base + Math.max(base / 8, 3 * Math.min(rtt.variationMs, base), GRANULARITY_MS, this.#reorderMs);
   }
 
@@ -302,7 +336,8 @@ export class Recovery {
   }
 
   #probeDelayMs(): number {
-    return Math.min(MAX_PROBE_MS, this.probeTimeoutMs() * 2 ** Math.min(this.#probeCount, 10));
+    const firstMs = this.probeTimeoutMs();
+    return Math.max(firstMs, Math.min(MAX_PROBE_MS, firstMs * 2 ** Math.min(this.#probeCount, 10)));
   }
 
   /** Nothing was heard of the newest packets: the oldest ones go again, beyond the window. */

@@ -1,13 +1,43 @@
-/** Round trip time: smoothed value and variation as in RFC 9002 §5.3, in milliseconds. */
+/**
+ * Round trip time: smoothed value and variation as in RFC 9002 §5.3, in milliseconds. On a circuit of class mix every
+ * packet has a round trip time of its own, and the newest one acknowledged is one that overtook others: there, mean and
+ * standard deviation are taken over all packets.
+ */
 
 /** Assumed before the first sample (RFC 9002 §6.2.2). */
 const INITIAL_RTT_MS = 333;
+/** Packets over which mean and deviation are taken where all packets count, about. */
+const MIXED_PACKETS = 128;
 
 export class RttEstimator {
   smoothedMs: number | undefined;
-  variationMs = INITIAL_RTT_MS / 2;
+  variationMs: number;
   latestMs = 0;
   minMs: number | undefined;
+  readonly #initialMs: number;
+  #samples = 0;
+  #variance = 0;
+
+  /** @param addedMs what is known to come on top of the usual before anything is measured. */
+  constructor(addedMs = 0) {
+    this.#initialMs = INITIAL_RTT_MS + addedMs;
+    this.variationMs = this.#initialMs / 2;
+  }
+
+  /** Class mix: one packet's time from sending to its ACK. `variationMs` is the standard deviation. */
+  sampleMixed(rttMs: number): void {
+    if (this.minMs === undefined || rttMs < this.minMs) this.minMs = rttMs;
+    if (this.smoothedMs === undefined) {
+      this.smoothedMs = rttMs;
+      this.#variance = (rttMs / 2) ** 2;
+    }
+    const gain = 1 / Math.min(++this.#samples + 1, MIXED_PACKETS);
+    const off = rttMs - this.smoothedMs;
+    this.smoothedMs += gain * off;
+    this.#variance += gain * (off * off - this.#variance);
+    this.variationMs = Math.sqrt(this.#variance);
+    this.latestMs = this.smoothedMs;
+  }
 
   /** `rttMs` from sending to the ACK, of which the peer says it waited `ackDelayMs`. Returns the adjusted sample. */
   sample(rttMs: number, ackDelayMs: number): number {
@@ -27,6 +57,6 @@ export class RttEstimator {
   }
 
   get expectedMs(): number {
-    return this.smoothedMs ?? INITIAL_RTT_MS;
+    return this.smoothedMs ?? this.#initialMs;
   }
 }

@@ -68,6 +68,7 @@ export const defaultSessionOptions: SessionOptions = {
   idleTimeoutMs: 60_000,
   keepAliveMs: 15_000,
   capabilities: [],
+  mixRttMs: 0,
 };
 
 /** What a client may use before it has seen the peer's SETTINGS (0-RTT); smaller windows are raised to these. */
@@ -208,7 +209,7 @@ export class Session implements SessionApi {
       onFrameAcked: (kind, fin, length, id, offset) => this.#onFrameAcked(kind, fin, length, id, offset),
       onFrameLost: (kind, fin, length, id, offset) => this.#onFrameLost(kind, fin, length, id, offset),
     };
-    this.#recovery = new Recovery(owner, congestion);
+    this.#recovery = new Recovery(owner, congestion, this.#options.mixRttMs);
     this.#streamOwner = {
       sendBufferBytes: this.#options.sendBufferBytes,
       update: (stream) => this.#onStreamChanged(stream),

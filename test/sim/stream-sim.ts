@@ -36,6 +36,8 @@ export interface PathOptions {
   readonly delayMs: number;
   /** Every packet takes up to this much longer, each on its own: they overtake each other. */
   readonly jitterMs?: number;
+  /** Every packet takes the sum of so many exponential times of this mean longer, as over mixes. */
+  readonly mix?: { readonly hops: number; readonly meanMs: number };
   readonly lossRatio?: number;
   /** Share of packets that begin a burst of losses, up to `burstMs` long. */
   readonly burstRatio?: number;
@@ -229,7 +231,9 @@ export class Endpoint {
       this.lost++;
       return;
     }
-    const arriveMs = leaveMs + path.delayMs + (path.jitterMs ?? 0) * this.#random.next();
+    let arriveMs = leaveMs + path.delayMs + (path.jitterMs ?? 0) * this.#random.next();
+    const { hops, meanMs } = path.mix ?? { hops: 0, meanMs: 0 };
+    for (let i = 0; i < hops; i++) arriveMs -= meanMs * Math.log(1 - this.#random.next());
     this.#clock.at(arriveMs, () => this.peer?.receive(packetNumber, payload));
   }
 

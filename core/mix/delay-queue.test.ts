@@ -1,0 +1,146 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { createSeededRandom } from '../crypto/seeded-random.ts';
+import { DATAGRAM_BYTES } from '../wire/datagram.ts';
+import { boundedDelayMs, type DelayOwner, DelayQueue } from './delay-queue.ts';
+import { Exponential } from './exponential.ts';
+import { erlangCdf, KS_ONE_PERCENT, kolmogorovSmirnov } from './testing.ts';
+
+class Collector implements DelayOwner {
+  readonly out: { value: number; note: number; atMs: number }[] = [];
+  release(bytes: Uint8Array, note: number, nowMs: number): void {
+    assert.equal(bytes.length, DATAGRAM_BYTES);
+    this.out.push({ value: new DataView(bytes.buffer, bytes.byteOffset).getUint32(0), note, atMs: nowMs });
+  }
+}
+
+function numbered(value: number): Uint8Array {
+  const bytes = new Uint8Array(DATAGRAM_BYTES);
+  new DataView(bytes.buffer).setUint32(0, value);
+  return bytes;
+}
+
+function drain(queue: DelayQueue): void {
+  while (queue.length > 0) {
+    const dueMs = queue.nextMs();
+    assert.equal(queue.releaseNext(dueMs - 1e-6), false, 'nothing leaves before its time');
+    assert.equal(queue.releaseNext(dueMs), true);
+  }
+}
+
+describe('exponential times', () => {
+  test('follow their law', () => {
+    const times = new Exponential(createSeededRandom('exponential 1'));
+    const samples = Array.from({ length: 100_000 }, () => times.sample(20));
+    assert.ok(samples.every((x) => x >= 0 && Number.isFinite(x)));
+    assert.ok(kolmogorovSmirnov(samples, erlangCdf(1, 20)) < KS_ONE_PERCENT);
+  });
+
+  test('are independent of the one before', () => {
+    const times = new Exponential(createSeededRandom('exponential 2'));
+    const u = Array.from({ length: 100_000 }, () => times.uniform() - 0.5);
+    let sum = 0;
+    for (let i = 1; i < u.length; i++) sum += u[i]! * u[i - 1]!;
+    // Correlation has standard deviation 1/√n.
+    assert.ok(Math.abs((12 * sum) / u.length) < 3 / Math.sqrt(u.length));
+  });
+
+  test('a constant generator gives no infinite time', () => {
+    const times = new Exponential({ fill: (into) => into.fill(0) });
+    assert.ok(Number.isFinite(times.sample(20)));
+  });
+});
+
+describe('the delay queue', () => {
+  test('gives every cell back once, unchanged, when it is due, and not in the order it came', () => {
+    const queue = new DelayQueue(createSeededRandom('queue 1'), 4096);
+    const owner = new Collector();
+    for (let i = 0; i < 600; i++) queue.push(numbered(i), owner, i * 7, 20, 1000);
+    assert.equal(queue.length, 600);
+    drain(queue);
+    const { out } = owner;
+    assert.deepEqual(
+      out.map(({ value }) => value).sort((a, b) => a - b),
+      Array.from({ length: 600 }, (_, i) => i),
+    );
+    assert.ok(out.every(({ value, note }) => note === value * 7));
+    for (let i = 1; i < out.length; i++) assert.ok(out[i]!.atMs >= out[i - 1]!.atMs);
+    let inversions = 0;
+    for (let i = 1; i < out.length; i++) if (out[i]!.value < out[i - 1]!.value) inversions++;
+    // All came at one moment: as good as shuffled, so half of the neighbours are swapped.
+    assert.ok(inversions > 240 && inversions < 360, `${inversions} inversions`);
+    assert.equal(queue.released, 600);
+    const meanMs = out.reduce((sum, { atMs }) => sum + atMs - 1000, 0) / 600;
+    assert.ok(Math.abs(queue.waitedMs / 600 - meanMs) < 1e-6);
+  });
+
+  test('stays consistent while cells come and go', () => {
+    const queue = new DelayQueue(createSeededRandom('queue 2'), 65_536);
+    const owner = new Collector();
+    const dice = createSeededRandom('queue 2 dice');
+    const byte = new Uint8Array(1);
+    let pushed = 0;
+    for (let nowMs = 0; nowMs < 3000; nowMs++) {
+      dice.fill(byte);
+      // Bursts and silence, so that slabs come and go.
+      const count = (nowMs >> 8) % 2 === 0 ? byte[0]! >> 3 : 0;
+      for (let i = 0; i < count; i++) queue.push(numbered(pushed), owner, pushed++, 5 + (byte[0]! & 31), nowMs);
+      while (queue.releaseNext(nowMs));
+      if (nowMs % 100 === 99) queue.trim();
+    }
+    drain(queue);
+    assert.equal(new Set(owner.out.map(({ value }) => value)).size, pushed);
+    assert.ok(owner.out.every(({ value, note }) => value === note));
+  });
+
+  test('is bounded, and one owner leaves room for others', () => {
+    const queue = new DelayQueue(createSeededRandom('queue 3'), 1024);
+    const owner = new Collector();
+    let flood = 0;
+    while (queue.hasRoom(flood)) queue.push(numbered(flood++), owner, 0, 20, 0);
+    assert.equal(flood, 205, 'a quarter of what is left: x = (1024 − x) / 4');
+    let second = 0;
+    while (queue.hasRoom(second)) queue.push(numbered(second++), owner, 0, 20, 0);
+    assert.ok(second > 150, `the second owner got ${second}`);
+    let owners = 2;
+    for (; queue.hasRoom(0) && owners < 10_000; owners++) queue.push(numbered(0), owner, 0, 20, 0);
+    assert.equal(queue.length, 1024);
+    assert.equal(queue.hasRoom(0), false);
+    assert.throws(() => queue.push(numbered(0), owner, 0, 20, 0), /full/);
+    assert.ok(queue.memoryBytes < 1024 * 1500);
+  });
+
+  test('10^5 cells cost less than 256 MB, and the memory comes back', () => {
+    const queue = new DelayQueue(createSeededRandom('queue 4'), 131_072);
+    const owner: DelayOwner = { release() {} };
+    const cell = numbered(1);
+    for (let i = 0; i < 100_000; i++) queue.push(cell, owner, 0, 20, 0);
+    assert.ok(queue.memoryBytes < 160e6, `${queue.memoryBytes} bytes`);
+    while (queue.releaseNext(1e6));
+    queue.trim();
+    queue.trim();
+    assert.ok(queue.memoryBytes < 500_000, `${queue.memoryBytes} bytes are kept`);
+  });
+
+  test('a throwing owner loses its cell only', () => {
+    const queue = new DelayQueue(createSeededRandom('queue 5'), 256);
+    const failing: DelayOwner = {
+      release() {
+        throw new Error('no');
+      },
+    };
+    queue.push(numbered(0), failing, 0, 1, 0);
+    assert.throws(() => queue.releaseNext(1e6), /no/);
+    assert.equal(queue.length, 0);
+    const owner = new Collector();
+    for (let i = 0; i < 50; i++) queue.push(numbered(i), owner, i, 1, 0);
+    while (queue.releaseNext(1e6));
+    assert.equal(owner.out.length, 50);
+  });
+});
+
+test('a mean out of range is brought into it', () => {
+  assert.equal(boundedDelayMs(0), 1);
+  assert.equal(boundedDelayMs(20_000), 20);
+  assert.equal(boundedDelayMs(2 ** 32 - 1), 10_000);
+});
