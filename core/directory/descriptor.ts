@@ -17,6 +17,7 @@ import {
 import type { MixPublicKeys, NodeContact } from '../engine/contract.ts';
 import type { PeerAddress, UnixSeconds } from '../ports.ts';
 import { isCanonicalAddress } from './address.ts';
+import { joinBytes } from './bytes.ts';
 import { DirectoryError, DirectoryErrorCode } from './directory-error.ts';
 import { MAX_POLICY_RULES, parseExitPolicy } from './exit-policy.ts';
 import { decodeCbor, encodeCbor, FieldReader, showValue } from './strict-cbor.ts';
@@ -119,6 +120,11 @@ export function signDescriptor(fields: DescriptorFields, identity: SignKeyPair, 
 /** The bytes that travel. Returns a new array. */
 export function encodeDescriptor(descriptor: NodeDescriptor): Uint8Array {
   return joinBytes(descriptor.signature, descriptor.body);
+}
+
+/** What a descriptor is known by among the authorities and in a view: BLAKE3 of its bytes, 32 bytes. */
+export function descriptorDigest(bytes: Uint8Array, suite: CryptoSuite): Uint8Array {
+  return suite.blake3(nyxLabel('directory descriptor'), Uint8Array.of(0), bytes);
 }
 
 /**
@@ -295,14 +301,4 @@ function readStrings(reader: FieldReader, key: string, max: number, pattern: Reg
 
 function readCompliance(reader: FieldReader): ComplianceLevel {
   return reader.text('compliance', /^(core|plus|full)$/, 'core, plus or full') as ComplianceLevel;
-}
-
-function joinBytes(...parts: Uint8Array[]): Uint8Array {
-  const joined = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    joined.set(part, at);
-    at += part.length;
-  }
-  return joined;
 }

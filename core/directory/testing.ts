@@ -2,6 +2,7 @@
 import { createNobleSuite } from '../crypto/noble-suite.ts';
 import type { Random } from '../ports.ts';
 import { type DescriptorFields, type NodeDescriptor, signDescriptor } from './descriptor.ts';
+import type { ViewNode } from './node-status.ts';
 
 export const testSuite = createNobleSuite();
 export const testNow = 1_800_000_000;
@@ -33,4 +34,11 @@ export function makeDescriptor(random: Random, change: Partial<DescriptorFields>
     identity,
     testSuite,
   );
+}
+
+/** A node of a view without history: what it says is believed. */
+export function makeViewNode(descriptor: NodeDescriptor): ViewNode {
+  const { bandwidthBytesPerSecond } = descriptor;
+  const weight = Math.max(1, bandwidthBytesPerSecond);
+  return { descriptor, status: { flags: 0, bandwidthBytesPerSecond, weight, firstEpoch: 0 } };
 }

@@ -5,7 +5,7 @@ import { createSeededRandom } from '../crypto/seeded-random.ts';
 import { nodeIdHex } from './descriptor.ts';
 import { DirectoryError } from './directory-error.ts';
 import { merkleLeaf, merkleRoot } from './merkle.ts';
-import { makeDescriptor, randomBytes, testSuite as suite, testNow } from './testing.ts';
+import { makeDescriptor, makeViewNode, randomBytes, testSuite as suite, testNow } from './testing.ts';
 import {
   type BuildViewOptions,
   buildView,
@@ -15,6 +15,7 @@ import {
   signView,
   type VerifyViewOptions,
   type ViewBundle,
+  type ViewEntry,
   verifyViewBundle,
 } from './view.ts';
 
@@ -30,7 +31,10 @@ const dates: BuildViewOptions = {
 };
 
 function bundleOf(change: Partial<BuildViewOptions> = {}, signers = [0, 1], of = nodes): ViewBundle {
-  return signers.reduce((bundle, i) => signView(bundle, keys[i]!), buildView(of, { ...dates, ...change }, suite));
+  return signers.reduce(
+    (bundle, i) => signView(bundle, keys[i]!),
+    buildView(of.map(makeViewNode), { ...dates, ...change }, suite),
+  );
 }
 
 const verify = (bundle: ViewBundle, change: Partial<VerifyViewOptions> = {}) =>
@@ -104,12 +108,16 @@ describe('epoch view', () => {
 
   test('a node left out, added, exchanged or moved is noticed', () => {
     const bundle = bundleOf();
-    const [first, second, ...rest] = bundle.descriptors as [Uint8Array, Uint8Array, ...Uint8Array[]];
-    const other = buildView([makeDescriptor(random)], dates, suite).descriptors[0]!;
-    assert.throws(() => verify({ ...bundle, descriptors: [second, ...rest] }), code('INCOMPLETE', /4 .* says 5/));
-    assert.throws(() => verify({ ...bundle, descriptors: [...bundle.descriptors, other] }), code('INCOMPLETE'));
-    assert.throws(() => verify({ ...bundle, descriptors: [other, second, ...rest] }), code('BAD_ROOT'));
-    assert.throws(() => verify({ ...bundle, descriptors: [second, first, ...rest] }), code('BAD_ROOT'));
+    const [first, second, ...rest] = bundle.entries as [ViewEntry, ViewEntry, ...ViewEntry[]];
+    const other = buildView([makeViewNode(makeDescriptor(random))], dates, suite).entries[0]!;
+    assert.throws(() => verify({ ...bundle, entries: [second, ...rest] }), code('INCOMPLETE', /4 .* says 5/));
+    assert.throws(() => verify({ ...bundle, entries: [...bundle.entries, other] }), code('INCOMPLETE'));
+    assert.throws(() => verify({ ...bundle, entries: [other, second, ...rest] }), code('BAD_ROOT'));
+    assert.throws(() => verify({ ...bundle, entries: [second, first, ...rest] }), code('BAD_ROOT'));
+    for (const change of [{ flags: 1 }, { weight: 2 }, { bandwidthBytesPerSecond: 3 }, { firstEpoch: 4 }]) {
+      const praised = { ...first, status: { ...first.status, ...change } };
+      assert.throws(() => verify({ ...bundle, entries: [praised, second, ...rest] }), code('BAD_ROOT'));
+    }
   });
 
   test('authorities cannot list a node twice, a forged descriptor, or one that has ended', () => {
@@ -137,7 +145,7 @@ describe('epoch view', () => {
 
   test('a changed digest loses its signatures', () => {
     const bundle = bundleOf();
-    const other = buildView(nodes, { ...dates, validUntil: testNow + 10_801 }, suite);
+    const other = buildView(nodes.map(makeViewNode), { ...dates, validUntil: testNow + 10_801 }, suite);
     assert.throws(() => verify({ ...other, signatures: bundle.signatures }), code('TOO_FEW_SIGNATURES'));
   });
 
@@ -148,7 +156,7 @@ describe('epoch view', () => {
     }
     assert.throws(() => decodeViewBundle(new Uint8Array([...bytes, 0])), code('MALFORMED', /after its end/));
     const version = bytes.slice();
-    version[4] = 2;
+    version[4] = 1;
     assert.throws(() => decodeViewBundle(version), code('UNSUPPORTED_VERSION'));
     const huge = bytes.slice();
     huge.fill(0xff, 5, 9);

@@ -4,8 +4,9 @@
  * signatures and all descriptors.
  *
  *   bundle = "NYXV" ‖ version (1) ‖ body length (4) ‖ body ‖ signatures (1) ‖ (key (32) ‖ signature (64))*
- *            ‖ descriptors (4) ‖ (length (4) ‖ descriptor)*         descriptors ascend by NodeID
+ *            ‖ entries (4) ‖ (status (20) ‖ length (4) ‖ descriptor)*         entries ascend by NodeID
  *   body = deterministic CBOR map      signature = Ed25519(key, "nyx1 directory view" ‖ 0x00 ‖ body)
+ *   leaf of the Merkle tree = BLAKE3("nyx1 directory leaf" ‖ 0x00 ‖ status ‖ descriptor digest)
  */
 import { nyxLabel } from '../crypto/key-schedule.ts';
 import {
@@ -15,8 +16,10 @@ import {
   type SignKeyPair,
 } from '../crypto/suite.ts';
 import type { UnixSeconds } from '../ports.ts';
+import { ByteReader, compareBytes, joinBytes, magicOf, writeNumber } from './bytes.ts';
 import {
   decodeDescriptor,
+  descriptorDigest,
   encodeDescriptor,
   MAX_DESCRIPTOR_BYTES,
   type NodeDescriptor,
@@ -24,10 +27,11 @@ import {
   verifyDescriptorSignature,
 } from './descriptor.ts';
 import { DirectoryError, DirectoryErrorCode } from './directory-error.ts';
-import { merkleLeaf, merkleRoot } from './merkle.ts';
+import { merkleLeaf, merkleRoot, merkleRootSteps } from './merkle.ts';
+import { encodeNodeStatus, NODE_STATUS_BYTES, type NodeStatus, readNodeStatus, type ViewNode } from './node-status.ts';
 import { decodeCbor, encodeCbor, FieldReader, showValue } from './strict-cbor.ts';
 
-export const VIEW_VERSION = 1;
+export const VIEW_VERSION = 2;
 export const DEFAULT_EPOCH_SECONDS = 3600;
 export const MAX_BUNDLE_BYTES = 64 * 1024 * 1024;
 export const MAX_VIEW_NODES = 20_000;
@@ -37,7 +41,7 @@ export const MAX_VIEW_PARAMS = 64;
 export const MAX_VIEW_LIFETIME_SECONDS = 7 * 86_400;
 
 const maxBodyBytes = 16 * 1024;
-const magic = Uint8Array.of(0x4e, 0x59, 0x58, 0x56);
+const magic = magicOf('NYXV');
 const what = 'directory view';
 
 /** Who signs views: at least `threshold` different ones of `keys` (Ed25519 public keys). */
@@ -75,8 +79,15 @@ export interface ViewBundle {
   /** The signed CBOR body of `view`. */
   readonly body: Uint8Array;
   readonly signatures: readonly ViewSignature[];
-  /** Encoded descriptors, ascending by NodeID. */
-  readonly descriptors: readonly Uint8Array[];
+  /** Ascending by NodeID. */
+  readonly entries: readonly ViewEntry[];
+}
+
+/** A node as it travels in a bundle. */
+export interface ViewEntry {
+  readonly status: NodeStatus;
+  /** Encoded. */
+  readonly descriptor: Uint8Array;
 }
 
 /** What to remember of the last accepted view, so that rollbacks and forks show. Small enough to persist. */
@@ -91,10 +102,12 @@ export interface VerifiedView extends ViewReference {
   readonly view: DirectoryView;
   /** Ascending by NodeID. */
   readonly nodes: readonly NodeDescriptor[];
+  /** `statuses[i]` is what the authorities say of `nodes[i]`. */
+  readonly statuses: readonly NodeStatus[];
   /** By NodeID in lower-case hex. */
   readonly byId: ReadonlyMap<string, NodeDescriptor>;
-  /** Descriptors by hex of their Merkle leaf: a next view need not verify the same bytes again. */
-  readonly byLeaf: ReadonlyMap<string, NodeDescriptor>;
+  /** By hex of the descriptor's digest: a next view need not verify the same bytes again. */
+  readonly byDigest: ReadonlyMap<string, NodeDescriptor>;
 }
 
 export interface BuildViewOptions {
@@ -125,15 +138,14 @@ export function epochAt(now: UnixSeconds, epochSeconds: number = DEFAULT_EPOCH_S
  * checked. Throws DirectoryError: INCOMPLETE (a node twice), EXPIRED (a descriptor that ends before the view starts),
  * BAD_FIELD (dates or parameters), TOO_LARGE.
  */
-export function buildView(
-  descriptors: readonly NodeDescriptor[],
-  options: BuildViewOptions,
-  suite: CryptoSuite,
-): ViewBundle {
-  if (descriptors.length > MAX_VIEW_NODES) throw tooLarge(`${descriptors.length} nodes`, `${MAX_VIEW_NODES}`);
-  const sorted = [...descriptors].sort((a, b) => compareBytes(a.nodeId, b.nodeId));
-  assertNodes(sorted, options.validAfter);
-  const encoded = sorted.map(encodeDescriptor);
+export function buildView(nodes: readonly ViewNode[], options: BuildViewOptions, suite: CryptoSuite): ViewBundle {
+  if (nodes.length > MAX_VIEW_NODES) throw tooLarge(`${nodes.length} nodes`, `${MAX_VIEW_NODES}`);
+  const sorted = [...nodes].sort((a, b) => compareBytes(a.descriptor.nodeId, b.descriptor.nodeId));
+  assertNodes(
+    sorted.map(({ descriptor }) => descriptor),
+    options.validAfter,
+  );
+  const entries = sorted.map(({ descriptor, status }) => ({ status, descriptor: encodeDescriptor(descriptor) }));
   const epochSeconds = options.epochSeconds ?? DEFAULT_EPOCH_SECONDS;
   const body = encodeCbor({
     version: VIEW_VERSION,
@@ -143,13 +155,13 @@ export function buildView(
     freshUntil: options.freshUntil,
     validUntil: options.validUntil,
     root: merkleRoot(
-      encoded.map((bytes) => merkleLeaf(bytes, suite)),
+      entries.map((entry) => leafOf(entry.status, descriptorDigest(entry.descriptor, suite), suite)),
       suite,
     ),
-    count: encoded.length,
+    count: entries.length,
     params: { ...options.params },
   });
-  return { view: decodeBody(body), body, signatures: [], descriptors: encoded };
+  return { view: decodeBody(body), body, signatures: [], entries };
 }
 
 /** Adds a directory key's signature (replacing one by the same key). Returns a new bundle. */
@@ -161,101 +173,159 @@ export function signView(bundle: ViewBundle, key: SignKeyPair): ViewBundle {
 
 /** The bytes that travel. Throws DirectoryError TOO_LARGE. */
 export function encodeViewBundle(bundle: ViewBundle): Uint8Array {
-  const { body, signatures, descriptors } = bundle;
-  const signatureBytes = ED25519_PUBLIC_KEY_BYTES + ED25519_SIGNATURE_BYTES;
-  let length = magic.length + 1 + 4 + body.length + 1 + signatures.length * signatureBytes + 4;
-  for (const descriptor of descriptors) length += 4 + descriptor.length;
-  if (length > MAX_BUNDLE_BYTES) throw tooLarge(`${length} bytes`, `${MAX_BUNDLE_BYTES}`);
+  const { body, signatures, entries } = bundle;
   if (signatures.length > MAX_VIEW_SIGNATURES) throw tooLarge(`${signatures.length} signatures`, '64');
+  const head = joinBytes(magic, Uint8Array.of(VIEW_VERSION), encodeSignedBody(bundle));
+  let length = head.length + 4;
+  for (const { descriptor } of entries) length += NODE_STATUS_BYTES + 4 + descriptor.length;
+  if (length > MAX_BUNDLE_BYTES) throw tooLarge(`${length} bytes`, `${MAX_BUNDLE_BYTES}`);
+  if (body.length > maxBodyBytes) throw tooLarge(`a digest of ${body.length} bytes`, `${maxBodyBytes}`);
   const bytes = new Uint8Array(length);
-  const numbers = new DataView(bytes.buffer);
-  let at = 0;
-  const put = (part: Uint8Array) => {
-    bytes.set(part, at);
-    at += part.length;
-  };
-  const putLength = (value: number) => {
-    numbers.setUint32(at, value);
-    at += 4;
-  };
-  put(magic);
-  bytes[at++] = VIEW_VERSION;
-  putLength(body.length);
-  put(body);
-  bytes[at++] = signatures.length;
-  for (const { key, signature } of signatures) {
-    put(key);
-    put(signature);
-  }
-  putLength(descriptors.length);
-  for (const descriptor of descriptors) {
-    putLength(descriptor.length);
-    put(descriptor);
+  bytes.set(head);
+  let at = head.length;
+  writeNumber(bytes, at, entries.length, 4);
+  at += 4;
+  for (const { status, descriptor } of entries) {
+    bytes.set(encodeNodeStatus(status), at);
+    writeNumber(bytes, at + NODE_STATUS_BYTES, descriptor.length, 4);
+    at += NODE_STATUS_BYTES + 4;
+    bytes.set(descriptor, at);
+    at += descriptor.length;
   }
   return bytes;
 }
 
 /**
  * Takes a bundle apart and checks its form, not what it says. Throws DirectoryError TOO_LARGE, MALFORMED,
- * UNSUPPORTED_VERSION or BAD_FIELD. The result holds copies.
+ * UNSUPPORTED_VERSION or BAD_FIELD. The entries' descriptors are views of `bytes`, which must not change any more.
  */
 export function decodeViewBundle(bytes: Uint8Array): ViewBundle {
   if (bytes.length > MAX_BUNDLE_BYTES) throw tooLarge(`${bytes.length} bytes`, `${MAX_BUNDLE_BYTES}`);
-  const reader = new BundleReader(bytes);
-  if (compareBytes(reader.take(magic.length), magic) !== 0) throw malformed('does not begin with NYXV');
-  const version = reader.byte();
-  if (version !== VIEW_VERSION) throw unsupported(version);
+  const reader = new ByteReader(bytes, `${what} bundle`);
+  reader.expect(magic, VIEW_VERSION);
+  const signed = readSignedBody(reader);
+  const count = reader.length(MAX_VIEW_NODES, 'number of nodes');
+  const entries: ViewEntry[] = [];
+  for (let i = 0; i < count; i++) {
+    const status = readNodeStatus(reader);
+    entries.push({ status, descriptor: reader.view(reader.length(MAX_DESCRIPTOR_BYTES, 'descriptor')) });
+  }
+  reader.end();
+  return { ...signed, entries };
+}
+
+/** A view's digest and the signatures under it, without the nodes: enough to prove who signed what. */
+export type SignedBody = Omit<ViewBundle, 'entries'>;
+
+/** `body length (4) ‖ body ‖ signatures (1) ‖ (key (32) ‖ signature (64))*` */
+export function encodeSignedBody({ body, signatures }: Pick<ViewBundle, 'body' | 'signatures'>): Uint8Array {
+  const length = new Uint8Array(4);
+  writeNumber(length, 0, body.length, 4);
+  const pairs = signatures.flatMap(({ key, signature }) => [key, signature]);
+  return joinBytes(length, body, Uint8Array.of(signatures.length), ...pairs);
+}
+
+/** Throws DirectoryError; the result holds copies. */
+export function readSignedBody(reader: ByteReader): SignedBody {
   const body = reader.take(reader.length(maxBodyBytes, 'digest'));
   const view = decodeBody(body);
   const signatures: ViewSignature[] = [];
-  const signatureCount = reader.byte();
+  const signatureCount = reader.number(1);
   if (signatureCount > MAX_VIEW_SIGNATURES) throw tooLarge(`${signatureCount} signatures`, `${MAX_VIEW_SIGNATURES}`);
   for (let i = 0; i < signatureCount; i++) {
     signatures.push({ key: reader.take(ED25519_PUBLIC_KEY_BYTES), signature: reader.take(ED25519_SIGNATURE_BYTES) });
   }
-  const count = reader.length(MAX_VIEW_NODES, 'number of descriptors');
-  const descriptors: Uint8Array[] = [];
-  for (let i = 0; i < count; i++) descriptors.push(reader.take(reader.length(MAX_DESCRIPTOR_BYTES, 'descriptor')));
-  if (reader.left > 0) throw malformed(`has ${reader.left} bytes after its end`);
-  return { view, body, signatures, descriptors };
+  return { view, body, signatures };
+}
+
+/** BLAKE3 of the signed body, 32 bytes: what a view is known by. */
+export function viewDigest(body: Uint8Array, suite: CryptoSuite): Uint8Array {
+  return suite.blake3(body);
 }
 
 /**
  * Checks everything: dates, at least `threshold` signatures of different authorities, no rollback or fork against
- * `previous`, the Merkle root over all descriptors, their order, and each one's own signature. Throws DirectoryError
+ * `previous`, the Merkle root over all entries, their order, and each descriptor's own signature. Throws DirectoryError
  * with a code for each of these. Cheap checks and the threshold come before the per-node work.
  */
 export function verifyViewBundle(bundle: ViewBundle, options: VerifyViewOptions): VerifiedView {
-  const { suite, previous, now } = options;
-  const { view, body, descriptors } = bundle;
-  assertAuthorities(options.authorities);
-  assertDates(view, now, options.clockSkewSeconds ?? 60);
-  assertSignatures(bundle, options.authorities, suite);
-  const digest = suite.blake3(body);
-  if (previous !== undefined) assertSuccessor(view, digest, previous, suite);
+  const steps = verifyViewSteps(bundle, options);
+  for (;;) {
+    const step = steps.next();
+    if (step.done) return step.value;
+  }
+}
 
-  if (descriptors.length !== view.count) {
+/** verifyViewBundle in steps of at most a millisecond or so: whoever must not be blocked pauses between them. */
+export function* verifyViewSteps(bundle: ViewBundle, options: VerifyViewOptions): Generator<void, VerifiedView> {
+  const { suite, previous } = options;
+  const { view, entries } = bundle;
+  const digest = verifySignedBody(bundle, options);
+  if (entries.length !== view.count) {
     throw new DirectoryError(
       DirectoryErrorCode.incomplete,
-      `${what} has ${descriptors.length} descriptors; its digest says ${view.count}`,
+      `${what} has ${entries.length} nodes; its digest says ${view.count}`,
     );
   }
-  const leaves = descriptors.map((bytes) => merkleLeaf(bytes, suite));
-  if (!suite.equal(merkleRoot(leaves, suite), view.root)) {
-    throw new DirectoryError(DirectoryErrorCode.badRoot, `${what}: the descriptors do not hash to the signed root`);
+  const digests: string[] = [];
+  const leaves: Uint8Array[] = [];
+  for (const { status, descriptor } of entries) {
+    const hash = descriptorDigest(descriptor, suite);
+    digests.push(nodeIdHex(hash));
+    leaves.push(leafOf(status, hash, suite));
+    yield;
   }
-  const known = previous !== undefined && 'byLeaf' in previous ? previous.byLeaf : undefined;
-  const byLeaf = new Map<string, NodeDescriptor>();
+  if (!suite.equal(yield* merkleRootSteps(leaves, suite), view.root)) {
+    throw new DirectoryError(DirectoryErrorCode.badRoot, `${what}: the nodes do not hash to the signed root`);
+  }
+  const known = previous !== undefined && 'byDigest' in previous ? previous.byDigest : undefined;
+  const byDigest = new Map<string, NodeDescriptor>();
   const byId = new Map<string, NodeDescriptor>();
-  const nodes = descriptors.map((bytes, i) => {
-    const leaf = nodeIdHex(leaves[i]!);
-    const descriptor = known?.get(leaf) ?? readDescriptor(bytes, suite);
-    byLeaf.set(leaf, descriptor);
+  const nodes: NodeDescriptor[] = [];
+  for (let i = 0; i < entries.length; i++) {
+    const descriptor = known?.get(digests[i]!) ?? readDescriptor(entries[i]!.descriptor, suite);
+    byDigest.set(digests[i]!, descriptor);
     byId.set(nodeIdHex(descriptor.nodeId), descriptor);
-    return descriptor;
-  });
+    nodes.push(descriptor);
+    yield;
+  }
   assertNodes(nodes, view.validAfter);
-  return { epoch: view.epoch, digest, view, nodes, byId, byLeaf };
+  const statuses = entries.map(({ status }) => status);
+  return { epoch: view.epoch, digest, view, nodes, statuses, byId, byDigest };
+}
+
+/**
+ * The part of verifyViewBundle that needs no nodes: dates, threshold, rollback and fork. Returns the view's digest.
+ */
+export function verifySignedBody(signed: SignedBody, options: VerifyViewOptions): Uint8Array {
+  const { suite, previous, now } = options;
+  assertAuthorities(options.authorities);
+  assertDates(signed.view, now, options.clockSkewSeconds ?? 60);
+  assertSignatures(signed, options.authorities, suite);
+  const digest = viewDigest(signed.body, suite);
+  if (previous !== undefined) assertSuccessor(signed.view, digest, previous, suite);
+  return digest;
+}
+
+/** Which of `authorities` signed, as lower-case hex of their keys; each counted once. */
+export function validSigners(
+  { body, signatures }: Pick<ViewBundle, 'body' | 'signatures'>,
+  authorities: AuthoritySet,
+  suite: CryptoSuite,
+): ReadonlySet<string> {
+  const message = signedMessage(body);
+  const allowed = new Set(authorities.keys.map(nodeIdHex));
+  const signed = new Set<string>();
+  for (const { key, signature } of signatures) {
+    const id = nodeIdHex(key);
+    if (!allowed.has(id) || signed.has(id)) continue;
+    if (suite.ed25519Verify(key, message, signature)) signed.add(id);
+  }
+  return signed;
+}
+
+function leafOf(status: NodeStatus, digest: Uint8Array, suite: CryptoSuite): Uint8Array {
+  return merkleLeaf(joinBytes(encodeNodeStatus(status), digest), suite);
 }
 
 function readDescriptor(bytes: Uint8Array, suite: CryptoSuite): NodeDescriptor {
@@ -289,19 +359,12 @@ function assertDates(view: DirectoryView, now: UnixSeconds, clockSkewSeconds: nu
   }
 }
 
-function assertSignatures(bundle: ViewBundle, authorities: AuthoritySet, suite: CryptoSuite): void {
-  const message = signedMessage(bundle.body);
-  const allowed = new Set(authorities.keys.map(nodeIdHex));
-  const signed = new Set<string>();
-  for (const { key, signature } of bundle.signatures) {
-    const id = nodeIdHex(key);
-    if (!allowed.has(id) || signed.has(id)) continue;
-    if (suite.ed25519Verify(key, message, signature)) signed.add(id);
-  }
-  if (signed.size < authorities.threshold) {
+function assertSignatures(signed: SignedBody, authorities: AuthoritySet, suite: CryptoSuite): void {
+  const signers = validSigners(signed, authorities, suite).size;
+  if (signers < authorities.threshold) {
     throw new DirectoryError(
       DirectoryErrorCode.tooFewSignatures,
-      `${what} of epoch ${bundle.view.epoch} has ${signed.size} valid signatures of different authorities; ${authorities.threshold} are needed`,
+      `${what} of epoch ${signed.view.epoch} has ${signers} valid signatures of different authorities; ${authorities.threshold} are needed`,
     );
   }
 }
@@ -395,55 +458,8 @@ function readParams(reader: FieldReader): Record<string, number> {
   return read;
 }
 
-/** Reads the parts of a bundle in order; nothing is taken before its length is known to be there. */
-class BundleReader {
-  readonly #bytes: Uint8Array;
-  #at = 0;
-
-  constructor(bytes: Uint8Array) {
-    // A Buffer's slice() would be a view of the caller's memory instead of a copy.
-    this.#bytes = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
-  }
-
-  get left(): number {
-    return this.#bytes.length - this.#at;
-  }
-
-  take(length: number): Uint8Array {
-    if (length > this.left) throw malformed(`ends ${length - this.left} bytes too early`);
-    this.#at += length;
-    return this.#bytes.slice(this.#at - length, this.#at);
-  }
-
-  byte(): number {
-    return this.take(1)[0]!;
-  }
-
-  length(max: number, name: string): number {
-    const value = new DataView(this.take(4).buffer).getUint32(0);
-    if (value > max) throw tooLarge(`a ${name} of ${value}`, `${max}`);
-    return value;
-  }
-}
-
 function signedMessage(body: Uint8Array): Uint8Array {
-  const label = nyxLabel('directory view');
-  const message = new Uint8Array(label.length + 1 + body.length);
-  message.set(label);
-  message.set(body, label.length + 1);
-  return message;
-}
-
-function compareBytes(a: Uint8Array, b: Uint8Array): number {
-  const length = Math.min(a.length, b.length);
-  for (let i = 0; i < length; i++) {
-    if (a[i] !== b[i]) return a[i]! - b[i]!;
-  }
-  return a.length - b.length;
-}
-
-function malformed(problem: string): DirectoryError {
-  return new DirectoryError(DirectoryErrorCode.malformed, `${what} bundle ${problem}`);
+  return joinBytes(nyxLabel('directory view'), Uint8Array.of(0), body);
 }
 
 function tooLarge(found: string, max: string): DirectoryError {

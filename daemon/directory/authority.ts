@@ -48,8 +48,8 @@ export class Authority {
     this.#suite = suite;
     if (!existsSync(options.viewFile)) return;
     this.#bundle = decodeViewBundle(readFileSync(options.viewFile));
-    for (const bytes of this.#bundle.descriptors) {
-      const descriptor = decodeDescriptor(bytes, suite);
+    for (const entry of this.#bundle.entries) {
+      const descriptor = decodeDescriptor(entry.descriptor, suite);
       this.#descriptors.set(nodeIdHex(descriptor.nodeId), descriptor);
     }
   }
@@ -100,7 +100,11 @@ export class Authority {
     // The first view begins when it is made, later ones with their epoch.
     const validAfter = this.#bundle === undefined ? now : epoch * epochSeconds;
     const unsigned = buildView(
-      nodes,
+      nodes.map((descriptor) => {
+        const { bandwidthBytesPerSecond } = descriptor;
+        const weight = Math.max(1, bandwidthBytesPerSecond);
+        return { descriptor, status: { flags: 0, bandwidthBytesPerSecond, weight, firstEpoch: epoch } };
+      }),
       {
         epochSeconds,
         validAfter,

@@ -10,7 +10,7 @@ import {
 import { DirectoryError } from '@nyx/core/directory/directory-error.ts';
 import { ExitPolicy } from '@nyx/core/directory/exit-policy.ts';
 import { decodeCbor, encodeCbor, FieldReader } from '@nyx/core/directory/strict-cbor.ts';
-import { makeDescriptor, testNow } from '@nyx/core/directory/testing.ts';
+import { makeDescriptor, makeViewNode, testNow } from '@nyx/core/directory/testing.ts';
 import {
   buildView,
   decodeViewBundle,
@@ -122,7 +122,7 @@ export const view: FuzzTarget = {
     const dates = { validAfter: testNow, freshUntil: testNow + 3600, validUntil: testNow + 10_800 };
     const bundles = [
       buildView([], dates, suite),
-      buildView(descriptors().slice(0, 1), { ...dates, params: { hops: 3 } }, suite),
+      buildView(descriptors().slice(0, 1).map(makeViewNode), { ...dates, params: { hops: 3 } }, suite),
     ];
     const odd: ViewBundle = { ...bundles[0]!, body: oddVersion() };
     return [odd, ...bundles].flatMap((bundle) => [
