@@ -83,11 +83,13 @@ export interface CryptoSuite {
   /**
    * Encapsulates to a public key (FIPS 203 §6.2); `undefined` when the key fails the modulus check of §7.2.
    * `coins` (32 bytes) makes it deterministic where the suite can (noble); a suite that cannot uses the operating
-   * system's generator and ignores them.
+   * system's generator and ignores them. `keep`: a node's published key, which will be used again; a suite may keep it
+   * in a form that saves work.
    */
   mlkem768Encapsulate(
     publicKey: Uint8Array,
     coins: Uint8Array,
+    keep?: boolean,
   ): { ciphertext: Uint8Array; sharedSecret: Uint8Array } | undefined;
   ed25519(seed: Uint8Array): SignKeyPair;
   /** False for anything that does not verify, malformed keys and signatures included. */

@@ -5,6 +5,7 @@
 import type { CryptoSuite } from '../crypto/suite.ts';
 import type { Drop } from '../drop-reason.ts';
 import type { DelayQueue } from '../mix/delay-queue.ts';
+import type { KeySpares } from '../onion/key-spares.ts';
 import type { Random, TimeMs } from '../ports.ts';
 import {
   type CellBuffer,
@@ -72,6 +73,8 @@ export class CircuitEntry implements CidEntry<LinkSlot> {
 export interface EngineContext {
   readonly suite: CryptoSuite;
   readonly random: Random;
+  /** Key pairs for set-ups, made ahead. */
+  readonly spares: KeySpares;
   readonly host: EngineHost;
   readonly options: EngineOptions;
   readonly counters: EngineCounters;

@@ -23,7 +23,7 @@ import {
 import { CircuitEnd, type NodeContact, type SessionOwner } from './contract.ts';
 import { CryptoMessage, encodeRekey, sendKeyMessage } from './crypto-messages.ts';
 import type { LinkSlot } from './link-slot.ts';
-import { sendDestroy, sendSetup } from './messages.ts';
+import { sendDestroy } from './messages.ts';
 
 /** A set-up that has not come back by then has failed. */
 const SETUP_TIMEOUT_MS = 10_000;
@@ -57,6 +57,7 @@ export class ClientCircuit implements EngineCircuit {
   readonly #startedMs: TimeMs;
   readonly #setupTimeoutMs: number;
   #fresh: FreshKeys | undefined;
+  #trainSent = false;
   #ready = false;
   #ended = false;
   #failure: CircuitEnd | undefined = undefined;
@@ -116,14 +117,11 @@ export class ClientCircuit implements EngineCircuit {
     this.#context.timers.set(this, nowMs);
   }
 
-  /** Enters the tables and sends the train; false when the CID is taken or the link can't take it. */
-  open(puzzleSolution: Uint8Array, train: Uint8Array): boolean {
+  /** Enters the tables. False when the link did not take its train, or the CID is taken. */
+  open(trainSent: boolean): boolean {
+    this.#trainSent = trainSent;
     const { cids, timers } = this.#context;
-    if (!cids.add(this.#backward)) return false;
-    if (!sendSetup(this.#link.link, this.#forwardCid, this.#backward.cid, puzzleSolution, train)) {
-      cids.remove(this.#backward);
-      return false;
-    }
+    if (!trainSent || !cids.add(this.#backward)) return false;
     this.#link.circuits.add(this);
     timers.set(this, this.#startedMs + this.#setupTimeoutMs);
     this.#context.markCircuit(this);
@@ -225,7 +223,7 @@ export class ClientCircuit implements EngineCircuit {
   handleTimeout(nowMs: TimeMs): void {
     this.#nowMs = nowMs;
     if (this.#failure !== undefined) {
-      this.#endAt(this.#failure, this.#link, undefined, nowMs);
+      this.#endAt(this.#failure, this.#trainSent ? undefined : this.#link, undefined, nowMs);
       return;
     }
     if (!this.#ready && nowMs >= this.#startedMs + this.#setupTimeoutMs) {

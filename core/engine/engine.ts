@@ -15,6 +15,7 @@ import { LinkHandshakes } from '../link/handshake.ts';
 import type { Link } from '../link/link.ts';
 import { boundedDelayMs, DelayQueue } from '../mix/delay-queue.ts';
 import { ClientOnion } from '../onion/client-onion.ts';
+import { KeySpares } from '../onion/key-spares.ts';
 import { MixKeyRing } from '../onion/mix-key-ring.ts';
 import { buildTrain } from '../onion/setup-train.ts';
 import type { PeerAddress, Random, TimeMs } from '../ports.ts';
@@ -55,6 +56,7 @@ import {
 import { BatchPool, Egress } from './egress.ts';
 import { HostGuard } from './host-guard.ts';
 import { LinkSlot } from './link-slot.ts';
+import { sendSetup } from './messages.ts';
 import { PuzzleMemory } from './puzzle-memory.ts';
 import { RelayCircuit } from './relay-circuit.ts';
 import { TimerHeap } from './timer-heap.ts';
@@ -124,6 +126,7 @@ export class Engine implements EngineApi {
   readonly #cids = new CidTable<LinkSlot, CircuitEntry>();
   readonly #timers = new TimerHeap<EngineCircuit | LinkSlot>();
   readonly #puzzles = new PuzzleMemory();
+  readonly #spares: KeySpares;
   /** Links with a batch under way. */
   readonly #openBatches: LinkSlot[] = [];
   readonly #dirtyLinks: LinkSlot[] = [];
@@ -151,6 +154,7 @@ export class Engine implements EngineApi {
     this.#options = options;
     this.#suite = suite;
     this.#random = random;
+    this.#spares = new KeySpares(suite, random);
     this.#handshakes = new LinkHandshakes(
       {
         identity: options.secrets,
@@ -176,6 +180,7 @@ export class Engine implements EngineApi {
     this.#context = {
       suite,
       random,
+      spares: this.#spares,
       host,
       options,
       counters: this.counters,
@@ -361,6 +366,8 @@ export class Engine implements EngineApi {
       if (slot.link.noteFlushed(nowMs)) this.#timers.set(slot, slot.link.nextTimeoutMs());
     }
     this.#openBatches.length = 0;
+    // The answer takes at least a round trip: time for what the next set-up needs.
+    if (this.#spares.wanting) this.#spares.refill(nowMs);
     this.#inside = false;
     if (more || this.#flushAgain || this.#dirtyCircuits.length > 0) this.#host.onWake();
     this.#host.rethrow();
@@ -411,6 +418,7 @@ export class Engine implements EngineApi {
       this.#sweepLinks(nowMs);
       this.#context.delays.trim();
       this.#puzzles.expire(nowMs);
+      this.#spares.expire(nowMs);
     }
     const unixSeconds = this.#host.unixSeconds();
     const sliceMs = SWEEP_MS / (1 + Math.ceil(this.#circuits.size / SWEEP_SLICE));
@@ -505,13 +513,24 @@ export class Engine implements EngineApi {
     }
     if (this.#closing) throw new Error('the engine is shutting down');
     this.#nowMs = nowMs;
-    const { train, secrets, routes, fresh, firstPuzzleSolution } = buildTrain(this.#suite, this.#random, hops, {
-      class: options.class,
-      delayMeanUs: options.delayMeanUs,
-      expiry: options.expiry,
-      puzzles: hops.map((hop) => this.#puzzles.find(hop.nodeId, nowMs)),
-    });
+    const { train, secrets, routes, fresh, firstPuzzleSolution } = buildTrain(
+      this.#suite,
+      this.#random,
+      hops,
+      {
+        class: options.class,
+        delayMeanUs: options.delayMeanUs,
+        expiry: options.expiry,
+        puzzles: hops.map((hop) => this.#puzzles.find(hop.nodeId, nowMs)),
+      },
+      this.#spares,
+    );
     const slot = this.#linkTo(hops[0]!, nowMs);
+    const forwardCid = randomCid(this.#random);
+    const backwardCid = randomCid(this.#random);
+    const sent = sendSetup(slot.link, forwardCid, backwardCid, firstPuzzleSolution, train);
+    // The train is on its way while the circuit is made. Within a call of the host's it goes with the flush behind it.
+    if (sent && !this.#inside) this.#sendNow(slot, nowMs);
     const circuit = new ClientCircuit(
       this.#context,
       ++this.#lastHandle,
@@ -519,20 +538,28 @@ export class Engine implements EngineApi {
       new ClientOnion(this.#suite, secrets, routes),
       fresh,
       slot,
-      randomCid(this.#random),
-      randomCid(this.#random),
+      forwardCid,
+      backwardCid,
       owner,
       options.class === 'mix' ? hops.length * boundedDelayMs(options.delayMeanUs) : 0,
       nowMs,
     );
     this.#circuits.add(circuit);
     this.#clients.set(circuit.handle, circuit);
-    if (!circuit.open(firstPuzzleSolution, train)) {
+    if (!circuit.open(sent)) {
       circuit.fail(slot.link.state === 'closed' ? CircuitEnd.unreachable : CircuitEnd.limit, nowMs);
     }
     this.#markLink(slot);
     this.#wake();
     return { circuit: circuit.handle, session: circuit.session };
+  }
+
+  /** What the link's control channel has to say leaves at once, not with the next flush. */
+  #sendNow(slot: LinkSlot, nowMs: TimeMs): void {
+    this.#sendControl(slot, nowMs);
+    if (!slot.isOpen) return;
+    this.#openBatches.splice(this.#openBatches.indexOf(slot), 1);
+    slot.flush();
   }
 
   closeCircuit(handle: number, reason: CircuitEnd, nowMs: TimeMs): void {
@@ -567,6 +594,7 @@ export class Engine implements EngineApi {
         this.#markLink(slot);
       }
       this.#handshakes.wipe();
+      this.#spares.wipe();
       this.#admission.keys.wipe();
     });
     this.flush(nowMs);

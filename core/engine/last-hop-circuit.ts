@@ -97,8 +97,8 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
 
   /** Enters the tables and answers with the fresh key exchange; false when that is impossible. */
   open(clientFresh: ClientFresh): boolean {
-    const { suite, random, host, cids } = this.#context;
-    const reply = lastHopReply(suite, random, clientFresh);
+    const { suite, random, spares, host, cids } = this.#context;
+    const reply = lastHopReply(suite, random, clientFresh, spares.takePair());
     if (reply === undefined || !cids.add(this.#forward)) return false;
     this.#link.circuits.add(this);
     this.#hop.installFresh(reply.shared);

@@ -37,6 +37,11 @@ export class LinkSlot implements Timed {
     this.idleSinceMs = nowMs;
   }
 
+  /** It is in the engine's list of links with a batch under way. */
+  get isOpen(): boolean {
+    return this.#isOpen;
+  }
+
   /** Where the next outgoing cell has to be written; nothing is sent unless a commit follows. */
   peek(): CellBuffer {
     if (!this.#isOpen) {

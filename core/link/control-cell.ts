@@ -48,7 +48,8 @@ export class ControlFields {
     const delay = Math.min(0xffff, Math.round(this.ackDelayMs * ACK_DELAY_UNITS_PER_MS));
     plaintext[ACK_DELAY_OFFSET] = delay >>> 8;
     plaintext[ACK_DELAY_OFFSET + 1] = delay;
-    for (let i = 0; i < this.length; i++) plaintext[DATA_OFFSET + i] = data![i]!;
+    if (data !== undefined)
+      plaintext.set(this.length === data.length ? data : data.subarray(0, this.length), DATA_OFFSET);
     plaintext.fill(0, DATA_OFFSET + this.length, CT_BYTES);
   }
 }

@@ -39,19 +39,28 @@ export function createFreshKeys(suite: CryptoSuite, random: Random): FreshKeys {
   return fresh;
 }
 
+export function wipeFreshKeys(fresh: FreshKeys): void {
+  fresh.dh.wipe();
+  fresh.kem.wipe();
+}
+
 /**
  * The last hop's answer (1120 bytes) and the secret both will share (DH ‖ KEM secret, 64 bytes). Undefined when a key
- * of the client's is not a valid one.
+ * of the client's is not a valid one. Takes `spare`, an ephemeral key pair made ahead.
  */
 export function lastHopReply(
   suite: CryptoSuite,
   random: Random,
   client: ClientFresh,
+  spare?: DhKeyPair,
 ): { message: Uint8Array; shared: Uint8Array } | undefined {
-  if (client.x25519.length !== X25519_BYTES || client.kem.length !== MLKEM768_PUBLIC_KEY_BYTES) return undefined;
+  if (client.x25519.length !== X25519_BYTES || client.kem.length !== MLKEM768_PUBLIC_KEY_BYTES) {
+    spare?.wipe();
+    return undefined;
+  }
   const secret = new Uint8Array(X25519_BYTES + MLKEM_SHARED_BYTES);
   random.fill(secret);
-  const own = suite.x25519(secret.subarray(0, X25519_BYTES));
+  const own = spare ?? suite.x25519(secret.subarray(0, X25519_BYTES));
   const dh = own.agree(client.x25519);
   const kem = suite.mlkem768Encapsulate(client.kem, secret.subarray(X25519_BYTES));
   suite.wipe(secret);

@@ -22,6 +22,7 @@ import { addCounter } from './direction-keys.ts';
 import { CLIENT_FRESH_BYTES, type ClientFresh, createFreshKeys, type FreshKeys } from './fresh-exchange.ts';
 import { decodeRoute, encodeRoute, type HopRoute, PUZZLE_SOLUTION_BYTES, ROUTE_BYTES } from './hop-route.ts';
 import { deriveHopSecrets, type HopSecrets, wipeHopSecrets } from './hop-secrets.ts';
+import type { KeySpares } from './key-spares.ts';
 import type { MixKeyRing, MixKeys } from './mix-key-ring.ts';
 import { type Puzzle, solvePuzzle } from './puzzle.ts';
 
@@ -66,7 +67,7 @@ export interface Train {
 }
 
 /**
- * Builds the train for 1…7 hops, under each node's newest mix keys. Throws RangeError for a bad number of hops or
+ * Builds the train for 1…7 hops, under each node's newest mix keys, with key pairs from `spares` if given. Throws RangeError for a bad number of hops or
  * option, and Error when a hop's published keys are not valid ones.
  */
 export function buildTrain(
@@ -74,17 +75,18 @@ export function buildTrain(
   random: Random,
   hops: readonly NodeContact[],
   options: TrainOptions,
+  spares?: KeySpares,
 ): Train {
   const count = hops.length;
   if (count < 1 || count > MAX_HOPS) throw new RangeError(`a train has 1 to ${MAX_HOPS} hops, not ${count}`);
-  const exchanges = hops.map((hop) => exchangeWith(suite, random, hop));
+  const exchanges = hops.map((hop) => exchangeWith(suite, random, hop, spares));
   const solutions = exchanges.map(({ epk }, i) => {
     const puzzle = options.puzzles?.[i];
     return puzzle === undefined ? noSolution.slice() : solvePuzzle(suite, puzzle, epk);
   });
   const secrets = exchanges.map((exchange) => exchange.secrets);
   const routes = makeRoutes(random, hops, options, solutions);
-  const fresh = createFreshKeys(suite, random);
+  const fresh = spares?.takeFresh() ?? createFreshKeys(suite, random);
 
   // The last hop's plaintext: route ‖ our fresh keys ‖ random, ending in the image of the fillers.
   const body = new Uint8Array(BODY_BYTES);
@@ -194,16 +196,16 @@ interface Exchange {
   readonly secrets: HopSecrets;
 }
 
-function exchangeWith(suite: CryptoSuite, random: Random, hop: NodeContact): Exchange {
+function exchangeWith(suite: CryptoSuite, random: Random, hop: NodeContact, spares: KeySpares | undefined): Exchange {
   const mix = hop.mixKeys.at(-1);
   if (mix === undefined) throw new Error('a hop without mix keys can be in no circuit');
   const secret = new Uint8Array(X25519_BYTES + MLKEM768_SEED_BYTES / 2);
   random.fill(secret);
-  const ephemeral = suite.x25519(secret.subarray(0, X25519_BYTES));
+  const ephemeral = spares?.takePair() ?? suite.x25519(secret.subarray(0, X25519_BYTES));
   const dh = ephemeral.agree(mix.x25519);
   const kem =
     mix.kem.length === MLKEM768_PUBLIC_KEY_BYTES
-      ? suite.mlkem768Encapsulate(mix.kem, secret.subarray(X25519_BYTES))
+      ? suite.mlkem768Encapsulate(mix.kem, secret.subarray(X25519_BYTES), true)
       : undefined;
   const epk = ephemeral.publicKey.slice();
   ephemeral.wipe();

@@ -9,6 +9,21 @@ const suite = createNativeSuite();
 const bytes = (length: number) => new Uint8Array(randomBytes(length));
 
 describe('native suite', () => {
+  test('a published key that is used again gives what it gave, also beside one with the same beginning', () => {
+    const pair = suite.mlkem768(bytes(64));
+    const twin = pair.publicKey.slice();
+    // Another valid key: its last bytes are the seed of the matrix.
+    twin.set(bytes(32), twin.length - 32);
+    for (let round = 0; round < 3; round++) {
+      const capsule = suite.mlkem768Encapsulate(pair.publicKey, bytes(32), true)!;
+      assert.deepEqual(pair.decapsulate(capsule.ciphertext), capsule.sharedSecret);
+      const other = suite.mlkem768Encapsulate(twin, bytes(32), true)!;
+      assert.notDeepEqual(pair.decapsulate(other.ciphertext), other.sharedSecret);
+    }
+    const malformed = pair.publicKey.slice().fill(255, 24, 48);
+    assert.equal(suite.mlkem768Encapsulate(malformed, bytes(32), true), undefined);
+  });
+
   test('Linux has the direct way', () => {
     assert.equal(loadPacketCipher() !== null, process.platform === 'linux');
   });

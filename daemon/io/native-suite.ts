@@ -11,7 +11,6 @@ import { blake3 } from '@nyx/core/crypto/blake3.ts';
 import { assertAeadLengths, assertLength, assertStreamLengths } from '@nyx/core/crypto/lengths.ts';
 import {
   type CryptoSuite,
-  type DhKeyPair,
   ED25519_PUBLIC_KEY_BYTES,
   ED25519_SEED_BYTES,
   ED25519_SIGNATURE_BYTES,
@@ -20,8 +19,8 @@ import {
   MLKEM768_PUBLIC_KEY_BYTES,
   MLKEM768_SEED_BYTES,
   type SignKeyPair,
-  X25519_BYTES,
 } from '@nyx/core/crypto/suite.ts';
+import { x25519Pair } from './native-x25519.ts';
 import { loadPacketCipher, MAX_AD_BYTES, type PacketCipher } from './openssl-packet.ts';
 
 /** The functions of sodium-native/binding that are used here; they return 0, or −1 for a bad tag. */
@@ -130,28 +129,6 @@ export function createNativeSuite(
   };
 }
 
-function x25519Pair(secretKey: Uint8Array): DhKeyPair {
-  assertLength('X25519 secret key', secretKey, X25519_BYTES);
-  const held = holdPrivate(secretKey, 'x25519', 'raw-private');
-  return {
-    publicKey: held.publicKey,
-    agree(peerPublicKey) {
-      assertLength('X25519 public key', peerPublicKey, X25519_BYTES);
-      const privateKey = held.use();
-      const publicKey = importPublic(peerPublicKey, 'x25519');
-      if (publicKey === undefined) return undefined;
-      try {
-        return plainSecret(nodeCrypto.diffieHellman({ privateKey, publicKey }));
-      } catch (error) {
-        // OpenSSL refuses an all-zero result instead of returning it.
-        if (codeOf(error) === 'ERR_OSSL_FAILED_DURING_DERIVATION') return undefined;
-        throw error;
-      }
-    },
-    wipe: held.wipe,
-  };
-}
-
 function mlkem768Pair(seed: Uint8Array): KemKeyPair {
   assertLength('ML-KEM-768 seed', seed, MLKEM768_SEED_BYTES);
   const held = holdPrivate(seed, 'ml-kem-768', 'raw-seed');
@@ -168,14 +145,53 @@ function mlkem768Pair(seed: Uint8Array): KemKeyPair {
 function mlkem768Encapsulate(
   publicKey: Uint8Array,
   coins: Uint8Array,
+  keep = false,
 ): { ciphertext: Uint8Array; sharedSecret: Uint8Array } | undefined {
   assertLength('ML-KEM-768 public key', publicKey, MLKEM768_PUBLIC_KEY_BYTES);
   assertLength('ML-KEM-768 coins', coins, 32);
-  const key = importPublic(publicKey, 'ml-kem-768');
+  const key = keep ? knownKemKeys.get(publicKey) : importPublic(publicKey, 'ml-kem-768');
   if (key === undefined) return undefined;
   const { ciphertext, sharedKey } = nodeCrypto.encapsulate(key);
   return { ciphertext: plain(ciphertext), sharedSecret: plainSecret(sharedKey) };
 }
+
+interface KnownKey {
+  readonly bytes: Uint8Array;
+  readonly key: nodeCrypto.KeyObject;
+}
+
+/** Imported ML-KEM keys of nodes that circuits have led over, the latest; importing one costs as much as using it. */
+class KnownKemKeys {
+  readonly #limit: number;
+  readonly #keys = new Map<string, KnownKey>();
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  get(publicKey: Uint8Array): nodeCrypto.KeyObject | undefined {
+    const name = Buffer.from(publicKey.buffer, publicKey.byteOffset, KNOWN_NAME_BYTES).toString('latin1');
+    const known = this.#keys.get(name);
+    // The beginning of a key is as good as random, but whoever makes a second one with it must gain nothing.
+    if (known !== undefined && Buffer.compare(known.bytes, publicKey) === 0) {
+      this.#keep(name, known);
+      return known.key;
+    }
+    const key = importPublic(publicKey, 'ml-kem-768');
+    if (key !== undefined) this.#keep(name, { bytes: new Uint8Array(publicKey), key });
+    return key;
+  }
+
+  /** As the latest; the one that was used longest ago makes room. */
+  #keep(name: string, known: KnownKey): void {
+    this.#keys.delete(name);
+    if (this.#keys.size >= this.#limit) this.#keys.delete(this.#keys.keys().next().value!);
+    this.#keys.set(name, known);
+  }
+}
+
+const KNOWN_NAME_BYTES = 24;
+const knownKemKeys = new KnownKemKeys(64);
 
 function ed25519Pair(seed: Uint8Array): SignKeyPair {
   assertLength('Ed25519 seed', seed, ED25519_SEED_BYTES);
@@ -187,7 +203,7 @@ function ed25519Pair(seed: Uint8Array): SignKeyPair {
   };
 }
 
-type KeyType = 'x25519' | 'ed25519' | 'ml-kem-768';
+type KeyType = 'ed25519' | 'ml-kem-768';
 
 /** A private key inside OpenSSL, which clears it when the object is collected; `wipe` gives up the only reference. */
 function holdPrivate(secret: Uint8Array, type: KeyType, format: 'raw-private' | 'raw-seed') {
