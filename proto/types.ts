@@ -41,6 +41,13 @@ export interface GetNodeInfoResponse {
   keysEncrypted: boolean;
   workers: number;
   defaultHops: number;
+  mixing?: Mixing | null;
+}
+
+export interface Mixing {
+  waitingCells: number;
+  releasedCells: number;
+  meanDelayMs?: number;
 }
 
 export interface Addresses {
@@ -185,7 +192,7 @@ export interface DataRequestOpen {
 /** Exactly one of the fields is set; `response` names it on what was received. */
 export interface DataResponse {
   response?: 'opened' | 'connected' | 'data' | 'creditBytes' | 'end';
-  opened?: { streamId: number; initialCreditBytes: number } | null;
+  opened?: { streamId: number; initialCreditBytes: number; expectedAddedLatencyMs: number } | null;
   connected?: { address: string; port: number; pathId: number; nodeIds: string[] } | null;
   data?: Uint8Array;
   creditBytes?: number;
@@ -250,6 +257,9 @@ export interface Path {
   deliveryRateBytesPerSecond: number;
   lossRatio: number;
   ageSeconds: number;
+  pathClass: PathClass;
+  expectedAddedLatencyMs: number;
+  spuriousRatio: number;
 }
 
 export interface BuildPathRequest {
@@ -269,6 +279,7 @@ export interface BuildPathResponse {
   pathId: number;
   nodeIds: string[];
   setupMs: number;
+  expectedAddedLatencyMs: number;
 }
 
 export interface ClosePathRequest {

@@ -89,6 +89,7 @@ export class NyxSocket extends Duplex {
 
   #call: DataCall | undefined;
   #streamId: number | undefined;
+  #addedLatencyMs: number | undefined;
   #pathId: number | undefined;
   #nodeIds: readonly string[] = [];
   #sendCredit = 0;
@@ -138,6 +139,11 @@ export class NyxSocket extends Duplex {
   /** The stream's id in the daemon (`streams.get`), once opened. */
   get streamId(): number | undefined {
     return this.#streamId;
+  }
+
+  /** What the path's class adds to the latency one way, on average; a round trip takes twice that. Once opened. */
+  get expectedAddedLatencyMs(): number | undefined {
+    return this.#addedLatencyMs;
   }
 
   /** The circuit that carries it and its hops (NodeIDs, hex, first hop first), once connected. */
@@ -274,6 +280,7 @@ export class NyxSocket extends Duplex {
       this.#flush();
     } else if (message.opened) {
       this.#streamId = message.opened.streamId;
+      this.#addedLatencyMs = message.opened.expectedAddedLatencyMs;
       this.#sendCredit += message.opened.initialCreditBytes;
       this.#flush();
     } else if (message.connected) {

@@ -102,7 +102,8 @@ function serveStream(call: Call, streamId: number, violations: string[], resets:
       call.emit('error', failure(status.UNAVAILABLE, 'HOST_UNREACHABLE', 'no such host'));
       return;
     }
-    call.write({ opened: { streamId, initialCreditBytes: SERVER_WINDOW_BYTES } });
+    const expectedAddedLatencyMs = request.options?.pathClass === 'PATH_CLASS_MIX' ? 100 : 0;
+    call.write({ opened: { streamId, initialCreditBytes: SERVER_WINDOW_BYTES, expectedAddedLatencyMs } });
     target = connect({ host: '127.0.0.1', port: request.port, allowHalfOpen: true });
     target.on('connect', () =>
       call.write({ connected: { address: '192.0.2.1', port: 4242, pathId: 7, nodeIds: ['aa', 'bb', 'cc'] } }),

@@ -29,7 +29,11 @@ export function addConnectCommand(program: Command, io: Io): void {
             allowHalfOpen: true,
             signal: io.signal,
           });
-          if (options.verbose) io.stderr.write(`connected over ${socket.nodeIds.map(shortId).join(' → ')}\n`);
+          const addedMs = socket.expectedAddedLatencyMs ?? 0;
+          if (options.verbose) {
+            const mixing = addedMs > 0 ? `; mixing adds ${addedMs} ms each way on average` : '';
+            io.stderr.write(`connected over ${socket.nodeIds.map(shortId).join(' → ')}${mixing}\n`);
+          }
           // The target's end ends the command, whether or not stdin has ended: as nc does.
           const done = new AbortController();
           const sending = pipeline(io.stdin, socket, { signal: done.signal, end: true }).catch((error: unknown) => {
@@ -38,7 +42,8 @@ export function addConnectCommand(program: Command, io: Io): void {
           await Promise.all([pipeline(socket, io.stdout, { end: false }).finally(() => done.abort()), sending]);
           if (options.json) {
             const { bytesRead, bytesWritten, nodeIds, pathId } = socket;
-            printJson({ ...io, stdout: io.stderr }, { ok: true, bytesRead, bytesWritten, pathId, nodeIds });
+            const summary = { ok: true, bytesRead, bytesWritten, pathId, nodeIds, expectedAddedLatencyMs: addedMs };
+            printJson({ ...io, stdout: io.stderr }, summary);
           }
         });
       },

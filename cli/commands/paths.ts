@@ -21,6 +21,7 @@ export function addPathsCommand(program: Command, io: Io): void {
         const rows = list.map((path) => [
           path.pathId,
           path.state,
+          path.pathClass.replace('PATH_CLASS_', '').toLowerCase(),
           path.nodeIds.map(shortId).join(' → '),
           number(path.setupMs),
           number(path.rttMs),
@@ -28,9 +29,23 @@ export function addPathsCommand(program: Command, io: Io): void {
           formatBytes(path.bytesSent),
           formatBytes(path.bytesReceived),
           `${(path.lossRatio * 100).toFixed(2)} %`,
+          `${(path.spuriousRatio * 100).toFixed(2)} %`,
           formatSeconds(path.ageSeconds),
         ]);
-        const head = ['id', 'state', 'hops', 'set-up ms', 'rtt ms', 'streams', 'sent', 'received', 'loss', 'age'];
+        const head = [
+          'id',
+          'state',
+          'class',
+          'hops',
+          'set-up ms',
+          'rtt ms',
+          'streams',
+          'sent',
+          'received',
+          'loss',
+          'only late',
+          'age',
+        ];
         printLine(io, rows.length > 0 ? formatTable(head, rows) : 'no circuits; `nyx-cli paths build` builds one');
       });
     });

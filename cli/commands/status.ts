@@ -74,6 +74,12 @@ export function formatStatus(info: GetNodeInfoResponse): string {
     if (drops.length > 0) lines.push(`drops       ${drops.map(([reason, count]) => `${reason} ${count}`).join(', ')}`);
   }
   lines.push(`relaying    ${info.relayCircuits} circuits of others, ${info.exitStreams} exit streams`);
+  if (info.mixing && info.mixing.releasedCells > 0) {
+    const { waitingCells, releasedCells, meanDelayMs = 0 } = info.mixing;
+    lines.push(
+      `mixing      ${waitingCells} cells wait, ${releasedCells} have waited ${meanDelayMs.toFixed(1)} ms on average`,
+    );
+  }
   if (process) {
     lines.push(
       `process     ${formatBytes(process.rssBytes)} resident, ${process.cpuSeconds.toFixed(1)} CPU seconds (${(process.cpuRatio * 100).toFixed(0)} % of a core now)`,
@@ -100,6 +106,7 @@ export function formatStatus(info: GetNodeInfoResponse): string {
   const circuits = info.paths.map((path) => [
     path.pathId,
     path.state,
+    path.pathClass.replace('PATH_CLASS_', '').toLowerCase(),
     path.nodeIds.map(shortId).join(' → '),
     path.setupMs === undefined ? '–' : path.setupMs.toFixed(2),
     path.streams,
@@ -107,7 +114,10 @@ export function formatStatus(info: GetNodeInfoResponse): string {
     formatBytes(path.bytesReceived),
   ]);
   if (circuits.length > 0) {
-    lines.push(formatTable(['circuit', 'state', 'hops', 'set-up ms', 'streams', 'sent', 'received'], circuits), '');
+    lines.push(
+      formatTable(['circuit', 'state', 'class', 'hops', 'set-up ms', 'streams', 'sent', 'received'], circuits),
+      '',
+    );
   }
   if (info.supervision) lines.push(...formatTree(info.supervision));
   return lines.join('\n');

@@ -8,6 +8,7 @@ import type {
   ListPathsResponse,
 } from '@nyx/proto/types.ts';
 import { globalId, handleOf, workerOf } from '../actors/pump-pool.ts';
+import type { Config } from '../config/load.ts';
 import type { PathConstraints } from '../pump/contract.ts';
 import { notFound } from './errors.ts';
 import { unary } from './handlers.ts';
@@ -24,12 +25,17 @@ export const pathService = (host: ApiHost) => ({
   }),
 
   BuildPath: unary<BuildPathRequest, BuildPathResponse>(async (request) => {
-    const constraints = checkBuild(request, host.context.config.path.hops);
+    const constraints = checkBuild(request, host.context.config);
     const hops = host.paths.select(constraints);
     const { worker, pump } = host.pool.choose();
     const timeoutMs = request.timeoutMs === 0 ? DEFAULT_TIMEOUT_MS : request.timeoutMs;
     const built = await pump.build(constraints, hops, timeoutMs);
-    return { pathId: globalId(worker, built.circuit), nodeIds: [...built.path], setupMs: built.setupMs };
+    return {
+      pathId: globalId(worker, built.circuit),
+      nodeIds: [...built.path],
+      setupMs: built.setupMs,
+      expectedAddedLatencyMs: built.addedLatencyMs,
+    };
   }),
 
   ClosePath: unary<ClosePathRequest, Empty>(async ({ pathId }) => {
@@ -45,11 +51,12 @@ export const pathService = (host: ApiHost) => ({
   ListNodes: unary<Empty, ListNodesResponse>(() => ({ view: view(host), nodes: nodes(host) })),
 });
 
-const checkBuild = (request: BuildPathRequest, defaultHops: number): PathConstraints => {
+const checkBuild = (request: BuildPathRequest, config: Config): PathConstraints => {
   const validator = new Validator();
   const { nodeIds, exitTarget } = request;
   validator.hops('hops', request.hops);
-  const pathClass = validator.pathClass('path_class', request.pathClass);
+  const pathClass = validator.pathClass('path_class', request.pathClass) ?? 'fast';
+  const defaultHops = pathClass === 'mix' ? config.mix.hops : config.path.hops;
   if (nodeIds.length > 0) {
     validator.nodeIds('node_ids', nodeIds);
     if (nodeIds.length < 3 || nodeIds.length > 7) {

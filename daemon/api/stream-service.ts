@@ -179,7 +179,8 @@ class DataCall {
     this.#stream = stream;
     stream.listed.then(
       (streamId) => {
-        this.#send({ opened: { streamId, initialCreditBytes: DEFAULT_CREDIT_BYTES } });
+        const expectedAddedLatencyMs = stream.addedLatencyMs;
+        this.#send({ opened: { streamId, initialCreditBytes: DEFAULT_CREDIT_BYTES, expectedAddedLatencyMs } });
         this.#opened = true;
         this.#giveCredit();
       },

@@ -11,7 +11,6 @@ const MAX_HOST_BYTES = 255;
 const MAX_ISOLATION_BYTES = 255;
 
 const classes: Readonly<Record<string, CircuitClass | undefined>> = {
-  PATH_CLASS_UNSPECIFIED: 'fast',
   PATH_CLASS_FAST: 'fast',
   PATH_CLASS_MIX: 'mix',
   PATH_CLASS_CMIX: 'cmix',
@@ -60,11 +59,13 @@ export class Validator {
     if (new Set(values).size !== values.length) this.fail(field, 'names a node twice; each may be used once');
   }
 
-  pathClass(field: string, value: string): CircuitClass {
+  /** Undefined: the request leaves it open. */
+  pathClass(field: string, value: string): CircuitClass | undefined {
+    if (value === 'PATH_CLASS_UNSPECIFIED') return undefined;
     const known = classes[value];
     if (known === undefined)
       this.fail(field, `is ${value}; must be PATH_CLASS_FAST, PATH_CLASS_MIX or PATH_CLASS_CMIX`);
-    return known ?? 'fast';
+    return known;
   }
 
   hops(field: string, value: number): void {
@@ -87,7 +88,7 @@ export class Validator {
     this.timeoutMs(`${field}.timeout_ms`, options.timeoutMs);
     return {
       ...(options.hops === 0 ? {} : { hops: options.hops }),
-      class: pathClass,
+      ...(pathClass === undefined ? {} : { class: pathClass }),
       ...(options.isolation === '' ? {} : { isolation: `api:${options.isolation}` }),
       ...(options.pathId === 0 ? {} : { circuit: handleOf(options.pathId) }),
       ...(options.timeoutMs === 0 ? {} : { timeoutMs: options.timeoutMs }),

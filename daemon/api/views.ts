@@ -2,6 +2,7 @@
 import type {
   Child,
   GetNodeInfoResponse,
+  Mixing,
   Node,
   Path,
   Peer,
@@ -42,6 +43,7 @@ export const nodeInfo = async (host: ApiHost): Promise<GetNodeInfoResponse> => {
     keysEncrypted: host.encrypted,
     workers: context.config.workers,
     defaultHops: context.config.path.hops,
+    mixing: mixing(host),
   };
 };
 
@@ -92,6 +94,8 @@ export const streams = (host: ApiHost): StreamInfo[] =>
     })),
   );
 
+const classNames = { fast: 'PATH_CLASS_FAST', mix: 'PATH_CLASS_MIX', cmix: 'PATH_CLASS_CMIX' } as const;
+
 export const paths = (host: ApiHost): Path[] =>
   host.meter.latest.flatMap(({ worker, stats }) =>
     stats.clientCircuits.map((circuit) => ({
@@ -106,6 +110,9 @@ export const paths = (host: ApiHost): Path[] =>
       deliveryRateBytesPerSecond: circuit.deliveryRateBytesPerSecond,
       lossRatio: circuit.lossRatio,
       ageSeconds: circuit.ageMs / 1000,
+      pathClass: classNames[circuit.class],
+      expectedAddedLatencyMs: circuit.addedLatencyMs,
+      spuriousRatio: circuit.spuriousRatio,
     })),
   );
 
@@ -144,6 +151,15 @@ export const nodes = (host: ApiHost): Node[] => {
       self: nodeId === host.nodeId,
     };
   });
+};
+
+const mixing = ({ meter }: ApiHost): Mixing => {
+  const { mixReleased, mixWaitedMs } = meter.totals;
+  return {
+    waitingCells: meter.sum((stats) => stats.mixWaiting),
+    releasedCells: mixReleased,
+    ...(mixReleased === 0 ? {} : { meanDelayMs: mixWaitedMs / mixReleased }),
+  };
 };
 
 export const traffic = ({ meter }: ApiHost): Traffic => {

@@ -15,6 +15,8 @@ export const defaults = {
     latencyBias: 0.5,
     diversity: { as: 'prefer', country: 'prefer', tables: true },
   },
+  /** Class mix: hops, and how long each of them holds a packet on average. */
+  mix: { hops: 5, delayMs: 20 },
   exit: {
     /** Closed to what is abused most; the rest of the Internet is reachable. Private ranges are refused by allowPrivate. */
     policy: ['reject *:25', 'reject *:465', 'reject *:587', 'accept *:*'],

@@ -117,6 +117,12 @@ export const configSchema = z.strictObject({
         .prefault({}),
     })
     .prefault({}),
+  mix: z
+    .strictObject({
+      hops: integer(3, 7).default(d.mix.hops),
+      delayMs: integer(1, 1000).default(d.mix.delayMs),
+    })
+    .prefault({}),
   exit: z
     .strictObject({
       policy: z

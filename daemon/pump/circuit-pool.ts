@@ -26,8 +26,6 @@ import { describeCircuitEnd, dialCodeOfCircuitEnd } from './dial-code.ts';
 export const CIRCUIT_DIRTY_MS = 600_000;
 /** How long the hops keep a circuit at most. */
 const CIRCUIT_LIFETIME_SECONDS = 24 * 3600;
-/** Mean delay per hop of class mix (architecture default). */
-const MIX_DELAY_US = 20_000;
 
 export interface PoolHost {
   /** A path from the verified view; rejects with DialError NO_PATH. */
@@ -59,6 +57,7 @@ export class PooledCircuit {
   readonly session: SessionApi;
   readonly path: readonly string[];
   readonly class: CircuitClass;
+  readonly addedLatencyMs: number;
   /** Undefined: not for reuse, only by its number. */
   readonly key: string | undefined;
   readonly builtAtMs: TimeMs;
@@ -83,6 +82,7 @@ export class PooledCircuit {
     session: SessionApi;
     path: readonly string[];
     class: CircuitClass;
+    addedLatencyMs: number;
     key: string | undefined;
     askedFor: string | undefined;
     flows: Map<number, (data: Uint8Array) => void>;
@@ -92,6 +92,7 @@ export class PooledCircuit {
     this.session = init.session;
     this.path = init.path;
     this.class = init.class;
+    this.addedLatencyMs = init.addedLatencyMs;
     this.key = init.key;
     this.askedFor = init.askedFor;
     this.flows = init.flows;
@@ -131,6 +132,8 @@ export class PooledCircuit {
     return {
       circuit: this.circuit,
       path: this.path,
+      class: this.class,
+      addedLatencyMs: this.addedLatencyMs,
       state: this.state === 'building' ? 'building' : 'ready',
       setupMs: this.setupMs,
       rttMs: s.smoothedRttMs,
@@ -139,6 +142,7 @@ export class PooledCircuit {
       bytesReceived,
       deliveryRateBytesPerSecond: s.deliveryRateBytesPerSecond,
       lossRatio: s.packetsSent === 0 ? 0 : s.packetsLost / s.packetsSent,
+      spuriousRatio: s.packetsSent === 0 ? 0 : s.spuriousRetransmissions / s.packetsSent,
       ageMs: nowMs - this.builtAtMs,
     };
   }
@@ -148,19 +152,26 @@ export class CircuitPool {
   readonly #engine: EngineApi;
   readonly #host: PoolHost;
   readonly #maxCircuits: number;
+  readonly #mixDelayMs: number;
   readonly #circuits = new Map<number, PooledCircuit>();
   /** Oldest first. */
   readonly #byKey = new Map<string, PooledCircuit[]>();
   readonly #pending = new Map<string, Promise<PooledCircuit>>();
 
-  constructor(engine: EngineApi, host: PoolHost, maxCircuits: number) {
+  constructor(engine: EngineApi, host: PoolHost, maxCircuits: number, mixDelayMs: number) {
     this.#engine = engine;
     this.#host = host;
     this.#maxCircuits = maxCircuits;
+    this.#mixDelayMs = mixDelayMs;
   }
 
   get size(): number {
     return this.#circuits.size;
+  }
+
+  /** What the class adds to the latency one way, on average. */
+  addedLatencyMs(circuitClass: CircuitClass, hops: number): number {
+    return circuitClass === 'mix' ? hops * this.#mixDelayMs : 0;
   }
 
   find(circuit: number): PooledCircuit | undefined {
@@ -278,7 +289,7 @@ export class CircuitPool {
         {
           hops,
           class: circuitClass,
-          delayMeanUs: circuitClass === 'mix' ? MIX_DELAY_US : 0,
+          delayMeanUs: circuitClass === 'mix' ? 1000 * this.#mixDelayMs : 0,
           expiry: this.#host.unixSeconds() + CIRCUIT_LIFETIME_SECONDS,
         },
         owner,
@@ -290,7 +301,18 @@ export class CircuitPool {
     }
     const { circuit, session } = built;
     const path = hops.map((hop) => Buffer.from(hop.nodeId).toString('hex'));
-    const record = new PooledCircuit({ circuit, session, path, class: circuitClass, key, askedFor, flows, nowMs });
+    const addedLatencyMs = this.addedLatencyMs(circuitClass, hops.length);
+    const record = new PooledCircuit({
+      circuit,
+      session,
+      path,
+      class: circuitClass,
+      addedLatencyMs,
+      key,
+      askedFor,
+      flows,
+      nowMs,
+    });
     if (session.closed) throw new DialError(DialErrorCode.pathFailed, 'the first link takes no further circuits');
     this.#circuits.set(circuit, record);
     if (key !== undefined) {

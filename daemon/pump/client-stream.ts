@@ -30,6 +30,7 @@ export interface ClientStreamOptions {
   readonly isolation: string;
   readonly hops: number;
   readonly class: CircuitRequest['class'];
+  readonly addedLatencyMs: number;
   /** This circuit and no other. */
   readonly circuit: number | undefined;
   readonly timeoutMs: number;
@@ -48,6 +49,7 @@ export class ClientStream implements NyxConnection, CircuitUser {
   readonly duplex: Duplex;
   readonly connected: Promise<ConnectedFrom>;
   readonly id: number;
+  readonly addedLatencyMs: number;
   readonly #options: ClientStreamOptions;
   readonly #host: ClientStreamHost;
   readonly #duplex: SessionDuplex;
@@ -61,6 +63,7 @@ export class ClientStream implements NyxConnection, CircuitUser {
 
   constructor(options: ClientStreamOptions, host: ClientStreamHost, signal: AbortSignal | undefined) {
     this.id = options.id;
+    this.addedLatencyMs = options.addedLatencyMs;
     this.#options = options;
     this.#host = host;
     this.#retries = options.circuit === undefined ? MAX_RETRIES : 0;

@@ -40,8 +40,17 @@ export interface PumpOptions {
   readonly secrets: NodeSecrets;
   readonly limits: PumpLimits;
   readonly defaultHops: number;
+  readonly mix: MixOptions;
   /** Debug builds of a test network only: lets the API crash this worker on purpose. */
   readonly allowCrash: boolean;
+}
+
+/** Circuits of class mix that this client builds. */
+export interface MixOptions {
+  /** When the application does not say. */
+  readonly hops: number;
+  /** How long every hop holds a packet on average. */
+  readonly delayMs: number;
 }
 
 export interface PumpLimits {
@@ -118,6 +127,8 @@ export interface NyxConnection {
   readonly path: () => readonly string[];
   /** Engine handle of the circuit. */
   readonly circuit: () => number | undefined;
+  /** What the class adds to the latency one way, on average. */
+  readonly addedLatencyMs: number;
   /** As listed in StreamInfo. */
   readonly id?: number;
 }
@@ -228,6 +239,7 @@ export type FromPump =
       readonly circuit: number;
       readonly path: readonly string[];
       readonly setupMs: number;
+      readonly addedLatencyMs: number;
     }
   | {
       readonly type: 'resolved';
@@ -242,7 +254,7 @@ export type FromPump =
       readonly message: string;
     }
   /** The first answer to stream-open: the id under which the stream is listed. */
-  | { readonly type: 'stream-opened'; readonly stream: number; readonly id: number }
+  | { readonly type: 'stream-opened'; readonly stream: number; readonly id: number; readonly addedLatencyMs: number }
   | {
       readonly type: 'stream-connected';
       readonly stream: number;
@@ -297,12 +309,19 @@ export interface PumpStats {
     readonly upSinceUnixMs: number;
   }[];
   readonly relayCircuits: number;
+  /** Cells of class mix: how many wait now, how many have, and for how long together. */
+  readonly mixWaiting: number;
+  readonly mixReleased: number;
+  readonly mixWaitedMs: number;
   readonly exitStreams: number;
   /** Sockets the exit opened, ever. */
   readonly exitSocketsOpened: number;
   readonly clientCircuits: readonly {
     readonly circuit: number;
     readonly path: readonly string[];
+    readonly class: CircuitClass;
+    /** One way, on average. */
+    readonly addedLatencyMs: number;
     readonly state: 'building' | 'ready';
     readonly setupMs: number | undefined;
     readonly rttMs: number | undefined;
@@ -311,6 +330,8 @@ export interface PumpStats {
     readonly bytesReceived: number;
     readonly deliveryRateBytesPerSecond: number;
     readonly lossRatio: number;
+    /** Packets that were sent again and had only been late, of all sent. */
+    readonly spuriousRatio: number;
     readonly ageMs: number;
   }[];
   readonly streams: readonly StreamInfo[];

@@ -52,7 +52,7 @@ class Harness {
       [m2, m3, e1],
     ];
     this.dialer = new SessionDialer(
-      { worker: 2, defaultHops: 3, maxCircuits },
+      { worker: 2, defaultHops: 3, mix: { hops: 5, delayMs: 20 }, maxCircuits },
       {
         engine: this.client.engine,
         host: {
@@ -362,10 +362,37 @@ describe('a circuit', () => {
     );
     await h.fails(dead, 'PATH_FAILED');
     await h.fails(h.dialer.build(hops.slice(1), { hops: 3, class: 'fast', needExit: undefined }), 'BAD_REQUEST');
-    for (const circuitClass of ['mix', 'cmix'] as const) {
-      await h.fails(h.dialer.connect(target, { class: circuitClass }).connected, 'UNSUPPORTED');
-      await h.fails(h.dialer.build(hops, { hops: 3, class: circuitClass, needExit: undefined }), 'UNSUPPORTED');
-    }
+    await h.fails(h.dialer.connect(target, { class: 'cmix' }).connected, 'UNSUPPORTED');
+    await h.fails(h.dialer.build(hops, { hops: 3, class: 'cmix', needExit: undefined }), 'UNSUPPORTED');
+  });
+
+  test('of class mix have hops and a latency of their own, and share nothing with the fast ones', async () => {
+    const h = new Harness(21);
+    const [m0, m1, m2, m3] = h.mixes as [SimNode, SimNode, SimNode, SimNode];
+    const [e0, e1] = h.exits as [SimNode, SimNode];
+    h.paths = [
+      [m0, m1, m2, m3, e0],
+      [m0, m1, e1],
+    ];
+    const mixed = h.dialer.connect(target, { class: 'mix' });
+    assert.equal(mixed.addedLatencyMs, 100, 'five hops of 20 ms, known before anything else');
+    assert.deepEqual(h.asked[0], { hops: 5, class: 'mix', needExit: target });
+    await h.until(mixed.connected);
+    const fast = h.dialer.connect(target, {});
+    assert.equal(fast.addedLatencyMs, 0);
+    await h.until(fast.connected);
+    assert.notEqual(fast.circuit(), mixed.circuit());
+    const again = h.dialer.connect(target, { class: 'mix' });
+    await h.until(again.connected);
+    assert.equal(again.circuit(), mixed.circuit());
+    const given = h.dialer.connect(target, { circuit: mixed.circuit()! });
+    assert.equal(given.addedLatencyMs, 100, 'that of the circuit asked for');
+    await h.until(given.connected);
+    await h.fails(h.dialer.connect(target, { circuit: mixed.circuit()!, class: 'fast' }).connected, 'BAD_REQUEST');
+    assert.ok(m0.engine.mix.released > 0);
+    const [listed] = h.dialer.circuits();
+    assert.deepEqual([listed!.class, listed!.addedLatencyMs], ['mix', 100]);
+    assert.ok(listed!.rttMs! > 100, `${listed!.rttMs}`);
   });
 
   test('under memory pressure the idle one goes first, then the oldest', async () => {

@@ -11,6 +11,7 @@ import {
   DialErrorCode,
   type Dialer,
   type DialOptions,
+  type MixOptions,
   type NyxConnection,
   type PathConstraints,
   type PumpStats,
@@ -34,6 +35,7 @@ export interface SessionDialerOptions {
   /** Stream ids are `worker * 2^32 + n`. */
   readonly worker: number;
   readonly defaultHops: number;
+  readonly mix: MixOptions;
   /** Circuits at once. */
   readonly maxCircuits: number;
 }
@@ -51,7 +53,7 @@ export class SessionDialer implements Dialer {
   constructor(options: SessionDialerOptions, deps: { readonly engine: EngineApi; readonly host: DialerHost }) {
     this.#options = options;
     this.#host = deps.host;
-    this.pool = new CircuitPool(deps.engine, deps.host, options.maxCircuits);
+    this.pool = new CircuitPool(deps.engine, deps.host, options.maxCircuits, options.mix.delayMs);
     this.#streamHost = {
       pool: this.pool,
       nowMs: () => deps.host.nowMs(),
@@ -77,14 +79,18 @@ export class SessionDialer implements Dialer {
   ): NyxConnection {
     const problem = this.#problemWith(options) ?? problemWithTarget(target);
     const aborted = problem === undefined ? signal : AbortSignal.abort(problem);
+    const hops = this.#hopsOf(options);
+    const given = options.circuit === undefined ? undefined : this.pool.find(options.circuit);
+    const circuitClass = options.class ?? given?.class ?? 'fast';
     const stream = new ClientStream(
       {
         id: this.#options.worker * 2 ** 32 + ++this.#lastStream,
         source,
         target,
         isolation: options.isolation ?? '',
-        hops: options.hops ?? this.#options.defaultHops,
-        class: options.class ?? 'fast',
+        hops,
+        class: circuitClass,
+        addedLatencyMs: given?.addedLatencyMs ?? this.pool.addedLatencyMs(circuitClass, hops),
         circuit: options.circuit,
         timeoutMs: options.timeoutMs ?? DIAL_TIMEOUT_MS,
         openedAtUnixMs: this.#host.unixMs(),
@@ -128,13 +134,14 @@ export class SessionDialer implements Dialer {
   async build(
     hops: readonly NodeContact[],
     constraints: PathConstraints,
-  ): Promise<{ circuit: number; path: readonly string[]; setupMs: number }> {
+  ): Promise<{ circuit: number; path: readonly string[]; setupMs: number; addedLatencyMs: number }> {
     const problem = this.#problemWith({ hops: hops.length, class: constraints.class });
     if (problem !== undefined) throw problem;
     const record = this.pool.build(hops, constraints.class);
     await record.settled;
     if (record.state !== 'ready') throw record.failure();
-    return { circuit: record.circuit, path: record.path, setupMs: record.setupMs ?? 0 };
+    const { circuit, path, setupMs = 0, addedLatencyMs } = record;
+    return { circuit, path, setupMs, addedLatencyMs };
   }
 
   onCircuit(event: ClientCircuitEvent): void {
@@ -196,7 +203,7 @@ export class SessionDialer implements Dialer {
     if (problem !== undefined) throw problem;
     const request = {
       isolation: options.isolation ?? '',
-      hops: options.hops ?? this.#options.defaultHops,
+      hops: this.#hopsOf(options),
       class: options.class ?? ('fast' as const),
       target,
       exact: false,
@@ -221,16 +228,24 @@ export class SessionDialer implements Dialer {
 
   #problemWith(options: DialOptions): DialError | undefined {
     if (this.#closing) return new DialError(DialErrorCode.shutdown, 'the daemon is shutting down');
-    const hops = options.hops ?? this.#options.defaultHops;
+    const hops = this.#hopsOf(options);
     if (!Number.isInteger(hops) || hops < MIN_HOPS || hops > MAX_HOPS) {
       return new DialError(DialErrorCode.badRequest, `a path has ${MIN_HOPS} to ${MAX_HOPS} hops, not ${hops}`);
     }
-    const circuitClass = options.class ?? 'fast';
-    if (circuitClass !== 'fast') {
-      const message = `class ${circuitClass} is not carried out by this version, and fast would not protect as asked`;
+    if (options.class === 'cmix') {
+      const message = 'class cmix is not carried out by this version, and mix would not protect as asked';
       return new DialError(DialErrorCode.unsupported, message);
     }
+    const given = options.circuit === undefined ? undefined : this.pool.find(options.circuit);
+    if (given !== undefined && options.class !== undefined && options.class !== given.class) {
+      const message = `circuit ${given.circuit} is of class ${given.class}, not ${options.class}`;
+      return new DialError(DialErrorCode.badRequest, message);
+    }
     return undefined;
+  }
+
+  #hopsOf(options: DialOptions): number {
+    return options.hops ?? (options.class === 'mix' ? this.#options.mix.hops : this.#options.defaultHops);
   }
 }
 

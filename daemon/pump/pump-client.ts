@@ -120,11 +120,11 @@ export class PumpClient extends EventEmitter<PumpEvents> {
     constraints: PathConstraints,
     hops: readonly NodeContact[],
     timeoutMs = BUILD_TIMEOUT_MS,
-  ): Promise<{ circuit: number; path: readonly string[]; setupMs: number }> {
+  ): Promise<{ circuit: number; path: readonly string[]; setupMs: number; addedLatencyMs: number }> {
     const request = ++this.#lastRequest;
     const answer = await this.#request({ type: 'build', request, constraints, hops }, timeoutMs);
-    const { circuit, path, setupMs } = expectType(answer, 'built');
-    return { circuit, path, setupMs };
+    const { circuit, path, setupMs, addedLatencyMs } = expectType(answer, 'built');
+    return { circuit, path, setupMs, addedLatencyMs };
   }
 
   /** Resolves a name or an address at an exit. Rejects with DialError. */

@@ -34,6 +34,8 @@ export class RemoteStream extends Duplex {
   readonly connected: Promise<RemoteConnected>;
   /** The id under which the worker lists the stream (StreamInfo); rejects with DialError. TCP only. */
   readonly listed: Promise<number>;
+  /** What the class adds to the latency one way, on average; known once listed. */
+  addedLatencyMs = 0;
   readonly #send: (message: ToPump) => void;
   readonly #onOver: (stream: RemoteStream) => void;
   readonly #isDatagrams: boolean;
@@ -85,6 +87,7 @@ export class RemoteStream extends Duplex {
     if (this.#over) return;
     switch (message.type) {
       case 'stream-opened':
+        this.addedLatencyMs = message.addedLatencyMs;
         this.#listed.resolve(message.id);
         break;
       case 'stream-connected': {

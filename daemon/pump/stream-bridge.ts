@@ -83,7 +83,10 @@ export class StreamBridge {
       return;
     }
     const connection = this.#dialer.connect(request.target, request.options);
-    if (connection.id !== undefined) this.#post({ type: 'stream-opened', stream, id: connection.id });
+    if (connection.id !== undefined) {
+      const { id, addedLatencyMs } = connection;
+      this.#post({ type: 'stream-opened', stream, id, addedLatencyMs });
+    }
     this.#streams.set(stream, new BridgedConnection(stream, connection, this.#post, over));
   }
 }

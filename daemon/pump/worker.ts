@@ -103,7 +103,12 @@ class PumpWorker {
     );
     this.#loop = new FlushLoop(this.#engine, nowMs);
     this.#dialer = new SessionDialer(
-      { worker: options.worker, defaultHops: options.defaultHops, maxCircuits: limits.maxSessions },
+      {
+        worker: options.worker,
+        defaultHops: options.defaultHops,
+        mix: options.mix,
+        maxCircuits: limits.maxSessions,
+      },
       {
         engine: this.#engine,
         host: {
@@ -318,7 +323,7 @@ class PumpWorker {
   }
 
   #stats(): PumpStats {
-    const { counters } = this.#engine;
+    const { counters, mix } = this.#engine;
     const drops: Record<string, number> = {};
     for (let i = 1; i < dropNames.length; i++) drops[dropNames[i]!] = counters.drops[i]!;
     drops.sendQueueFull = (drops.sendQueueFull ?? 0) + (this.#sockets?.sendQueueFull ?? 0);
@@ -342,6 +347,9 @@ class PumpWorker {
         return [{ link, nodeId, initiator, rttMs, lossRatio: undefined, bytesIn, bytesOut, upSinceUnixMs }];
       }),
       relayCircuits: this.#engine.relayCircuits,
+      mixWaiting: mix.waiting,
+      mixReleased: mix.released,
+      mixWaitedMs: mix.waitedMs,
       exitStreams: this.#exit?.streams ?? 0,
       exitSocketsOpened: this.#exit?.socketsOpened ?? 0,
       clientCircuits: this.#dialer.circuits(),

@@ -13,6 +13,8 @@ const counted = [
   'cellsDelivered',
   'cellsOriginated',
   'setups',
+  'mixReleased',
+  'mixWaitedMs',
   'exitSocketsOpened',
   'shedTotal',
   'cpuSeconds',

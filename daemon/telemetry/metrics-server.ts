@@ -92,6 +92,9 @@ const createRegistry = (host: MetricsHost): Registry => {
   counter('nyx_onion_cells_originated_total', 'Cells that began here', () => meter.totals.cellsOriginated);
   counter('nyx_onion_setups_total', 'Circuit set-ups processed', () => meter.totals.setups);
   gauge('nyx_onion_relay_circuits', "Others' circuits", () => meter.sum((stats) => stats.relayCircuits));
+  gauge('nyx_mix_waiting_cells', 'Cells of class mix that wait', () => meter.sum((stats) => stats.mixWaiting));
+  counter('nyx_mix_released_cells_total', 'Cells of class mix that have waited', () => meter.totals.mixReleased);
+  counter('nyx_mix_delay_seconds_total', 'Time that they waited', () => meter.totals.mixWaitedMs / 1000);
   gauge('nyx_path_client_circuits', 'Own circuits', () => meter.sum((stats) => stats.clientCircuits.length));
   gauge('nyx_stream_streams', 'Client streams open', () => meter.sum((stats) => stats.streams.length));
   gauge('nyx_exit_streams', 'Exit streams open', () => meter.sum((stats) => stats.exitStreams));

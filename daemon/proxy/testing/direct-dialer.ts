@@ -55,7 +55,13 @@ export class DirectDialer implements Dialer {
         reject(signal.reason);
       });
     });
-    const connection: NyxConnection = { duplex: socket, connected, path: () => [], circuit: () => undefined };
+    const connection: NyxConnection = {
+      duplex: socket,
+      connected,
+      path: () => [],
+      circuit: () => undefined,
+      addedLatencyMs: 0,
+    };
     this.dials.push({ host, port, options, connection });
     this.onEvent();
     return connection;
