@@ -32,6 +32,46 @@ test('everything of one turn is answered by one flush', async () => {
   loop.stop();
 });
 
+test('a datagram alone after a quiet spell is answered at once, others at the end of the turn', async () => {
+  const engine = counted();
+  let nowMs = 10;
+  const loop = new FlushLoop(engine, () => nowMs);
+  loop.received(1, nowMs);
+  assert.equal(engine.flushes, 1);
+  nowMs += 0.1;
+  loop.received(1, nowMs);
+  assert.equal(engine.flushes, 1, 'too soon after the last');
+  await turn();
+  assert.equal(engine.flushes, 2);
+  nowMs += 5;
+  loop.received(2, nowMs);
+  assert.equal(engine.flushes, 2, 'one of a run');
+  await turn();
+  assert.equal(engine.flushes, 3);
+  loop.stop();
+  nowMs += 5;
+  loop.received(1, nowMs);
+  assert.equal(engine.flushes, 3, 'stopped');
+});
+
+test('a deadline that stays the same sets no second timer', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout'] });
+  const engine = counted();
+  engine.onFlush = () => {
+    engine.due = 30.4;
+  };
+  const set = context.mock.method(globalThis, 'setTimeout');
+  let nowMs = 0;
+  const loop = new FlushLoop(engine, () => nowMs);
+  for (let i = 0; i < 5; i++) {
+    loop.received(1, nowMs);
+    nowMs += 1;
+  }
+  assert.equal(engine.flushes, 5);
+  assert.equal(set.mock.callCount(), 1);
+  loop.stop();
+});
+
 test('a wake from within a flush is another flush, in the next turn', async () => {
   const engine = counted();
   const loop = new FlushLoop(engine, () => 0);

@@ -12,14 +12,17 @@ export interface Flushable {
 
 /** Longest sleep: what setTimeout can hold is less than Infinity. */
 const MAX_SLEEP_MS = 60_000;
+/** A datagram that comes so long after the last flush is taken to have come alone: less than a flush under load takes. */
+const QUIET_MS = 0.15;
 
 export class FlushLoop {
   readonly #engine: Flushable;
   readonly #nowMs: () => TimeMs;
   #scheduled = false;
   #timer: NodeJS.Timeout | undefined;
-  /** When the timer will fire, Infinity = no timer. */
+  /** What the timer stands for (it fires up to a millisecond later), Infinity = no timer. */
   #armedForMs: TimeMs = Number.POSITIVE_INFINITY;
+  #flushedMs: TimeMs = Number.NEGATIVE_INFINITY;
   #stopped = false;
 
   constructor(engine: Flushable, nowMs: () => TimeMs) {
@@ -34,6 +37,12 @@ export class FlushLoop {
     setImmediate(this.#run);
   };
 
+  /** The engine has taken in datagrams. One alone after a quiet spell is answered at once: nothing is there to wait for. */
+  received(datagrams: number, nowMs: TimeMs): void {
+    if (datagrams > 1 || nowMs - this.#flushedMs < QUIET_MS) this.wake();
+    else if (!this.#stopped) this.#flush(nowMs);
+  }
+
   stop(): void {
     this.#stopped = true;
     clearTimeout(this.#timer);
@@ -43,10 +52,14 @@ export class FlushLoop {
   readonly #run = (): void => {
     this.#scheduled = false;
     if (this.#stopped) return;
-    const nowMs = this.#nowMs();
+    this.#flush(this.#nowMs());
+  };
+
+  #flush(nowMs: TimeMs): void {
+    this.#flushedMs = nowMs;
     this.#engine.flush(nowMs);
     this.#arm(nowMs);
-  };
+  }
 
   readonly #onTimer = (): void => {
     this.#armedForMs = Number.POSITIVE_INFINITY;
@@ -68,7 +81,7 @@ export class FlushLoop {
     // setTimeout counts whole milliseconds; rounding up keeps it from firing before the time.
     const sleepMs = Math.min(Math.ceil(nextMs - nowMs), MAX_SLEEP_MS);
     clearTimeout(this.#timer);
-    this.#armedForMs = nowMs + sleepMs;
+    this.#armedForMs = Math.min(nextMs, nowMs + sleepMs);
     this.#timer = setTimeout(this.#onTimer, sleepMs);
   }
 }

@@ -79,7 +79,7 @@ export class PumpSockets {
 
   /** As EngineHost.send. */
   send(via: Via, to: PeerAddress, batch: Uint8Array, length: number, release: () => void): void {
-    const socket = via === Via.listen ? this.#listen : isIPv6(to.address) ? this.#dial6 : this.#dial4;
+    const socket = via === Via.listen ? this.#listen : to.address.includes(':') ? this.#dial6 : this.#dial4;
     if (socket === undefined) {
       this.#unroutable += length / DATAGRAM_BYTES;
       release();

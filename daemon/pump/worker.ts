@@ -144,9 +144,11 @@ class PumpWorker {
       reusePort,
       mode: this.#options.udp,
       onDatagrams: (buffer, via, from) => {
-        this.#engine.handleDatagrams(buffer, via, from, nowMs());
+        const datagrams = buffer.length / DATAGRAM_BYTES;
+        const receivedMs = nowMs();
+        this.#engine.handleDatagrams(buffer, via, from, receivedMs);
         freeNow(buffer);
-        this.#loop.wake();
+        this.#loop.received(datagrams, receivedMs);
       },
       onError: (error) => {
         throw error;
