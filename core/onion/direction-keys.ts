@@ -1,7 +1,8 @@
 import { AEAD_KEY_BYTES, AEAD_NONCE_BYTES, type CryptoSuite } from '../crypto/suite.ts';
 import { Drop } from '../drop-reason.ts';
 import type { TimeMs } from '../ports.ts';
-import { COUNTER_MODULUS, CT_BYTES, TAG_BYTES } from '../wire/datagram.ts';
+import { COUNTER_MODULUS, CT_BYTES } from '../wire/datagram.ts';
+import { PadCache } from './pad-cache.ts';
 
 /** Cells per generation of keys: 2^19 × 1280 bytes = 640 MiB. */
 export const GENERATION_CELLS = 2 ** 19;
@@ -21,9 +22,6 @@ const MAX_OLD_KEYS = 8;
  * cell of a hostile one could leap, at dozens of key derivations each.
  */
 const MAX_LEAPS_PER_SECOND = 16;
-const PADS_PER_REFILL = 64;
-const PAD_SLOT_BYTES = PADS_PER_REFILL * TAG_BYTES;
-const BLOCKS_PER_REFILL = PAD_SLOT_BYTES / 64;
 
 const text = new TextEncoder();
 const EMPTY = new Uint8Array(0);
@@ -35,8 +33,6 @@ const INFO_FORWARD_SECRET = [
 ] as const;
 
 // Scratch of the packet path. One thread runs one packet at a time, so one of each is enough for all circuits.
-const zeroNonce = new Uint8Array(AEAD_NONCE_BYTES);
-const zeros = new Uint8Array(PAD_SLOT_BYTES);
 const savedCt = new Uint8Array(CT_BYTES);
 /** `0(6) ‖ n (6)` of the cell at hand. Written by setCellNonce. */
 export const cellNonce = new Uint8Array(AEAD_NONCE_BYTES);
@@ -126,10 +122,8 @@ export class DirectionKeys {
   #pendingShared: Uint8Array | undefined;
   #leaps = 0;
   #leapsSinceMs: TimeMs = Number.NEGATIVE_INFINITY;
-  #padCache: Uint8Array | undefined;
-  #padViews: readonly [Uint8Array, Uint8Array] | undefined;
-  readonly #padOwners: [CellKeys | undefined, CellKeys | undefined] = [undefined, undefined];
-  readonly #padSegments: [number, number] = [-1, -1];
+  /** Only where pads are written: at relays, on the way forward. */
+  #pads: PadCache | undefined;
 
   /** Filled by select(): what may open the cell, in the order to try. Valid entries: the first `candidateCount`. */
   readonly candidates: CellKeys[] = [];
@@ -211,13 +205,8 @@ export class DirectionKeys {
 
   /** `pad(n)` under `keys` into the first 16 bytes of `out` from `offset` on. */
   writePad(keys: CellKeys, index: number, out: Uint8Array, offset: number): void {
-    const inGeneration = index % GENERATION_CELLS;
-    const segment = Math.floor(inGeneration / PADS_PER_REFILL);
-    const slot = segment & 1;
-    if (this.#padSegments[slot] !== segment || this.#padOwners[slot] !== keys) this.#refillPads(keys, segment, slot);
-    const cache = this.#padCache!;
-    const from = slot * PAD_SLOT_BYTES + (inGeneration % PADS_PER_REFILL) * TAG_BYTES;
-    for (let i = 0; i < TAG_BYTES; i++) out[offset + i] = cache[from + i]!;
+    this.#pads ??= new PadCache(this.#suite);
+    this.#pads.write(keys, index % GENERATION_CELLS, out, offset);
   }
 
   /** Erases replaced keys whose time is over. */
@@ -232,17 +221,13 @@ export class DirectionKeys {
     this.#old.length = 0;
     this.#dropAhead();
     this.#dropPending();
-    if (this.#padCache !== undefined) this.#suite.wipe(this.#padCache);
+    this.#pads?.wipe();
     this.candidates.length = 0;
     this.candidateCount = 0;
   }
 
   get memoryBytes(): number {
-    return (
-      800 +
-      (this.#old.length + this.#ahead.length) * 500 +
-      (this.#padCache === undefined ? 0 : 2 * PAD_SLOT_BYTES + 300)
-    );
+    return 800 + (this.#old.length + this.#ahead.length) * 500 + (this.#pads?.memoryBytes ?? 0);
   }
 
   #advanceSender(generation: number): CellKeys {
@@ -367,21 +352,6 @@ export class DirectionKeys {
 
   #erase(keys: CellKeys): void {
     keys.wipe(this.#suite);
-    for (let slot = 0; slot < 2; slot++) {
-      if (this.#padOwners[slot] !== keys) continue;
-      this.#suite.wipe(this.#padViews![slot]!);
-      this.#padOwners[slot] = undefined;
-      this.#padSegments[slot] = -1;
-    }
-  }
-
-  #refillPads(keys: CellKeys, segment: number, slot: number): void {
-    if (this.#padViews === undefined) {
-      this.#padCache = new Uint8Array(2 * PAD_SLOT_BYTES);
-      this.#padViews = [this.#padCache.subarray(0, PAD_SLOT_BYTES), this.#padCache.subarray(PAD_SLOT_BYTES)];
-    }
-    this.#suite.chacha20Xor(this.#padViews[slot]!, zeros, zeroNonce, segment * BLOCKS_PER_REFILL, keys.prgKey);
-    this.#padSegments[slot] = segment;
-    this.#padOwners[slot] = keys;
+    this.#pads?.forget(keys);
   }
 }

@@ -1,0 +1,48 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { createNobleSuite } from '../crypto/noble-suite.ts';
+import { createSeededRandom } from '../crypto/seeded-random.ts';
+import { PadCache } from './pad-cache.ts';
+
+const suite = createNobleSuite();
+
+function keysOf(seed: string) {
+  const prgKey = new Uint8Array(32);
+  createSeededRandom(seed).fill(prgKey);
+  return { prgKey };
+}
+
+/** `pad(n)` as docs/protocol.md §3 has it, in one piece. */
+function reference(prgKey: Uint8Array, count: number): Uint8Array {
+  const out = new Uint8Array(16 * count);
+  suite.chacha20Xor(out, out, new Uint8Array(12), 0, prgKey);
+  return out;
+}
+
+test('pads are the PRG’s, in whatever order they are asked for', () => {
+  const COUNT = 8192;
+  const dice = createSeededRandom('pad order');
+  const two = new Uint8Array(2);
+  for (const spread of [0, 100, 1000, 8000]) {
+    const [a, b] = [keysOf('a'), keysOf('b')];
+    const expected = new Map([a, b].map((keys) => [keys, reference(keys.prgKey, COUNT)]));
+    const cache = new PadCache(suite);
+    const out = new Uint8Array(20);
+    for (let i = 0; i < COUNT; i += 3) {
+      dice.fill(two);
+      const late = spread === 0 ? 0 : ((two[0]! << 8) | two[1]!) % spread;
+      const index = Math.max(0, i - late);
+      const keys = (two[0]! & 15) === 0 ? b : a;
+      cache.write(keys, index, out, 4);
+      assert.deepEqual(
+        out.subarray(4),
+        expected.get(keys)!.subarray(16 * index, 16 * index + 16),
+        `${spread}: ${index}`,
+      );
+    }
+    assert.ok(cache.memoryBytes < (spread === 0 ? 2500 : 20_000));
+    cache.forget(a);
+    cache.write(a, 5, out, 0);
+    assert.deepEqual(out.subarray(0, 16), expected.get(a)!.subarray(80, 96));
+  }
+});
