@@ -2,58 +2,173 @@
 import { parseAddress, subnetKey } from '../directory/address.ts';
 import { type NodeDescriptor, nodeIdHex } from '../directory/descriptor.ts';
 import { type ExitPolicy, parseExitPolicy } from '../directory/exit-policy.ts';
+import { WeightedPool } from './weighted-pool.ts';
 
 /** What of a view is needed here; VerifiedView has it. */
 export interface NodeSet {
   readonly nodes: readonly NodeDescriptor[];
+  /** Weights that the authorities measured and signed, by NodeID (hex). Absent: the descriptors' own claims count. */
+  readonly weights?: ReadonlyMap<string, number>;
 }
+
+/** Where an address is, from tables that the client brings along. */
+export interface AddressOrigin {
+  /** ISO 3166-1 alpha-2. */
+  readonly country: string | undefined;
+  readonly asn: number | undefined;
+}
+
+/** By literal address, as descriptors write it. */
+export type Origins = ReadonlyMap<string, AddressOrigin>;
 
 export interface Candidate {
   /** NodeID in lower-case hex. */
   readonly id: string;
   readonly descriptor: NodeDescriptor;
-  /** Share of the choice: advertised bandwidth, at least 1 so that no node is unreachable. */
+  /** Share of the choice, at least 1 so that no node is unreachable. */
   readonly weight: number;
   /** /16 (IPv4) and /32 (IPv6) networks of all its addresses. */
   readonly subnets: readonly string[];
+  /** Countries of all its addresses; what the operator declares where no table knows one. */
+  readonly countries: readonly string[];
+  /** Autonomous systems of all its addresses, as far as known. */
+  readonly asns: readonly number[];
   /** Undefined when the node is no exit. Special ranges are left to the rules. */
   readonly policy: ExitPolicy | undefined;
 }
 
-const prepared = new WeakMap<NodeSet, readonly Candidate[]>();
+/** What two hops of a path may not have in common, besides being the same node or of one family. */
+export interface DiversityRules {
+  readonly sameSubnetAllowed: boolean;
+  readonly sameAsAllowed: boolean;
+  /** First and last hop. */
+  readonly sameCountryAllowed: boolean;
+}
 
-/** Candidates of a view, in the view's order. Memoised for as long as the view lives. */
-export function candidatesOf(view: NodeSet): readonly Candidate[] {
-  let candidates = prepared.get(view);
-  if (candidates === undefined) {
-    candidates = view.nodes.map(toCandidate);
-    prepared.set(view, candidates);
+/** Exit ports whose pools are kept per network. */
+const maxPortPools = 64;
+
+/** The nodes of one view with pools to draw from. Building one costs O(nodes); drawing from it does not. */
+export class Network {
+  readonly candidates: readonly Candidate[];
+  readonly byId: ReadonlyMap<string, Candidate>;
+  /** Those that relay. */
+  readonly relays: WeightedPool<Candidate>;
+  readonly exits: readonly Candidate[];
+  readonly totalWeight: number;
+  readonly #portPools = new Map<number, WeightedPool<Candidate>>();
+
+  constructor(view: NodeSet, origins: Origins | undefined) {
+    const weigh = weigher(view);
+    const policies = new Map<string, ExitPolicy>();
+    this.candidates = view.nodes.map((node) => toCandidate(node, weigh, origins, policies));
+    this.byId = new Map(this.candidates.map((candidate) => [candidate.id, candidate]));
+    this.relays = new WeightedPool(this.candidates.filter(({ descriptor }) => descriptor.roles.mix));
+    this.exits = this.candidates.filter(({ policy }) => policy !== undefined);
+    this.totalWeight = this.candidates.reduce((sum, { weight }) => sum + weight, 0);
   }
-  return candidates;
+
+  /** Exits that take this port at some address. Kept for the ports that were asked for last. */
+  exitsFor(port: number): WeightedPool<Candidate> {
+    let pool = this.#portPools.get(port);
+    if (pool === undefined) {
+      if (this.#portPools.size >= maxPortPools) this.#portPools.delete(this.#portPools.keys().next().value!);
+      const verdicts = new Map<ExitPolicy, boolean>();
+      const taking = this.exits.filter(({ policy }) => {
+        let verdict = verdicts.get(policy!);
+        if (verdict === undefined) {
+          verdict = policy!.mayAllowPort(port);
+          verdicts.set(policy!, verdict);
+        }
+        return verdict;
+      });
+      pool = new WeightedPool(taking);
+    } else {
+      this.#portPools.delete(port);
+    }
+    this.#portPools.set(port, pool);
+    return pool;
+  }
+}
+
+const prepared = new WeakMap<NodeSet, { readonly origins: Origins | undefined; readonly network: Network }>();
+
+/** The network of a view. Memoised for as long as the view lives and `origins` is the same. */
+export function networkOf(view: NodeSet, origins?: Origins): Network {
+  let entry = prepared.get(view);
+  if (entry === undefined || entry.origins !== origins) {
+    entry = { origins, network: new Network(view, origins) };
+    prepared.set(view, entry);
+  }
+  return entry.network;
 }
 
 /** May both be in one path? */
-export function compatible(a: Candidate, b: Candidate, sameSubnetAllowed: boolean): boolean {
+export function compatible(a: Candidate, b: Candidate, rules: DiversityRules): boolean {
   if (a.id === b.id) return false;
   if (shareAny(a.descriptor.family, b.descriptor.family)) return false;
-  return sameSubnetAllowed || !shareAny(a.subnets, b.subnets);
+  if (!rules.sameSubnetAllowed && shareAny(a.subnets, b.subnets)) return false;
+  return rules.sameAsAllowed || !shareAny(a.asns, b.asns);
 }
 
-function toCandidate(descriptor: NodeDescriptor): Candidate {
+/** May these be the first and the last hop of one path? */
+export function compatibleEnds(first: Candidate, last: Candidate, rules: DiversityRules): boolean {
+  return rules.sameCountryAllowed || !shareAny(first.countries, last.countries);
+}
+
+/**
+ * Measured weights where the view has them. A node that nobody has measured counts at most as the median of those that
+ * were: a claim alone must not attract traffic. A view without measurements is weighed by the descriptors' claims.
+ */
+function weigher(view: NodeSet): (id: string, node: NodeDescriptor) => number {
+  const { weights } = view;
+  if (weights === undefined || weights.size === 0) return (_, node) => Math.max(1, node.bandwidthBytesPerSecond);
+  const sorted = [...weights.values()].sort((a, b) => a - b);
+  const median = sorted[sorted.length >> 1]!;
+  return (id, node) => Math.max(1, weights.get(id) ?? Math.min(median, node.bandwidthBytesPerSecond));
+}
+
+function toCandidate(
+  descriptor: NodeDescriptor,
+  weigh: (id: string, node: NodeDescriptor) => number,
+  origins: Origins | undefined,
+  policies: Map<string, ExitPolicy>,
+): Candidate {
+  const id = nodeIdHex(descriptor.nodeId);
   const subnets = new Set<string>();
+  const countries = new Set<string>();
+  const asns = new Set<number>();
   for (const { address } of descriptor.addresses) {
     const parsed = parseAddress(address);
     if (parsed !== undefined) subnets.add(subnetKey(parsed));
+    const origin = origins?.get(address);
+    if (origin?.country !== undefined) countries.add(origin.country);
+    if (origin?.asn !== undefined) asns.add(origin.asn);
   }
+  if (countries.size === 0 && descriptor.region !== undefined) countries.add(descriptor.region);
   return {
-    id: nodeIdHex(descriptor.nodeId),
+    id,
     descriptor,
-    weight: Math.max(1, descriptor.bandwidthBytesPerSecond),
+    weight: weigh(id, descriptor),
     subnets: [...subnets],
-    policy: descriptor.roles.exit ? parseExitPolicy(descriptor.exitPolicy, { allowPrivate: true }) : undefined,
+    countries: [...countries],
+    asns: [...asns],
+    policy: descriptor.roles.exit ? policyOf(descriptor, policies) : undefined,
   };
 }
 
-function shareAny(a: readonly string[], b: readonly string[]): boolean {
-  return a.some((item) => b.includes(item));
+/** Most exits of a network have one of a few policies: each is parsed once. */
+function policyOf({ exitPolicy }: NodeDescriptor, policies: Map<string, ExitPolicy>): ExitPolicy {
+  const key = exitPolicy.join('\n');
+  let policy = policies.get(key);
+  if (policy === undefined) {
+    policy = parseExitPolicy(exitPolicy, { allowPrivate: true });
+    policies.set(key, policy);
+  }
+  return policy;
+}
+
+function shareAny<T>(a: readonly T[], b: readonly T[]): boolean {
+  for (const item of a) if (b.includes(item)) return true;
+  return false;
 }

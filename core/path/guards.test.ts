@@ -190,7 +190,7 @@ describe('guards', () => {
           assert.equal(new Set(usable).size, usable.length);
           if (kind === 'update') assert.ok(usable.length >= 1 === listed > 0);
         }
-        assert.ok(guards.state().sampled.length <= 200);
+        assert.ok(guards.state().sampled.length <= 60);
       }),
       { seed: 5, numRuns: 200 },
     );
@@ -202,16 +202,19 @@ describe('guards', () => {
     const cases: [unknown, RegExp][] = [
       [null, /is not an object/],
       ['x', /is not an object/],
-      [{ version: 2, sampled: [] }, /has version 2; this node reads version 1/],
-      [{ version: 1 }, /must have a list/],
-      [{ version: 1, sampled: new Array(201).fill(record) }, /at most 200/],
-      [{ version: 1, sampled: [record, record] }, /twice/],
-      [{ version: 1, sampled: [7] }, /sampled\[0\], which is not an object/],
-      [{ version: 1, sampled: [{ ...record, nodeId: 'AB' }] }, /sampled\[0\].nodeId/],
-      [{ version: 1, sampled: [{ ...record, sampledAt: '1' }] }, /sampled\[0\].sampledAt/],
-      [{ version: 1, sampled: [{ ...record, retryAt: -1 }] }, /sampled\[0\].retryAt/],
-      [{ version: 1, sampled: [{ ...record, confirmedAt: undefined }] }, /sampled\[0\].confirmedAt/],
-      [{ version: 1, sampled: [{ ...record, failures: Number.NaN }] }, /sampled\[0\].failures/],
+      [{ version: 3, sampled: [] }, /has version 3; this node reads versions 1 to 2/],
+      [{ version: 2 }, /must have a list/],
+      [{ version: 2, sampled: new Array(201).fill(record) }, /at most 200/],
+      [{ version: 2, sampled: [record, record] }, /twice/],
+      [{ version: 2, sampled: [7] }, /sampled\[0\], which is not an object/],
+      [{ version: 2, sampled: [{ ...record, nodeId: 'AB' }] }, /sampled\[0\].nodeId/],
+      [{ version: 2, sampled: [{ ...record, sampledAt: '1' }] }, /sampled\[0\].sampledAt/],
+      [{ version: 2, sampled: [{ ...record, retryAt: -1 }] }, /sampled\[0\].retryAt/],
+      [{ version: 2, sampled: [{ ...record, confirmedAt: undefined }] }, /sampled\[0\].confirmedAt/],
+      [{ version: 2, sampled: [{ ...record, failures: Number.NaN }] }, /sampled\[0\].failures/],
+      [{ version: 2, sampled: [{ ...record, bias: null }] }, /sampled\[0\].bias/],
+      [{ version: 2, sampled: [{ ...record, bias: { setups: 1, built: 2, used: 0, held: 0 } }] }, /more successes/],
+      [{ version: 2, sampled: [{ ...record, droppedAt: 'x' }] }, /sampled\[0\].droppedAt/],
     ];
     for (const [value, message] of cases) {
       assert.throws(

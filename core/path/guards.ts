@@ -5,21 +5,26 @@
  * The sample is drawn once by bandwidth and replenished only as its members leave. A member that has carried a circuit
  * is confirmed; the first three of confirmed (in order of confirmation), then sampled (in order of sampling), are
  * primary. Primaries are tried in order; others only while no primary answers. A failure starts a back-off that doubles.
+ * The sample with those who left is bounded, so that an adversary who makes guards go away does not get a client to try
+ * the whole network. A guard through which circuits fail too often is dropped (path-bias.ts).
  *
  * Dates are Unix seconds and survive clock jumps: in `update` the clock counts only within the view's validity, and dates
  * that turn out to lie in the future are pulled back.
  */
 import type { DirectoryView } from '../directory/view.ts';
 import type { Random, UnixSeconds } from '../ports.ts';
-import { type Candidate, candidatesOf, type NodeSet } from './candidates.ts';
+import { type Candidate, type NodeSet, networkOf } from './candidates.ts';
+import { addSetup, addUse, type BiasCounts, type BiasVerdict, judgeBias, mayDrop, noBiasCounts } from './path-bias.ts';
 import { PathError, PathErrorCode } from './path-error.ts';
 import { chooseIndex } from './weighted-choice.ts';
 
-export const GUARD_STATE_VERSION = 1;
+export const GUARD_STATE_VERSION = 2;
 
 export const guardDefaults = {
   /** Members of the sample. */
   sampleSize: 20,
+  /** With those who are not listed at present. Only when none is left does one of these make room for another. */
+  maxSampled: 60,
   primaryCount: 3,
   /** A member that never carried a circuit leaves after this. */
   sampledLifetimeDays: 120,
@@ -45,6 +50,10 @@ export interface GuardRecord {
   readonly failures: number;
   /** Not before this, unless nobody else is left. */
   readonly retryAt: UnixSeconds;
+  /** What became of circuits through it. */
+  readonly bias: BiasCounts;
+  /** Dropped for that: never used again, but it stays in the sample for its time, so that it is not drawn anew. */
+  readonly droppedAt: UnixSeconds | null;
 }
 
 /** JSON-able. Order of `sampled` is the order of sampling. */
@@ -62,6 +71,16 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 const daySeconds = 86_400;
 const maxRecords = 200;
+/** What is read: version 1 had no bias counts. */
+const oldestVersion = 1;
+
+/** Something to tell the user of a guard. */
+export interface GuardWarning {
+  readonly nodeId: string;
+  readonly verdict: BiasVerdict;
+  readonly dropped: boolean;
+  readonly counts: BiasCounts;
+}
 
 /** A client's guards. The owner persists `state()` whenever `changed` is true. */
 export class GuardSet {
@@ -92,7 +111,7 @@ export class GuardSet {
    */
   update(view: GuardView, now: UnixSeconds, random: Random, exclude: readonly string[] = []): void {
     const eligible = new Map<string, Candidate>();
-    for (const candidate of candidatesOf(view)) {
+    for (const candidate of networkOf(view).candidates) {
       if (candidate.descriptor.roles.mix && !exclude.includes(candidate.id)) eligible.set(candidate.id, candidate);
     }
     // A clock that jumped must not make a client change all its guards: long-term dates are never outside what was signed.
@@ -153,6 +172,35 @@ export class GuardSet {
     this.#changed = true;
   }
 
+  /** A set-up that the guard took succeeded, or failed behind it. Returns a warning when that changes what to think of it. */
+  noteSetup(nodeId: string, succeeded: boolean, hops: number, now: UnixSeconds): GuardWarning | undefined {
+    return this.#note(nodeId, (counts) => addSetup(counts, succeeded, hops), now);
+  }
+
+  /** A circuit through this guard carried something or was ended by us, or broke off before it did. */
+  noteUse(nodeId: string, succeeded: boolean, hops: number, now: UnixSeconds): GuardWarning | undefined {
+    return this.#note(nodeId, (counts) => addUse(counts, succeeded, hops), now);
+  }
+
+  /** Of every member that is listed, best first, and of those that were dropped. */
+  records(): readonly GuardRecord[] {
+    return [...this.#ranked(), ...this.#records.filter((record) => record.droppedAt !== null)];
+  }
+
+  #note(nodeId: string, add: (counts: BiasCounts) => BiasCounts, now: UnixSeconds): GuardWarning | undefined {
+    const record = this.#find(nodeId);
+    if (record === undefined || record.droppedAt !== null) return undefined;
+    const before = judgeBias(record.bias);
+    record.bias = add(record.bias);
+    this.#changed = true;
+    const verdict = judgeBias(record.bias);
+    const drops = this.#records.flatMap(({ droppedAt }) => droppedAt ?? []);
+    const dropped = verdict === 'hostile' && mayDrop(drops, now);
+    if (dropped) record.droppedAt = Math.max(now, record.sampledAt);
+    const worse = verdict !== before && verdict !== 'fine' && before !== 'hostile';
+    return dropped || worse ? { nodeId: record.nodeId, verdict, dropped, counts: record.bias } : undefined;
+  }
+
   #find(nodeId: string): Mutable<GuardRecord> | undefined {
     const id = nodeId.toLowerCase();
     return this.#records.find((record) => record.nodeId === id);
@@ -160,7 +208,7 @@ export class GuardSet {
 
   /** Listed members: confirmed by date of confirmation, then sampled by date of sampling. */
   #ranked(): Mutable<GuardRecord>[] {
-    const listed = this.#records.filter((record) => record.unlistedSince === null);
+    const listed = this.#records.filter((record) => record.unlistedSince === null && record.droppedAt === null);
     const confirmed = listed.filter((record) => record.confirmedAt !== null);
     // Array.prototype.sort is stable: equal dates keep the order of sampling.
     confirmed.sort((a, b) => a.confirmedAt! - b.confirmedAt!);
@@ -174,6 +222,7 @@ export class GuardSet {
       if (record.sampledAt > date) this.#set(record, 'sampledAt', date);
       if (record.confirmedAt !== null && record.confirmedAt > date) this.#set(record, 'confirmedAt', date);
       if (record.unlistedSince !== null && record.unlistedSince > date) this.#set(record, 'unlistedSince', date);
+      if (record.droppedAt !== null && record.droppedAt > date) this.#set(record, 'droppedAt', date);
       if (record.retryAt > latestRetry) this.#set(record, 'retryAt', latestRetry);
     }
   }
@@ -198,10 +247,11 @@ export class GuardSet {
   /** Draws by bandwidth, without replacement, until the listed members are `sampleSize` or nobody is left. */
   #replenish(eligible: ReadonlyMap<string, Candidate>, now: UnixSeconds, random: Random): void {
     const members = new Set(this.#records.map((record) => record.nodeId));
-    let listedCount = this.#records.filter((record) => record.unlistedSince === null).length;
+    let listedCount = this.#ranked().length;
     const free = [...eligible.values()].filter((candidate) => !members.has(candidate.id));
     const weights = free.map((candidate) => candidate.weight);
-    while (listedCount < this.#options.sampleSize && this.#records.length < maxRecords) {
+    while (listedCount < this.#options.sampleSize) {
+      if (this.#records.length >= this.#options.maxSampled && !this.#makeRoom(listedCount)) return;
       const index = chooseIndex(weights, random);
       if (index < 0) return;
       weights[index] = 0;
@@ -212,10 +262,22 @@ export class GuardSet {
         unlistedSince: null,
         failures: 0,
         retryAt: 0,
+        bias: noBiasCounts,
+        droppedAt: null,
       });
       listedCount++;
       this.#changed = true;
     }
+  }
+
+  /** Only for a client that has none left: who has been gone longest leaves before his time. */
+  #makeRoom(listedCount: number): boolean {
+    if (listedCount >= this.#options.primaryCount) return false;
+    const gone = this.#records.filter((record) => record.unlistedSince !== null);
+    const oldest = gone.sort((a, b) => a.unlistedSince! - b.unlistedSince!)[0];
+    if (oldest === undefined) return false;
+    this.#records = this.#records.filter((record) => record !== oldest);
+    return true;
   }
 
   #set<K extends keyof GuardRecord>(record: Mutable<GuardRecord>, key: K, value: GuardRecord[K]): void {
@@ -232,19 +294,19 @@ export class GuardSet {
 export function parseGuardState(value: unknown): GuardState {
   if (typeof value !== 'object' || value === null) throw badState('is not an object');
   const { version, sampled } = value as Record<string, unknown>;
-  if (version !== GUARD_STATE_VERSION) {
+  if (version !== GUARD_STATE_VERSION && version !== oldestVersion) {
     const found = typeof version === 'number' ? String(version) : typeof version;
-    throw badState(`has version ${found}; this node reads version ${GUARD_STATE_VERSION}`);
+    throw badState(`has version ${found}; this node reads versions ${oldestVersion} to ${GUARD_STATE_VERSION}`);
   }
   if (!Array.isArray(sampled) || sampled.length > maxRecords) {
     throw badState(`must have a list "sampled" of at most ${maxRecords}`);
   }
-  const records = sampled.map(parseRecord);
+  const records = sampled.map((record, i) => parseRecord(record, i, version));
   if (new Set(records.map((record) => record.nodeId)).size !== records.length) throw badState('lists a guard twice');
   return { version: GUARD_STATE_VERSION, sampled: records };
 }
 
-function parseRecord(value: unknown, index: number): GuardRecord {
+function parseRecord(value: unknown, index: number, version: number): GuardRecord {
   const at = `sampled[${index}]`;
   if (typeof value !== 'object' || value === null) throw badState(`has ${at}, which is not an object`);
   const record = value as Record<string, unknown>;
@@ -258,7 +320,24 @@ function parseRecord(value: unknown, index: number): GuardRecord {
     unlistedSince: record.unlistedSince === null ? null : parseDate(record.unlistedSince, `${at}.unlistedSince`),
     failures: parseDate(record.failures, `${at}.failures`),
     retryAt: parseDate(record.retryAt, `${at}.retryAt`),
+    bias: version === oldestVersion ? noBiasCounts : parseBias(record.bias, `${at}.bias`),
+    droppedAt:
+      version === oldestVersion || record.droppedAt === null ? null : parseDate(record.droppedAt, `${at}.droppedAt`),
   };
+}
+
+function parseBias(value: unknown, at: string): BiasCounts {
+  if (typeof value !== 'object' || value === null) throw badState(`has ${at}, which is not an object`);
+  const { setups, built, used, held } = value as Record<string, unknown>;
+  const counts = {
+    setups: parseDate(setups, `${at}.setups`),
+    built: parseDate(built, `${at}.built`),
+    used: parseDate(used, `${at}.used`),
+    held: parseDate(held, `${at}.held`),
+  };
+  if (counts.built > counts.setups || counts.held > counts.used)
+    throw badState(`has ${at} with more successes than tries`);
+  return counts;
 }
 
 function parseDate(value: unknown, at: string): number {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { conditionalEntropyBits, entropyBits, positionEntropyBits } from './metrics.ts';
+import { conditionalEntropyBits, entropyBits, pathEntropy } from './metrics.ts';
 import { testId, testView } from './testing.ts';
 
 const close = (actual: number, expected: number) => assert.ok(Math.abs(actual - expected) < 1e-12, `${actual}`);
@@ -18,8 +18,8 @@ describe('path entropy', () => {
     const web = ['accept *:80'];
     const view = testView([{ exitPolicy: web }, { exitPolicy: web }, ...new Array(6).fill({})]);
     const constraints = { hops: 3, needExit: { port: 80 } };
-    assert.deepEqual(positionEntropyBits(view, constraints), [3, 3, 1]);
-    assert.deepEqual(positionEntropyBits(view, { ...constraints, guards: [testId(5), testId(6)] }), [0, 3, 1]);
+    assert.deepEqual(pathEntropy(view, constraints).positionBits, [3, 3, 1]);
+    assert.deepEqual(pathEntropy(view, { ...constraints, guards: [testId(5), testId(6)] }).positionBits, [0, 3, 1]);
   });
 
   test('given the other hops, what conflicts with them no longer hides anything', () => {

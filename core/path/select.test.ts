@@ -3,8 +3,9 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { createSeededRandom } from '../crypto/seeded-random.ts';
 import { nodeIdHex } from '../directory/descriptor.ts';
+import type { SelectConstraints } from './constraints.ts';
 import { PathError } from './path-error.ts';
-import { type SelectConstraints, selectPath } from './select.ts';
+import { selectPath } from './select.ts';
 import { testId, testView } from './testing.ts';
 import { chooseIndex, uniform } from './weighted-choice.ts';
 

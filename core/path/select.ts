@@ -1,196 +1,322 @@
 /**
  * Choosing the hops of a circuit.
  *
- * The exit is chosen first (few qualify), then the guard, then the middles, each with probability in proportion to
- * bandwidth among the nodes that go with all hops chosen before: no node, family, /16 (IPv4) or /32 (IPv6) twice. When
- * a choice leaves nobody for a later position it is taken back and the next one drawn, so a path is found if the
- * limit on steps allows and one exists.
+ * The exit is chosen first (few qualify), then the guard, then the middles, each with probability in proportion to its
+ * weight among the nodes that go with all hops chosen before: no node, family, /16 (IPv4) or /32 (IPv6) twice, and what
+ * the diversity rules say. Drawing is by rejection from tables made once per view, so it costs nothing per node; where
+ * few fit, the fitting ones are listed and drawn from, which gives the same distribution. When a choice leaves nobody for
+ * a later position an exhaustive search takes choices back, so a path is found if the limit on steps allows and one
+ * exists.
+ *
+ * Strategy `latency` draws several whole paths like that and keeps the fastest. A path's probability thereby grows at
+ * most by their number, whatever the client believes about latencies: that bounds what the knob costs, and what somebody
+ * who manipulates latencies can gain.
  */
-import { parseTarget, specialRange } from '../directory/address.ts';
 import type { NodeDescriptor } from '../directory/descriptor.ts';
 import type { Random } from '../ports.ts';
-import { type Candidate, candidatesOf, compatible, type NodeSet } from './candidates.ts';
+import { type Candidate, compatible, compatibleEnds, type DiversityRules, type NodeSet } from './candidates.ts';
+import {
+  diversityRules,
+  type PathPlan,
+  planPath,
+  refusedRange,
+  type SelectConstraints,
+  takesTarget,
+  targetText,
+} from './constraints.ts';
 import { PathError, PathErrorCode } from './path-error.ts';
-import { chooseIndex } from './weighted-choice.ts';
-
-export const MIN_HOPS = 3;
-export const MAX_HOPS = 7;
+import { chooseIndex, uniform } from './weighted-choice.ts';
+import type { WeightedPool } from './weighted-pool.ts';
 
 /** Draws before giving up: far more than any network with a few conflicts needs. */
 const maxSteps = 2000;
+/** Draws by rejection before the fitting ones are listed. */
+const maxRejections = 48;
+/** Of strategy `latency` at bias 1: the fastest of so many paths. Costs at most log2 of it, in bits. */
+export const MAX_LATENCY_DRAWS = 64;
 
-export interface SelectConstraints {
-  /** 3 to 7. */
-  readonly hops: number;
-  /** The last hop must be an exit whose policy takes this; a name is judged by its port alone. */
-  readonly needExit?: { readonly host?: string; readonly port: number };
-  /** NodeIDs (hex) that must not be used: e.g. ourselves, or what just failed. */
-  readonly exclude?: readonly string[];
-  /** The whole path, first hop first, as NodeIDs (hex): nothing is drawn, everything else is still checked. */
-  readonly requiredNodeIds?: readonly string[];
-  /** Guards (hex NodeIDs), best first: the first that fits is the first hop. Undefined = any node. */
-  readonly guards?: readonly string[];
-  /** Local networks: hops may share a /16 or /32. */
-  readonly sameSubnetAllowed?: boolean;
-  /** Exits may be asked for loopback and private targets where their rules say so. Default: `sameSubnetAllowed`. */
-  readonly privateTargetsAllowed?: boolean;
+export interface ChosenPath {
+  /** First hop first. */
+  readonly hops: readonly Candidate[];
+  /** Preferences that had to be given up: `as`, `country`. */
+  readonly relaxed: readonly string[];
+}
+
+/** As choosePath; the descriptors alone. */
+export function selectPath(view: NodeSet, constraints: SelectConstraints, random: Random): NodeDescriptor[] {
+  return choosePath(view, constraints, random).hops.map((candidate) => candidate.descriptor);
 }
 
 /**
- * Chooses a path, first hop first. Throws PathError; the message says how many candidates each position had and which
- * constraint left none.
+ * Chooses a path. Throws PathError; the message says how many candidates each position had and which constraint left
+ * none.
  */
-export function selectPath(view: NodeSet, constraints: SelectConstraints, random: Random): NodeDescriptor[] {
+export function choosePath(view: NodeSet, constraints: SelectConstraints, random: Random): ChosenPath {
   const plan = planPath(view, constraints);
-  const search = new Search(plan, random);
-  const path = search.run();
-  if (path === undefined) throw search.failure();
-  return path.map((candidate) => candidate.descriptor);
+  const rules = diversityRules(constraints);
+  if (constraints.requiredNodeIds !== undefined) return chooseRequired(plan, rules, random);
+  const [strictest] = rules as [DiversityRules];
+  let best = drawPath(plan, strictest, random);
+  if (best === undefined) return chooseExhaustively(plan, rules, random);
+  const { latency } = constraints;
+  if (constraints.strategy === 'latency' && latency !== undefined) {
+    let bestBins = binsOf(best, latency);
+    for (let left = latencyDraws(constraints, random) - 1; left > 0; left--) {
+      const path = drawPath(plan, strictest, random);
+      if (path === undefined) continue;
+      const bins = binsOf(path, latency);
+      if (bins < bestBins) {
+        best = path;
+        bestBins = bins;
+      }
+    }
+  }
+  return { hops: best, relaxed: [] };
 }
 
-/** The candidates of each position before any is chosen. */
-export interface PathPlan {
-  /** `positions[i]` are the candidates of hop i. */
-  readonly positions: readonly (readonly Candidate[])[];
-  /** Hop 0's candidates are in order of preference, not to be drawn. */
-  readonly orderedGuards: boolean;
-  readonly sameSubnetAllowed: boolean;
+/**
+ * Up to `count` paths that have no node in common, first hops included. The first is chosen as any path is, each next one
+ * among what is left. Throws PathError when there is not even one; fewer than `count` are returned when no more exist.
+ */
+export function chooseDisjointPaths(
+  view: NodeSet,
+  constraints: SelectConstraints,
+  count: number,
+  random: Random,
+): ChosenPath[] {
+  const paths = [choosePath(view, constraints, random)];
+  while (paths.length < count) {
+    const used = paths.flatMap(({ hops }) => hops.map(({ id }) => id));
+    try {
+      paths.push(choosePath(view, { ...constraints, exclude: [...(constraints.exclude ?? []), ...used] }, random));
+    } catch (error) {
+      if (!(error instanceof PathError)) throw error;
+      break;
+    }
+  }
+  return paths;
 }
 
-/** Checks the request and lists the candidates by position. Throws PathError when a position has none. */
-export function planPath(view: NodeSet, constraints: SelectConstraints): PathPlan {
-  const { hops, requiredNodeIds } = constraints;
-  if (!Number.isInteger(hops) || hops < MIN_HOPS || hops > MAX_HOPS) {
+/** Mean number of paths that strategy `latency` chooses from: 64^bias. */
+export function meanLatencyDraws(bias: number): number {
+  return MAX_LATENCY_DRAWS ** Math.min(1, Math.max(0, bias));
+}
+
+/** One of the two whole numbers next to the mean, so that on average it is the mean. */
+function latencyDraws({ latencyBias = 0.5 }: SelectConstraints, random: Random): number {
+  const mean = meanLatencyDraws(latencyBias);
+  const whole = Math.floor(mean);
+  return mean > whole && uniform(random) < mean - whole ? whole + 1 : whole;
+}
+
+/** Time of all hops behind the first, which the client keeps anyway. */
+function binsOf(path: readonly Candidate[], latency: { binOf(id: string): number }): number {
+  let bins = 0;
+  for (let i = 1; i < path.length; i++) bins += latency.binOf(path[i]!.id);
+  return bins;
+}
+
+/** One draw; undefined when a choice left nobody for a later position. */
+function drawPath(plan: PathPlan, rules: DiversityRules, random: Random): Candidate[] | undefined {
+  const { hops } = plan;
+  const path = new Array<Candidate | undefined>(hops).fill(undefined);
+  for (let step = 0; step < hops; step++) {
+    const position = positionAt(step, hops);
+    const preferred = preferredAt(plan, position);
+    const chosen =
+      preferred === undefined
+        ? drawHop(plan, rules, path, position, random)
+        : position === 0
+          ? preferred.find((candidate) => fits(plan, rules, path, position, candidate))
+          : drawListed(plan, rules, path, position, preferred, random);
+    if (chosen === undefined) return undefined;
+    path[position] = chosen;
+  }
+  return path as Candidate[];
+}
+
+/** Positions in the order they are decided: exit, guard, then the middles. */
+const positionAt = (step: number, hops: number): number => (step === 0 ? hops - 1 : step - 1);
+
+const poolAt = (plan: PathPlan, position: number): WeightedPool<Candidate> =>
+  position === plan.hops - 1 ? plan.exits : plan.network.relays;
+
+const preferredAt = (plan: PathPlan, position: number): readonly Candidate[] | undefined =>
+  position === 0 ? plan.guards : position === 1 ? plan.secondHops : undefined;
+
+function drawHop(
+  plan: PathPlan,
+  rules: DiversityRules,
+  path: readonly (Candidate | undefined)[],
+  position: number,
+  random: Random,
+): Candidate | undefined {
+  const pool = poolAt(plan, position);
+  const { strategy, feedback } = plan.constraints;
+  const factors = feedback?.factorsFor(pool, plan.network);
+  for (let tries = 0; tries < maxRejections; tries++) {
+    const candidate = strategy === 'uniform' ? pool.drawEvenly(random) : pool.draw(random);
+    if (candidate === undefined) return undefined;
+    if (!fits(plan, rules, path, position, candidate)) continue;
+    const factor = factors?.get(candidate.id);
+    if (factor === undefined || uniform(random) < factor) return candidate;
+  }
+  return drawListed(plan, rules, path, position, pool.members, random);
+}
+
+function drawListed(
+  plan: PathPlan,
+  rules: DiversityRules,
+  path: readonly (Candidate | undefined)[],
+  position: number,
+  from: readonly Candidate[],
+  random: Random,
+): Candidate | undefined {
+  const fitting = from.filter((candidate) => fits(plan, rules, path, position, candidate));
+  return fitting[chooseIndex(weightsAt(plan, position, fitting), random)];
+}
+
+function fits(
+  plan: PathPlan,
+  rules: DiversityRules,
+  path: readonly (Candidate | undefined)[],
+  position: number,
+  candidate: Candidate,
+): boolean {
+  const last = path.length - 1;
+  if (!plan.eligible(candidate, position === last)) return false;
+  for (let i = 0; i < path.length; i++) {
+    const other = path[i];
+    if (other === undefined || i === position) continue;
+    if (!compatible(candidate, other, rules)) return false;
+    const ends = (position === 0 && i === last) || (position === last && i === 0);
+    if (ends && !compatibleEnds(candidate, other, rules)) return false;
+  }
+  return true;
+}
+
+/** The weights that `candidates` are drawn with at this position. */
+export function weightsAt(plan: PathPlan, position: number, candidates: readonly Candidate[]): number[] {
+  const { strategy, feedback } = plan.constraints;
+  const factors = feedback?.factorsFor(poolAt(plan, position), plan.network);
+  return candidates.map(({ id, weight }) => (strategy === 'uniform' ? 1 : weight) * (factors?.get(id) ?? 1));
+}
+
+/** The candidates of each position before any is chosen. O(nodes). Throws PathError when a position has none. */
+export function listCandidates(plan: PathPlan): readonly (readonly Candidate[])[] {
+  const { network, hops, constraints } = plan;
+  const mixes = network.relays.members.filter((candidate) => plan.eligible(candidate, false));
+  const exits = plan.exits.members.filter((candidate) => plan.eligible(candidate, true));
+  if (constraints.needExit !== undefined && exits.length === 0) throw noExit(plan);
+  if (plan.guards?.length === 0) {
     throw new PathError(
-      PathErrorCode.badRequest,
-      `a path of ${hops} hops was asked for; ${MIN_HOPS} to ${MAX_HOPS} are possible`,
+      PathErrorCode.noGuard,
+      `none of the ${constraints.guards!.length} guards can be used: not in the view, excluded, or not relaying`,
     );
   }
-  const all = candidatesOf(view);
-  const sameSubnetAllowed = constraints.sameSubnetAllowed ?? false;
-  if (requiredNodeIds !== undefined) {
-    return { positions: planRequired(all, constraints, requiredNodeIds), orderedGuards: false, sameSubnetAllowed };
-  }
-  const excluded = new Set(constraints.exclude?.map((id) => id.toLowerCase()));
-  const free = all.filter((candidate) => !excluded.has(candidate.id));
-  const mixes = free.filter((candidate) => candidate.descriptor.roles.mix);
-  const exits = planExits(free, mixes, constraints);
-  const guards = planGuards(mixes, constraints.guards);
   // The last hop may be an exit that does not mix, hence the count over both.
   const usable = new Set([...mixes, ...exits]).size;
   if (usable < hops) {
     throw new PathError(
       PathErrorCode.tooFewNodes,
-      `${hops} different hops are needed; the view has ${all.length} nodes, of which ${usable} can be used (${excluded.size} are excluded)`,
+      `${hops} different hops are needed; the view has ${network.candidates.length} nodes, of which ${usable} can be used (${plan.excludedCount} are excluded)`,
     );
   }
-  const positions = [guards, ...Array.from({ length: hops - 2 }, () => mixes), exits];
-  return { positions, orderedGuards: constraints.guards !== undefined, sameSubnetAllowed };
+  return Array.from({ length: hops }, (_, position) =>
+    position === hops - 1 ? exits : (preferredAt(plan, position) ?? mixes),
+  );
 }
 
-function planRequired(
-  all: readonly Candidate[],
-  constraints: SelectConstraints,
-  required: readonly string[],
-): readonly (readonly Candidate[])[] {
-  if (required.length !== constraints.hops) {
+function noExit(plan: PathPlan): PathError {
+  const { network, constraints } = plan;
+  const free = network.candidates.filter((candidate) => plan.eligible(candidate, false));
+  const exits = free.filter(({ policy }) => policy !== undefined);
+  const special = refusedRange(constraints);
+  const reason = special === undefined ? 'none has a policy that accepts it' : `it is in a special range (${special})`;
+  return new PathError(
+    PathErrorCode.noExit,
+    `no exit for ${targetText(constraints)}: of ${free.length} nodes ${exits.length} are exits, and ${reason}`,
+  );
+}
+
+function chooseRequired(plan: PathPlan, rules: readonly DiversityRules[], random: Random): ChosenPath {
+  const required = plan.constraints.requiredNodeIds!;
+  if (required.length !== plan.hops) {
     throw new PathError(
       PathErrorCode.badRequest,
-      `${required.length} nodes were named for a path of ${constraints.hops} hops; name all or none`,
+      `${required.length} nodes were named for a path of ${plan.hops} hops; name all or none`,
     );
   }
-  const byId = new Map(all.map((candidate) => [candidate.id, candidate]));
-  const excluded = new Set(constraints.exclude?.map((id) => id.toLowerCase()));
-  return required.map((given, i) => {
-    const id = given.toLowerCase();
-    const candidate = byId.get(id);
-    if (candidate === undefined) {
-      throw new PathError(PathErrorCode.unknownNode, `node ${given.slice(0, 64)} (hop ${i + 1}) is not in the view`);
+  const positions = required.map((given, i) => [requiredHop(plan, given, i)]);
+  return searchAll(plan, positions, rules, random);
+}
+
+function requiredHop(plan: PathPlan, given: string, i: number): Candidate {
+  const { network, constraints } = plan;
+  const id = given.toLowerCase();
+  const candidate = network.byId.get(id);
+  if (candidate === undefined) {
+    throw new PathError(PathErrorCode.unknownNode, `node ${given.slice(0, 64)} (hop ${i + 1}) is not in the view`);
+  }
+  if (!plan.eligible(candidate, false)) {
+    throw new PathError(PathErrorCode.badRequest, `node ${id} (hop ${i + 1}) is excluded`);
+  }
+  const last = i === plan.hops - 1;
+  if (last && constraints.needExit !== undefined) {
+    if (!takesTarget(candidate, constraints)) {
+      throw new PathError(PathErrorCode.noExit, `node ${id} is no exit for ${targetText(constraints)}`);
     }
-    if (excluded.has(id)) throw new PathError(PathErrorCode.badRequest, `node ${id} (hop ${i + 1}) is excluded`);
-    const last = i === required.length - 1;
-    if (last && constraints.needExit !== undefined) {
-      if (!takesTarget(candidate, constraints)) {
-        throw new PathError(PathErrorCode.noExit, `node ${id} is no exit for ${targetText(constraints)}`);
-      }
-    } else if (!candidate.descriptor.roles.mix) {
-      throw new PathError(PathErrorCode.conflict, `node ${id} (hop ${i + 1}) does not relay`);
-    }
-    return [candidate];
-  });
-}
-
-function planExits(
-  free: readonly Candidate[],
-  mixes: readonly Candidate[],
-  constraints: SelectConstraints,
-): readonly Candidate[] {
-  if (constraints.needExit === undefined) return mixes;
-  const exits = free.filter((candidate) => candidate.policy !== undefined);
-  const taking = exits.filter((candidate) => takesTarget(candidate, constraints));
-  if (taking.length === 0) {
-    const special = refusedRange(constraints);
-    const reason =
-      special === undefined ? 'none has a policy that accepts it' : `it is in a special range (${special})`;
-    throw new PathError(
-      PathErrorCode.noExit,
-      `no exit for ${targetText(constraints)}: of ${free.length} nodes ${exits.length} are exits, and ${reason}`,
-    );
+  } else if (!candidate.descriptor.roles.mix) {
+    throw new PathError(PathErrorCode.conflict, `node ${id} (hop ${i + 1}) does not relay`);
   }
-  return taking;
+  return candidate;
 }
 
-function planGuards(mixes: readonly Candidate[], guards: readonly string[] | undefined): readonly Candidate[] {
-  if (guards === undefined) return mixes;
-  const byId = new Map(mixes.map((candidate) => [candidate.id, candidate]));
-  const found = guards.map((id) => byId.get(id.toLowerCase())).filter((candidate) => candidate !== undefined);
-  if (found.length === 0) {
-    throw new PathError(
-      PathErrorCode.noGuard,
-      `none of the ${guards.length} guards can be used: not in the view, excluded, or not relaying`,
-    );
+function chooseExhaustively(plan: PathPlan, rules: readonly DiversityRules[], random: Random): ChosenPath {
+  return searchAll(plan, listCandidates(plan), rules, random);
+}
+
+/** Tries the rules from the strictest on. Throws the last one's failure. */
+function searchAll(
+  plan: PathPlan,
+  positions: readonly (readonly Candidate[])[],
+  rules: readonly DiversityRules[],
+  random: Random,
+): ChosenPath {
+  let failure: PathError | undefined;
+  for (const rule of rules) {
+    const search = new Search(plan, positions, rule, random);
+    const hops = search.run();
+    if (hops !== undefined) return { hops, relaxed: relaxedBy(rule, rules[0]!) };
+    failure = search.failure();
   }
-  return found;
+  throw failure!;
 }
 
-function takesTarget(candidate: Candidate, constraints: SelectConstraints): boolean {
-  const { policy } = candidate;
-  const { host, port } = constraints.needExit!;
-  if (policy === undefined) return false;
-  if (host === undefined || parseTarget(host) === undefined) return policy.mayAllowPort(port);
-  return refusedRange(constraints) === undefined && policy.allows(host, port);
+function relaxedBy(rule: DiversityRules, strictest: DiversityRules): string[] {
+  return [
+    ...(rule.sameCountryAllowed && !strictest.sameCountryAllowed ? ['country'] : []),
+    ...(rule.sameAsAllowed && !strictest.sameAsAllowed ? ['as'] : []),
+  ];
 }
 
-/** The name of the special range that the target is in, when such targets are not allowed. */
-function refusedRange(constraints: SelectConstraints): string | undefined {
-  const host = constraints.needExit?.host;
-  const target = host === undefined ? undefined : parseTarget(host);
-  const allowed = constraints.privateTargetsAllowed ?? constraints.sameSubnetAllowed ?? false;
-  return target === undefined || allowed ? undefined : specialRange(target);
-}
-
-function targetText(constraints: SelectConstraints): string {
-  const { host, port } = constraints.needExit!;
-  return host === undefined ? `port ${port}` : `${host.slice(0, 255)}:${port}`;
-}
-
-/** Depth-first search in random order; state of one selectPath call. */
+/** Depth-first search in random order; state of one call. */
 class Search {
   readonly #plan: PathPlan;
+  readonly #positions: readonly (readonly Candidate[])[];
+  readonly #rules: DiversityRules;
   readonly #random: Random;
-  /** Positions in the order they are decided: exit, guard, then the middles. */
-  readonly #order: readonly number[];
   readonly #path: (Candidate | undefined)[];
   #steps = 0;
-  /** The deepest position that was ever left without candidates, for the message. */
-  #stuckDepth = -1;
+  /** The deepest step that was ever left without candidates, for the message. */
+  #stuckStep = -1;
 
-  constructor(plan: PathPlan, random: Random) {
-    const hops = plan.positions.length;
+  constructor(plan: PathPlan, positions: readonly (readonly Candidate[])[], rules: DiversityRules, random: Random) {
     this.#plan = plan;
+    this.#positions = positions;
+    this.#rules = rules;
     this.#random = random;
-    this.#order = [hops - 1, 0, ...Array.from({ length: hops - 2 }, (_, i) => i + 1)];
-    this.#path = new Array(hops).fill(undefined);
+    this.#path = new Array(plan.hops).fill(undefined);
   }
 
   run(): Candidate[] | undefined {
@@ -198,10 +324,16 @@ class Search {
   }
 
   failure(): PathError {
-    const { positions, sameSubnetAllowed } = this.#plan;
-    const position = this.#order[Math.max(0, this.#stuckDepth)]!;
+    const positions = this.#positions;
+    const position = positionAt(Math.max(0, this.#stuckStep), positions.length);
     const counts = positions.map((candidates) => candidates.length).join(', ');
-    const rule = sameSubnetAllowed ? 'node or family' : 'node, family, /16 (IPv4) or /32 (IPv6) network';
+    const rule = [
+      'node',
+      'family',
+      ...(this.#rules.sameAsAllowed ? [] : ['autonomous system']),
+      ...(this.#rules.sameCountryAllowed ? [] : ['country (first and last hop)']),
+      ...(this.#rules.sameSubnetAllowed ? [] : ['/16 (IPv4) or /32 (IPv6) network']),
+    ].join(', ');
     const code =
       position === 0
         ? PathErrorCode.noGuard
@@ -215,21 +347,21 @@ class Search {
     );
   }
 
-  #decide(depth: number): boolean {
-    if (depth === this.#order.length) return true;
-    const position = this.#order[depth]!;
-    const chosen = this.#path.filter((candidate) => candidate !== undefined);
-    const fitting = this.#plan.positions[position]!.filter((candidate) =>
-      chosen.every((other) => compatible(candidate, other, this.#plan.sameSubnetAllowed)),
+  #decide(step: number): boolean {
+    const { hops } = this.#plan;
+    if (step === hops) return true;
+    const position = positionAt(step, hops);
+    const fitting = this.#positions[position]!.filter((candidate) =>
+      fits(this.#plan, this.#rules, this.#path, position, candidate),
     );
-    if (fitting.length === 0) this.#stuckDepth = Math.max(this.#stuckDepth, depth);
-    const inOrder = position === 0 && this.#plan.orderedGuards;
-    const weights = fitting.map((candidate) => candidate.weight);
+    if (fitting.length === 0) this.#stuckStep = Math.max(this.#stuckStep, step);
+    const inOrder = position === 0 && this.#plan.guards !== undefined;
+    const weights = weightsAt(this.#plan, position, fitting);
     for (let left = fitting.length; left > 0 && this.#steps < maxSteps; left--) {
       this.#steps++;
       const index = inOrder ? fitting.length - left : chooseIndex(weights, this.#random);
       this.#path[position] = fitting[index]!;
-      if (this.#decide(depth + 1)) return true;
+      if (this.#decide(step + 1)) return true;
       this.#path[position] = undefined;
       weights[index] = 0;
     }

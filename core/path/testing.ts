@@ -8,6 +8,7 @@ export interface TestNode {
   readonly family?: readonly string[];
   readonly mix?: boolean;
   readonly exitPolicy?: readonly string[];
+  readonly region?: string;
 }
 
 /** NodeID of the i-th node of a test view. */
@@ -34,6 +35,7 @@ export function testView(nodes: readonly TestNode[], validAfter = 1_800_000_000)
         roles: { mix: node.mix ?? true, exit: node.exitPolicy !== undefined },
         exitPolicy: node.exitPolicy ?? [],
         family: node.family ?? [],
+        ...(node.region === undefined ? {} : { region: node.region }),
         compliance: 'core',
         bandwidthBytesPerSecond: node.bandwidth ?? 1000,
         published: validAfter,

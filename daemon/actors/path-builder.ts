@@ -4,9 +4,10 @@
  */
 import { nodeIdHex } from '@nyx/core/directory/descriptor.ts';
 import type { NodeContact } from '@nyx/core/engine/contract.ts';
+import type { SelectConstraints } from '@nyx/core/path/constraints.ts';
 import { GuardSet, parseGuardState } from '@nyx/core/path/guards.ts';
 import { PathError } from '@nyx/core/path/path-error.ts';
-import { type SelectConstraints, selectPath } from '@nyx/core/path/select.ts';
+import { selectPath } from '@nyx/core/path/select.ts';
 import { setup } from 'xstate';
 import type { HeldView } from '../directory/directory-client.ts';
 import type { SealedFiles } from '../directory/sealed-files.ts';
@@ -84,6 +85,15 @@ export class PathBuilder {
       const avoided = [this.#self, ...this.#avoided.keys()];
       if (this.#avoided.size > 0) attempts.unshift({ ...base, exclude: avoided });
       if (this.#suspected.size > 0) attempts.unshift({ ...base, exclude: [...avoided, ...this.#suspected.keys()] });
+      const { avoid } = constraints;
+      if (avoid !== undefined) {
+        // Other exits than the silent ones if there are any, else at least another way to them.
+        const exits = new Set(
+          view.verified.nodes.filter(({ roles }) => roles.exit).map(({ nodeId }) => nodeIdHex(nodeId)),
+        );
+        const inner = avoid.filter((id) => !exits.has(id));
+        for (const ids of [inner, avoid]) attempts.unshift({ ...base, exclude: [...avoided, ...ids] });
+      }
     }
     let failure: unknown;
     for (const attempt of attempts) {
@@ -128,6 +138,8 @@ export class PathBuilder {
         this.#suspected.delete(id);
       }
     } else if (event.kind === 'ended' && !wasReady) {
+      // Given up by ourselves, another path was sooner: the pump keeps clear of it for a while.
+      if (event.reason === 'requested') return;
       // Who says that it can't go on is well; the one after it does not answer.
       const failed = event.path[event.hop === undefined ? 0 : event.hop + 1] ?? event.path.at(-1)!;
       if (event.hop === undefined) this.#guards.noteFailure(first, now);
