@@ -362,6 +362,7 @@ export class Engine implements EngineApi {
     this.#pollLinks(nowMs);
     for (let i = 0; i < this.#openBatches.length; i++) {
       const slot = this.#openBatches[i]!;
+      if (slot.link.joinAck(nowMs)) this.#sendControl(slot, nowMs);
       slot.flush();
       if (slot.link.noteFlushed(nowMs)) this.#timers.set(slot, slot.link.nextTimeoutMs());
     }

@@ -21,15 +21,14 @@ export class ControlReceiver {
   #headerFilled = 0;
   #body: Uint8Array | undefined;
   #bodyFilled = 0;
-  #messages = 0;
 
   constructor(sink: MessageSink) {
     this.#sink = sink;
   }
 
-  /** Complete messages so far. */
-  get messages(): number {
-    return this.#messages;
+  /** A message has begun whose end has not come. */
+  get midMessage(): boolean {
+    return this.#headerFilled > 0;
   }
 
   get hasGaps(): boolean {
@@ -122,7 +121,6 @@ export class ControlReceiver {
   #deliver(body: Uint8Array): boolean {
     this.#headerFilled = 0;
     this.#body = undefined;
-    this.#messages += 1;
     return this.#sink(this.#header[0]!, body);
   }
 }

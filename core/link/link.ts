@@ -52,8 +52,13 @@ export const defaultLinkOptions: LinkOptions = {
   confirmMs: 10_000,
 };
 
-/** Acks wait at most this long for company. */
+/**
+ * The ack of a complete message waits at most this long for company: sent alone it would wake a peer that is in no
+ * hurry for it, in the middle of a set-up.
+ */
 const maxAckDelayMs = 5;
+/** Half of what a sender sends at first before it has to hear something. */
+const maxUnacked = 16;
 /** An unanswered ping is repeated after this long, then after twice that, and so on. */
 const pingGapMs = 1000;
 /** The same for the first ping of all, which tells the responder that the link is real. */
@@ -136,6 +141,9 @@ export class Link {
   #ackDueMs = Number.POSITIVE_INFINITY;
   #ackBaseMs = 0;
   #unacked = 0;
+  /** When those are acknowledged at the latest. */
+  #ackLatestMs = Number.POSITIVE_INFINITY;
+  #ackUrgent = false;
   #pingDueMs = Number.POSITIVE_INFINITY;
   #unansweredPings = 0;
   /** An authentic cell has come. */
@@ -294,9 +302,17 @@ export class Link {
     this.#receiver.writeAck(fields);
     fields.ackDelayMs = nowMs - this.#ackBaseMs;
     this.#ackDueMs = Number.POSITIVE_INFINITY;
+    this.#ackUrgent = false;
     this.#unacked = 0;
     fields.write(cell.ct, segment?.data);
     this.#seal(cell, send);
+    return true;
+  }
+
+  /** Something goes to the peer anyway: an ack that waits for company goes with it. True = wantsSend has become true. */
+  joinAck(nowMs: number): boolean {
+    if (this.#ackDueMs === Number.POSITIVE_INFINITY || this.#ackDueMs <= nowMs) return false;
+    this.#ackDueMs = nowMs;
     return true;
   }
 
@@ -497,26 +513,33 @@ export class Link {
       const { cumulative, bitmapHigh, bitmapLow, ackDelayMs } = fields;
       if (!this.#sender.handleAck(cumulative, bitmapHigh, bitmapLow, ackDelayMs, nowMs)) return this.#violation();
     }
-    if ((fields.flags & ControlFlag.ping) !== 0) this.#ackSoon(nowMs, nowMs);
+    if ((fields.flags & ControlFlag.ping) !== 0) this.#ackAtOnce(nowMs);
     if ((fields.flags & ControlFlag.segment) !== 0) {
-      const before = this.#receiver.messages;
       const outcome = this.#receiver.handleSegment(
         fields.seq,
         cell.ct.subarray(DATA_OFFSET, DATA_OFFSET + fields.length),
       );
       if (outcome === 'tooLong') return this.#violation();
-      this.#unacked += 1;
-      const atOnce =
-        outcome !== 'new' || this.#unacked >= 2 || this.#receiver.hasGaps || this.#receiver.messages > before;
-      this.#ackSoon(nowMs, atOnce ? nowMs : nowMs + maxAckDelayMs);
+      this.#noteUnacked(outcome !== 'new' || this.#receiver.hasGaps, nowMs);
     }
     if (this.#state === 'draining' && this.#sender.idle) this.#end('requested');
     return Drop.none;
   }
 
-  #ackSoon(nowMs: number, dueMs: number): void {
+  #ackAtOnce(nowMs: number): void {
     this.#ackBaseMs = nowMs;
-    if (dueMs < this.#ackDueMs) this.#ackDueMs = dueMs;
+    this.#ackUrgent = true;
+    this.#ackDueMs = nowMs;
+  }
+
+  /** A segment came. One that is lost has to be known at once, and a sender whose window may be used up has to go on. */
+  #noteUnacked(isGap: boolean, nowMs: number): void {
+    this.#unacked += 1;
+    this.#ackBaseMs = nowMs;
+    if (this.#unacked === 1) this.#ackLatestMs = nowMs + maxAckDelayMs;
+    if (isGap || this.#unacked >= maxUnacked) this.#ackUrgent = true;
+    const mayBeStuck = this.#unacked >= 2 && this.#receiver.midMessage;
+    this.#ackDueMs = this.#ackUrgent || mayBeStuck ? nowMs : this.#ackLatestMs;
   }
 
   #violation(): Drop {

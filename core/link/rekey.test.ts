@@ -86,7 +86,7 @@ test('messages arrive once and in order across rekeys at 30% loss', () => {
       { seed, loss: 0.3, jitterMs: 20, duplicates: 0.1 },
       { link: { rekeyBytes: 400 * DATAGRAM_BYTES, rekeyMs: 12_000 } },
     );
-    const count = 4000;
+    const count = 6000;
     let there = 0;
     let back = 0;
     const number = (i: number) => {

@@ -59,6 +59,29 @@ describe('the way of a set-up', () => {
     }
   });
 
+  test('nobody is woken for an ack alone: it comes with the answer', () => {
+    const { network, client, build } = makeNetwork();
+    build();
+    network.run(network.nowMs + 500);
+    network.wire = { ...network.wire, latencyMs: 0.4 };
+    const startMs = network.nowMs;
+    const sentMs = new Set<number>();
+    let datagrams = 0;
+    client.circuitEvents.length = 0;
+    network.tap = (_datagram, from, to) => {
+      if (from.name === 'first' && to === client) {
+        sentMs.add(network.nowMs - startMs);
+        datagrams++;
+      }
+      return true;
+    };
+    build();
+    assert.ok(network.run(network.nowMs + 100, () => client.circuitEvents.length > 0));
+    assert.equal(sentMs.size, 1, `at ${[...sentMs].join(', ')} ms`);
+    // The reply fills two cells.
+    assert.equal(datagrams, 3);
+  });
+
   test('a train that the link has no room for ends the circuit with LIMIT', () => {
     const { network, client, build } = makeNetwork();
     // The link's queue holds some 60 trains, and nothing is acknowledged yet.
