@@ -261,6 +261,7 @@ class Daemon {
       secrets: this.#keys.nodeSecrets(this.#epochKeys.latestEpoch),
       limits: config.limits,
       defaultHops: config.path.hops,
+      spareCircuits: config.path.spareCircuits,
       mix: config.mix,
       allowCrash: config.debug.allowCrash,
     };

@@ -11,6 +11,7 @@ export const defaults = {
     hops: 3,
     allowSameSubnet: false,
     guards: 3,
+    spareCircuits: 2,
     strategy: 'bandwidth',
     latencyBias: 0.5,
     diversity: { as: 'prefer', country: 'prefer', tables: true },

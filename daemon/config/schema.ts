@@ -98,6 +98,7 @@ export const configSchema = z.strictObject({
       hops: integer(3, 7).default(d.path.hops),
       allowSameSubnet: z.boolean().default(d.path.allowSameSubnet),
       guards: integer(1, 20).default(d.path.guards),
+      spareCircuits: integer(0, 16).default(d.path.spareCircuits),
       strategy: z
         .enum(['uniform', 'bandwidth', 'latency'], { error: 'must be uniform, bandwidth or latency' })
         .default(d.path.strategy),

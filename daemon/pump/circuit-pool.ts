@@ -6,6 +6,9 @@
  * A circuit takes no new streams after ten minutes (so that what a user does over a day is not all linkable at one
  * exit), and is closed once nothing has used it for ten minutes, or nothing uses it and it takes no new streams.
  *
+ * Dead relays: a set-up that does not answer gets company (path-race.ts), and so does a ready circuit on which nothing
+ * comes back (replacement()). A few circuits are built ahead for whoever comes first (spare-circuits.ts).
+ *
  * Exit policies: a circuit is tried for any port; the exit decides. When it refuses, the circuit is remembered as
  * unfit for that port, and the stream is dialled again over a path that was asked for with that target.
  */
@@ -19,13 +22,19 @@ import {
 } from '@nyx/core/engine/contract.ts';
 import type { TimeMs, UnixSeconds } from '@nyx/core/ports.ts';
 import type { SessionApi } from '@nyx/core/stream/contract.ts';
-import { DialError, DialErrorCode, type FromPump, type PathConstraints, type PumpStats } from './contract.ts';
-import { describeCircuitEnd, dialCodeOfCircuitEnd } from './dial-code.ts';
+import { DialError, DialErrorCode, type FromPump, type PathConstraints } from './contract.ts';
+import { describeCircuitEnd } from './dial-code.ts';
+import { MAX_ATTEMPTS, PathRace, SetupTimes } from './path-race.ts';
+import { PooledCircuit } from './pooled-circuit.ts';
+import { type SpareOptions, SparePlan } from './spare-circuits.ts';
+import { Suspects } from './suspects.ts';
 
 /** After this a circuit gets no new streams; unused for this long it is closed. */
 export const CIRCUIT_DIRTY_MS = 600_000;
 /** How long the hops keep a circuit at most. */
 const CIRCUIT_LIFETIME_SECONDS = 24 * 3600;
+/** Pool key of the circuits that are nobody's yet. No request has it: theirs begin with a number. */
+const SPARE = 'spare';
 
 export interface PoolHost {
   /** A path from the verified view; rejects with DialError NO_PATH. */
@@ -33,6 +42,15 @@ export interface PoolHost {
   tell(message: FromPump): void;
   nowMs(): TimeMs;
   unixSeconds(): UnixSeconds;
+  /** Calls once after this time; gives what cancels that. */
+  schedule(delayMs: number, callback: () => void): () => void;
+}
+
+export interface PoolOptions {
+  /** Circuits at once. */
+  readonly maxCircuits: number;
+  readonly mixDelayMs: number;
+  readonly spares: SpareOptions;
 }
 
 export interface CircuitRequest {
@@ -45,124 +63,23 @@ export interface CircuitRequest {
   readonly exact: boolean;
 }
 
-/** Whoever uses a circuit: counted, and shown in its statistics. */
-export interface CircuitUser {
-  readonly bytesSent: number;
-  readonly bytesReceived: number;
-}
-
-/** One circuit of ours, from its first cell to its end. */
-export class PooledCircuit {
-  readonly circuit: number;
-  readonly session: SessionApi;
-  readonly path: readonly string[];
-  readonly class: CircuitClass;
-  readonly addedLatencyMs: number;
-  /** Undefined: not for reuse, only by its number. */
-  readonly key: string | undefined;
-  readonly builtAtMs: TimeMs;
-  state: 'building' | 'ready' | 'ended' = 'building';
-  setupMs: number | undefined = undefined;
-  end: CircuitEnd | undefined = undefined;
-  idleSinceMs: TimeMs;
-  readonly users = new Set<CircuitUser>();
-  /** Ports that its exit has refused. */
-  readonly unfitPorts = new Set<number>();
-  /** `host:port` it was asked for; its exit's refusal of that is final. */
-  readonly askedFor: string | undefined;
-  /** UDP associations by flow id. */
-  readonly flows: Map<number, (data: Uint8Array) => void>;
-  readonly settled: Promise<void>;
-  readonly settle: () => void;
-  #pastBytesSent = 0;
-  #pastBytesReceived = 0;
-
-  constructor(init: {
-    circuit: number;
-    session: SessionApi;
-    path: readonly string[];
-    class: CircuitClass;
-    addedLatencyMs: number;
-    key: string | undefined;
-    askedFor: string | undefined;
-    flows: Map<number, (data: Uint8Array) => void>;
-    nowMs: TimeMs;
-  }) {
-    this.circuit = init.circuit;
-    this.session = init.session;
-    this.path = init.path;
-    this.class = init.class;
-    this.addedLatencyMs = init.addedLatencyMs;
-    this.key = init.key;
-    this.askedFor = init.askedFor;
-    this.flows = init.flows;
-    this.builtAtMs = init.nowMs;
-    this.idleSinceMs = init.nowMs;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.settled = promise;
-    this.settle = resolve;
-  }
-
-  enter(user: CircuitUser): void {
-    this.users.add(user);
-  }
-
-  leave(user: CircuitUser, nowMs: TimeMs): void {
-    if (!this.users.delete(user)) return;
-    this.#pastBytesSent += user.bytesSent;
-    this.#pastBytesReceived += user.bytesReceived;
-    this.idleSinceMs = nowMs;
-  }
-
-  /** Why it ended, as an error of whoever wanted to use it. */
-  failure(): DialError {
-    const reason = this.end ?? CircuitEnd.linkLost;
-    return new DialError(dialCodeOfCircuitEnd(reason), `circuit ended: ${describeCircuitEnd(reason)}`);
-  }
-
-  stats(nowMs: TimeMs): PumpStats['clientCircuits'][number] {
-    const { session } = this;
-    const s = session.stats;
-    let bytesSent = this.#pastBytesSent;
-    let bytesReceived = this.#pastBytesReceived;
-    for (const user of this.users) {
-      bytesSent += user.bytesSent;
-      bytesReceived += user.bytesReceived;
-    }
-    return {
-      circuit: this.circuit,
-      path: this.path,
-      class: this.class,
-      addedLatencyMs: this.addedLatencyMs,
-      state: this.state === 'building' ? 'building' : 'ready',
-      setupMs: this.setupMs,
-      rttMs: s.smoothedRttMs,
-      streams: this.users.size,
-      bytesSent,
-      bytesReceived,
-      deliveryRateBytesPerSecond: s.deliveryRateBytesPerSecond,
-      lossRatio: s.packetsSent === 0 ? 0 : s.packetsLost / s.packetsSent,
-      spuriousRatio: s.packetsSent === 0 ? 0 : s.spuriousRetransmissions / s.packetsSent,
-      ageMs: nowMs - this.builtAtMs,
-    };
-  }
-}
-
 export class CircuitPool {
   readonly #engine: EngineApi;
   readonly #host: PoolHost;
-  readonly #maxCircuits: number;
-  readonly #mixDelayMs: number;
+  readonly #options: PoolOptions;
   readonly #circuits = new Map<number, PooledCircuit>();
   /** Oldest first. */
   readonly #byKey = new Map<string, PooledCircuit[]>();
   readonly #pending = new Map<string, Promise<PooledCircuit>>();
+  readonly #suspects = new Suspects();
+  readonly #setupTimes = new SetupTimes();
+  readonly #spares: SparePlan;
 
-  constructor(engine: EngineApi, host: PoolHost, maxCircuits: number, mixDelayMs: number) {
+  constructor(engine: EngineApi, host: PoolHost, options: PoolOptions) {
     this.#engine = engine;
     this.#host = host;
-    this.#maxCircuits = maxCircuits;
-    this.#mixDelayMs = mixDelayMs;
+    this.#options = options;
+    this.#spares = new SparePlan(options.spares, host.nowMs());
   }
 
   get size(): number {
@@ -171,7 +88,7 @@ export class CircuitPool {
 
   /** What the class adds to the latency one way, on average. */
   addedLatencyMs(circuitClass: CircuitClass, hops: number): number {
-    return circuitClass === 'mix' ? hops * this.#mixDelayMs : 0;
+    return circuitClass === 'mix' ? hops * this.#options.mixDelayMs : 0;
   }
 
   find(circuit: number): PooledCircuit | undefined {
@@ -185,14 +102,40 @@ export class CircuitPool {
   /** A circuit that may carry the request, at once if there is one; usable while it is still being built (0-RTT). */
   async acquire(request: CircuitRequest, unfit?: PooledCircuit): Promise<PooledCircuit> {
     const key = poolKey(request);
+    this.#spares.noteDial(this.#host.nowMs());
     const present = this.#reusable(key, request, unfit);
     if (present !== undefined) return present;
     const pendingKey = request.exact && request.target ? `${key} for ${targetText(request.target)}` : key;
     const pending = this.#pending.get(pendingKey);
     if (pending !== undefined) return pending;
+    const spare = this.#takeSpare(key, request);
+    if (spare !== undefined) return spare;
     const building = this.#build(key, request).finally(() => this.#pending.delete(pendingKey));
     this.#pending.set(pendingKey, building);
     return building;
+  }
+
+  /** How long a stream on this ready circuit waits for a word of the other end before it asks for a replacement. */
+  quietMs(record: PooledCircuit): number {
+    return this.#setupTimes.quietMs(record.session.stats.smoothedRttMs);
+  }
+
+  /**
+   * Another circuit for the request, in place of a ready one on which nothing comes back. Resolves once it is ready;
+   * undefined: it ended first. Rejects with DialError when there is no path. The quiet one stays as it is.
+   */
+  async replacement(record: PooledCircuit, request: CircuitRequest): Promise<PooledCircuit | undefined> {
+    record.noteQuiet();
+    this.#suspects.note(record.path.slice(1), this.#host.nowMs());
+    let other: PooledCircuit | undefined = await this.acquire(request, record);
+    await other.settled;
+    other = other.successor ?? other;
+    return other.state === 'ready' ? other : undefined;
+  }
+
+  /** No circuits are built ahead any more. */
+  stopSpares(): void {
+    this.#spares.stop();
   }
 
   /** Builds one over these hops, for use by its number. Throws DialError. */
@@ -208,13 +151,22 @@ export class CircuitPool {
     if (event.kind === 'ready') {
       record.state = 'ready';
       record.setupMs = event.setupMs;
+      this.#suspects.clear(path);
+      this.#spares.noteReady();
+      this.#setupTimes.note(record.class, path.length, event.setupMs);
       this.#host.tell({ type: 'circuit', kind: 'ready', circuit, path, setupMs: event.setupMs });
+      this.#win(record);
     } else {
+      const wasReady = record.state === 'ready';
       record.state = 'ended';
       record.end = event.reason;
       this.#remove(record);
       const reason = describeCircuitEnd(event.reason);
       this.#host.tell({ type: 'circuit', kind: 'ended', circuit, path, reason, hop: event.hop });
+      this.#lose(record);
+      if (record.key === SPARE && !wasReady && record.successor === undefined) {
+        this.#spares.noteFailure(this.#host.nowMs());
+      }
     }
     record.settle();
   }
@@ -223,13 +175,14 @@ export class CircuitPool {
     if (this.#circuits.has(circuit)) this.#engine.closeCircuit(circuit, CircuitEnd.requested, this.#host.nowMs());
   }
 
-  /** Closes what nobody uses any more. */
+  /** Closes what nobody uses any more, and builds what may be needed next. */
   sweep(nowMs: TimeMs): void {
     for (const record of [...this.#circuits.values()]) {
       if (record.users.size > 0) continue;
-      const dirty = record.key !== undefined && nowMs - record.builtAtMs > CIRCUIT_DIRTY_MS;
+      const dirty = record.key !== undefined && nowMs - record.takenAtMs > CIRCUIT_DIRTY_MS;
       if (dirty || nowMs - record.idleSinceMs > CIRCUIT_DIRTY_MS) this.close(record.circuit);
     }
+    this.#buildSpare(nowMs);
   }
 
   /** Under memory pressure: ends the circuit that has been idle longest, else the oldest; gives what its buffers held. Undefined: none. */
@@ -253,7 +206,8 @@ export class CircuitPool {
     const asked = request.target && targetText(request.target);
     for (let i = records.length - 1; i >= 0; i--) {
       const record = records[i]!;
-      if (record === unfit || record.session.closed || nowMs - record.builtAtMs > CIRCUIT_DIRTY_MS) continue;
+      if (record === unfit || record.session.closed || record.isQuiet) continue;
+      if (nowMs - record.takenAtMs > CIRCUIT_DIRTY_MS) continue;
       if (request.target && record.unfitPorts.has(request.target.port)) continue;
       if (request.exact && record.askedFor !== asked) continue;
       return record;
@@ -266,8 +220,120 @@ export class CircuitPool {
       hops: request.hops,
       class: request.class,
       needExit: request.target,
+      ...avoiding(this.#suspects.list(this.#host.nowMs())),
     });
-    return this.#open(hops, request.class, key, request.target && targetText(request.target));
+    const race = new PathRace();
+    const record = this.#enter(race, hops, key, request);
+    this.#waitForAnswer(race, request);
+    return record;
+  }
+
+  // --- races ---
+
+  #enter(race: PathRace, hops: readonly NodeContact[], key: string, request: CircuitRequest): PooledCircuit {
+    const record = this.#open(hops, request.class, key, request.target && targetText(request.target));
+    record.race = race;
+    race.racers.add(record);
+    return record;
+  }
+
+  #waitForAnswer(race: PathRace, request: CircuitRequest): void {
+    if (race.attempts >= MAX_ATTEMPTS) return;
+    const waitMs = this.#setupTimes.waitMs(request.class, request.hops, race.attempts);
+    race.cancelTimer = this.#host.schedule(waitMs, () => void this.#tryBeside(race, request));
+  }
+
+  /** One more path, beside those that have not answered yet. */
+  async #tryBeside(race: PathRace, request: CircuitRequest): Promise<void> {
+    if (race.over) return;
+    race.attempts++;
+    this.#waitForAnswer(race, request);
+    const avoid = new Set(this.#suspects.list(this.#host.nowMs()));
+    const firstHops = new Map<string, number>();
+    for (const { path } of race.racers) {
+      for (const id of path.slice(1)) avoid.add(id);
+      firstHops.set(path[0]!, (firstHops.get(path[0]!) ?? 0) + 1);
+    }
+    // The guard stays, unless it is what does not answer.
+    for (const [id, tries] of firstHops) if (tries > 1 || !this.#isLinkUp(id)) avoid.add(id);
+    try {
+      const hops = await this.#host.requestPath({
+        hops: request.hops,
+        class: request.class,
+        needExit: request.target,
+        ...avoiding([...avoid]),
+      });
+      // A spare's race may have become somebody's in the meantime.
+      const [racer] = race.racers;
+      if (!race.over && racer?.key !== undefined) this.#enter(race, hops, racer.key, request);
+    } catch (error) {
+      if (!(error instanceof DialError)) throw error;
+      // Whoever waits still has the attempts under way, and hears of it when they fail.
+      this.#host.tell({ type: 'log', level: 'debug', message: 'no further path to try', fields: { code: error.code } });
+    }
+  }
+
+  /** The first one that is ready: the others are given up, and what only they went through is suspected. */
+  #win(record: PooledCircuit): void {
+    const { race } = record;
+    if (race === undefined) return;
+    const losers = [...race.racers].filter((racer) => racer !== record);
+    race.finish();
+    const nowMs = this.#host.nowMs();
+    for (const loser of losers) {
+      loser.successor = record;
+      this.#suspects.note(
+        loser.path.slice(1).filter((id) => !record.path.includes(id)),
+        nowMs,
+      );
+      this.#engine.closeCircuit(loser.circuit, CircuitEnd.requested, nowMs);
+    }
+  }
+
+  #lose(record: PooledCircuit): void {
+    const { race } = record;
+    if (race === undefined) return;
+    record.race = undefined;
+    race.racers.delete(record);
+    if (race.racers.size === 0) race.finish();
+  }
+
+  #isLinkUp(nodeIdHex: string): boolean {
+    return this.#engine
+      .links()
+      .some(({ nodeId, upSinceMs }) => upSinceMs !== undefined && nodeId !== undefined && hex(nodeId) === nodeIdHex);
+  }
+
+  // --- circuits built ahead ---
+
+  #buildSpare(nowMs: TimeMs): void {
+    const present = this.#byKey.get(SPARE)?.length ?? 0;
+    if (this.#pending.has(SPARE) || this.#circuits.size >= this.#options.maxCircuits) return;
+    if (!this.#spares.isDue(present, nowMs)) return;
+    const { hops } = this.#spares.options;
+    const request: CircuitRequest = { isolation: '', hops, class: 'fast', target: undefined, exact: false };
+    const building = this.#build(SPARE, request).finally(() => this.#pending.delete(SPARE));
+    this.#pending.set(SPARE, building);
+    building.catch(() => this.#spares.noteFailure(this.#host.nowMs()));
+  }
+
+  /** The oldest ready one without a suspect on its path, else any ready one, else one under way. It is `key`'s from now on. */
+  #takeSpare(key: string, request: CircuitRequest): PooledCircuit | undefined {
+    if (request.class !== 'fast' || request.exact || request.hops !== this.#spares.options.hops) return undefined;
+    const spares = this.#byKey.get(SPARE)?.filter((record) => !record.session.closed && !record.isQuiet);
+    if (spares === undefined) return undefined;
+    const nowMs = this.#host.nowMs();
+    const isSuspect = (record: PooledCircuit) => record.path.some((id) => this.#suspects.has(id, nowMs));
+    const ready = spares.filter(({ state }) => state === 'ready');
+    const taken = ready.find((record) => !isSuspect(record)) ?? ready[0] ?? spares.at(-1);
+    if (taken === undefined) return undefined;
+    for (const record of taken.race?.racers ?? [taken]) {
+      this.#removeFromKey(record);
+      record.key = key;
+      record.takenAtMs = nowMs;
+      this.#addToKey(key, record);
+    }
+    return taken;
   }
 
   #open(
@@ -289,7 +355,7 @@ export class CircuitPool {
         {
           hops,
           class: circuitClass,
-          delayMeanUs: circuitClass === 'mix' ? 1000 * this.#mixDelayMs : 0,
+          delayMeanUs: circuitClass === 'mix' ? 1000 * this.#options.mixDelayMs : 0,
           expiry: this.#host.unixSeconds() + CIRCUIT_LIFETIME_SECONDS,
         },
         owner,
@@ -300,7 +366,7 @@ export class CircuitPool {
       throw new DialError(DialErrorCode.pathFailed, error instanceof Error ? error.message : String(error));
     }
     const { circuit, session } = built;
-    const path = hops.map((hop) => Buffer.from(hop.nodeId).toString('hex'));
+    const path = hops.map((hop) => hex(hop.nodeId));
     const addedLatencyMs = this.addedLatencyMs(circuitClass, hops.length);
     const record = new PooledCircuit({
       circuit,
@@ -315,27 +381,33 @@ export class CircuitPool {
     });
     if (session.closed) throw new DialError(DialErrorCode.pathFailed, 'the first link takes no further circuits');
     this.#circuits.set(circuit, record);
-    if (key !== undefined) {
-      const records = this.#byKey.get(key);
-      if (records === undefined) this.#byKey.set(key, [record]);
-      else records.push(record);
-    }
+    if (key !== undefined) this.#addToKey(key, record);
     this.#host.tell({ type: 'circuit', kind: 'building', circuit, path });
     return record;
   }
 
   #makeRoom(): void {
-    if (this.#circuits.size < this.#maxCircuits) return;
-    for (const record of this.#circuits.values()) {
-      if (record.users.size > 0 || record.key === undefined) continue;
+    if (this.#circuits.size < this.#options.maxCircuits) return;
+    for (const record of [...(this.#byKey.get(SPARE) ?? []), ...this.#circuits.values()]) {
+      if (record.users.size > 0 || record.key === undefined || record.state === 'ended') continue;
       this.close(record.circuit);
-      if (this.#circuits.size < this.#maxCircuits) return;
+      if (this.#circuits.size < this.#options.maxCircuits) return;
     }
-    throw new DialError(DialErrorCode.limit, `${this.#maxCircuits} circuits are in use, which is the limit`);
+    throw new DialError(DialErrorCode.limit, `${this.#options.maxCircuits} circuits are in use, which is the limit`);
   }
 
   #remove(record: PooledCircuit): void {
     this.#circuits.delete(record.circuit);
+    this.#removeFromKey(record);
+  }
+
+  #addToKey(key: string, record: PooledCircuit): void {
+    const records = this.#byKey.get(key);
+    if (records === undefined) this.#byKey.set(key, [record]);
+    else records.push(record);
+  }
+
+  #removeFromKey(record: PooledCircuit): void {
     if (record.key === undefined) return;
     const records = this.#byKey.get(record.key);
     if (records === undefined) return;
@@ -351,4 +423,12 @@ function poolKey(request: CircuitRequest): string {
 
 function targetText(target: { readonly host: string; readonly port: number }): string {
   return `${target.host}:${target.port}`;
+}
+
+function avoiding(nodeIds: readonly string[]): { readonly avoid?: readonly string[] } {
+  return nodeIds.length === 0 ? {} : { avoid: nodeIds };
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
 }

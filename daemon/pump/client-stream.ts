@@ -1,12 +1,14 @@
 /**
  * One stream of a user through the network, from dial to close. Its duplex exists at once; the stream under it may be
- * replaced as long as the target has not answered: when the circuit fails (a few times), or when the exit of a circuit that
- * was made for another target refuses this one.
+ * replaced as long as the target has not answered: when the circuit fails (a few times), when another one is ready while
+ * nothing comes back on this one, or when the exit of a circuit that was made for another target refuses this one.
+ * What was written before the target has answered may therefore reach it more than once, on connections of its own.
  */
 import type { Duplex } from 'node:stream';
 import { SessionError, type SessionStream } from '@nyx/core/stream/contract.ts';
-import type { CircuitPool, CircuitRequest, CircuitUser, PooledCircuit } from './circuit-pool.ts';
+import type { CircuitPool, CircuitRequest } from './circuit-pool.ts';
 import { DialError, DialErrorCode, type NyxConnection, type StreamInfo } from './contract.ts';
+import type { CircuitUser, PooledCircuit } from './pooled-circuit.ts';
 import { SessionDuplex } from './session-duplex.ts';
 
 export interface ConnectedFrom {
@@ -18,6 +20,8 @@ export interface ConnectedFrom {
 export interface ClientStreamHost {
   readonly pool: CircuitPool;
   nowMs(): number;
+  /** Calls once after this time; gives what cancels that. */
+  schedule(delayMs: number, callback: () => void): () => void;
   tell(kind: 'opened' | 'connected' | 'closed', stream: StreamInfo, reason?: string): void;
   /** It is over: forget it. */
   release(stream: ClientStream): void;
@@ -60,6 +64,7 @@ export class ClientStream implements NyxConnection, CircuitUser {
   #state: StreamInfo['state'] = 'opening';
   #retries: number;
   #exact = false;
+  #cancelQuiet: () => void = () => {};
 
   constructor(options: ClientStreamOptions, host: ClientStreamHost, signal: AbortSignal | undefined) {
     this.id = options.id;
@@ -131,8 +136,9 @@ export class ClientStream implements NyxConnection, CircuitUser {
         stream.reset(SessionError.cancelled);
         return;
       }
-      stream.onConnected = (family, address, port) => this.#onConnected(family, address, port);
+      stream.onConnected = (family, address, port) => this.#onConnected(stream, family, address, port);
       this.#duplex.attach(stream);
+      this.#listenForQuiet();
     } catch (error) {
       this.#fail(
         error instanceof DialError
@@ -144,15 +150,44 @@ export class ClientStream implements NyxConnection, CircuitUser {
 
   async #acquire(unfit: PooledCircuit | undefined): Promise<PooledCircuit> {
     const { pool } = this.#host;
-    const { circuit, isolation, hops, target } = this.#options;
-    if (circuit === undefined) {
-      return pool.acquire({ isolation, hops, class: this.#options.class, target, exact: this.#exact }, unfit);
-    }
+    const { circuit } = this.#options;
+    if (circuit === undefined) return pool.acquire(this.#request, unfit);
     const record = pool.find(circuit);
     if (record === undefined || unfit !== undefined) {
       throw new DialError(DialErrorCode.badRequest, `there is no circuit ${circuit} that takes streams`);
     }
     return record;
+  }
+
+  get #request(): CircuitRequest {
+    const { isolation, hops, target } = this.#options;
+    return { isolation, hops, class: this.#options.class, target, exact: this.#exact };
+  }
+
+  /** On a ready circuit something comes back soon, whatever the target does: the exit acknowledges the CONNECT. */
+  #listenForQuiet(): void {
+    this.#cancelQuiet();
+    const record = this.#record!;
+    if (this.#options.circuit !== undefined || record.state !== 'ready') return;
+    const { packetsReceived } = record.session.stats;
+    this.#cancelQuiet = this.#host.schedule(this.#host.pool.quietMs(record), () => {
+      if (record.session.stats.packetsReceived === packetsReceived) void this.#replace(record);
+    });
+  }
+
+  async #replace(record: PooledCircuit): Promise<void> {
+    const isStuck = () =>
+      this.#state === 'opening' && !this.#duplex.destroyed && !this.#duplex.confirmed && this.#record === record;
+    if (!isStuck()) return;
+    try {
+      const other = await this.#host.pool.replacement(record, this.#request);
+      if (other === undefined || !isStuck() || !record.isQuiet) return;
+      this.#duplex.detach();
+      await this.#dial(record);
+    } catch (error) {
+      // No other path: the circuit under the stream may still come back, and its end is told to the stream.
+      if (!(error instanceof DialError)) throw error;
+    }
   }
 
   /** Undefined at the session's limit of streams, or when it has just ended. */
@@ -167,9 +202,10 @@ export class ClientStream implements NyxConnection, CircuitUser {
     return stream;
   }
 
-  #onConnected(family: 4 | 6, address: string, port: number): void {
-    if (this.#state !== 'opening') return;
+  #onConnected(stream: SessionStream, family: 4 | 6, address: string, port: number): void {
+    if (this.#state !== 'opening' || stream !== this.#duplex.stream) return;
     this.#state = 'open';
+    this.#cancelQuiet();
     clearTimeout(this.#timer);
     this.#duplex.confirm();
     this.#host.tell('connected', this.info());
@@ -183,7 +219,8 @@ export class ClientStream implements NyxConnection, CircuitUser {
     if (isCircuitFailure(code)) {
       queueMicrotask(() => {
         if (this.#duplex.destroyed) return;
-        if (this.#retries-- > 0) void this.#dial(record);
+        // Another path was sooner: no failure.
+        if (record.successor !== undefined || this.#retries-- > 0) void this.#dial(record);
         else this.#fail(record.failure());
       });
       return true;
@@ -211,6 +248,7 @@ export class ClientStream implements NyxConnection, CircuitUser {
 
   #onClose(): void {
     clearTimeout(this.#timer);
+    this.#cancelQuiet();
     const error = this.#duplex.errored;
     const reason = error instanceof DialError ? error.code : undefined;
     if (this.#state === 'opening') {

@@ -40,6 +40,8 @@ export interface PumpOptions {
   readonly secrets: NodeSecrets;
   readonly limits: PumpLimits;
   readonly defaultHops: number;
+  /** Circuits of the default length that a client's worker keeps ready. */
+  readonly spareCircuits: number;
   readonly mix: MixOptions;
   /** Debug builds of a test network only: lets the API crash this worker on purpose. */
   readonly allowCrash: boolean;
@@ -68,6 +70,8 @@ export interface PathConstraints {
   readonly needExit: { readonly host: string; readonly port: number } | undefined;
   /** Explicit path (NodeIDs, hex), for tests and the API. */
   readonly nodeIds?: readonly string[];
+  /** Left out as far as there are others (NodeIDs, hex): a path over them does not answer at the moment. */
+  readonly avoid?: readonly string[];
 }
 
 export interface StreamRequest {

@@ -3,9 +3,9 @@
  * flow id of the DATAGRAM frames, each of which names its target (udp-frame.ts).
  */
 import { SessionError, type SessionStream } from '@nyx/core/stream/contract.ts';
-import type { CircuitUser, PooledCircuit } from './circuit-pool.ts';
 import { DialError, DialErrorCode, type NyxDatagrams } from './contract.ts';
 import { describeSessionError, dialCodeOf } from './dial-code.ts';
+import type { CircuitUser, PooledCircuit } from './pooled-circuit.ts';
 import { decodeUdpFrame, encodeUdpFrame } from './udp-frame.ts';
 
 /** What CONNECT names for an association: it has no target of its own. */

@@ -9,7 +9,9 @@ import { createNativeSuite } from '../io/native-suite.ts';
 import { CIRCUIT_DIRTY_MS } from './circuit-pool.ts';
 import { DialError, type DialErrorCode, type FromPump, type PathConstraints } from './contract.ts';
 import { SessionDialer } from './dialer.ts';
+import { MAX_ATTEMPTS } from './path-race.ts';
 import { SessionDuplex } from './session-duplex.ts';
+import { SPARES_WANTED_MS } from './spare-circuits.ts';
 import { decodeUdpFrame, encodeUdpFrame } from './udp-frame.ts';
 
 const suite = createNativeSuite();
@@ -37,8 +39,9 @@ class Harness {
   readonly told: FromPump[] = [];
   /** Paths to give out, in order; then the first again. */
   paths: readonly (readonly SimNode[])[];
+  readonly #timers = new Set<{ readonly atMs: number; readonly callback: () => void }>();
 
-  constructor(seed: number, serve: Serve = echo, maxCircuits = 100) {
+  constructor(seed: number, serve: Serve = echo, maxCircuits = 100, spareCircuits = 0) {
     this.network = new VirtualNetwork(suite, seed);
     this.client = this.network.add('client', { relay: false });
     this.mixes = [0, 1, 2, 3].map((i) => this.network.add(`mix ${i}`));
@@ -52,7 +55,7 @@ class Harness {
       [m2, m3, e1],
     ];
     this.dialer = new SessionDialer(
-      { worker: 2, defaultHops: 3, mix: { hops: 5, delayMs: 20 }, maxCircuits },
+      { worker: 2, defaultHops: 3, mix: { hops: 5, delayMs: 20 }, maxCircuits, spareCircuits },
       {
         engine: this.client.engine,
         host: {
@@ -61,6 +64,11 @@ class Harness {
           nowMs: () => this.network.nowMs,
           unixSeconds: () => this.network.unixSeconds,
           unixMs: () => this.network.unixSeconds * 1000,
+          schedule: (delayMs, callback) => {
+            const timer = { atMs: this.network.nowMs + delayMs, callback };
+            this.#timers.add(timer);
+            return () => this.#timers.delete(timer);
+          },
         },
       },
     );
@@ -69,6 +77,26 @@ class Harness {
       for (const event of events) this.dialer.onCircuit(event);
       return 0;
     };
+  }
+
+  /** Lets virtual time pass, and does what is due in it. */
+  #step(untilMs: number): void {
+    this.network.run(untilMs);
+    for (const timer of this.#timers) {
+      if (timer.atMs > untilMs) continue;
+      this.#timers.delete(timer);
+      timer.callback();
+    }
+  }
+
+  /** Virtual time in small steps between turns of the event loop. */
+  async pass(durationMs: number): Promise<void> {
+    const endMs = this.network.nowMs + durationMs;
+    while (this.network.nowMs < endMs) {
+      await new Promise(setImmediate);
+      this.#step(Math.min(endMs, this.network.nowMs + 2));
+    }
+    await new Promise(setImmediate);
   }
 
   #path(constraints: PathConstraints): readonly NodeContact[] {
@@ -90,7 +118,7 @@ class Harness {
       await new Promise(setImmediate);
       if (settled) break;
       assert.ok(this.network.nowMs < endMs, `seed ${this.network.seed}: nothing after ${limitMs} ms of virtual time`);
-      this.network.run(this.network.nowMs + 2);
+      this.#step(this.network.nowMs + 2);
     }
     return promise;
   }
@@ -226,7 +254,7 @@ describe('a dial', () => {
     for (const exit of h.exits) exit.down = true;
     const error = await h.fails(h.dialer.connect(target, {}).connected, 'PATH_FAILED');
     assert.match(error.message, /unreachable/);
-    assert.equal(h.asked.length, 4);
+    assert.ok(h.asked.length <= 4 * MAX_ATTEMPTS, `${h.asked.length} paths were asked for`);
   });
 
   test('does not repeat itself once the target has answered', async () => {
@@ -410,6 +438,211 @@ describe('a circuit', () => {
     assert.equal(h.dialer.pool.shed(), undefined);
     const [error] = (await h.until(once(a!.duplex, 'error'))) as [DialError];
     assert.equal(error.code, 'SESSION_LOST');
+  });
+});
+
+describe('a path that does not answer', () => {
+  const idsOf = (...nodes: SimNode[]) => nodes.map((node) => Buffer.from(node.contact.nodeId).toString('hex'));
+
+  test('gets company after a second, later after a few times the usual set-up; the first to be ready wins', async () => {
+    const h = new Harness(30);
+    const [m0, m1, m2, m3] = h.mixes as [SimNode, SimNode, SimNode, SimNode];
+    const [e0, e1] = h.exits as [SimNode, SimNode];
+    e0.down = true;
+    const startedMs = h.network.nowMs;
+    const connection = h.dialer.connect(target, {});
+    const data = pattern(20_000);
+    connection.duplex.end(data);
+    assert.deepEqual(await h.until(collect(connection.duplex)), data);
+    assert.ok(h.network.nowMs - startedMs < 1200, `${h.network.nowMs - startedMs} ms`);
+    // The link to the guard is up: what is behind it is avoided.
+    assert.deepEqual(h.asked[1]!.avoid, idsOf(m1, e0));
+    assert.deepEqual(connection.path(), idsOf(m2, m3, e1));
+    assert.equal(h.circuitEvents('ended'), 1);
+    assert.deepEqual(
+      h.dialer.circuits().map(({ circuit }) => circuit),
+      [connection.circuit()],
+    );
+
+    // Other isolation, so another circuit: by now it is known how fast set-ups are here, and whom to avoid.
+    h.paths = [[], [], [m0, m1, e0], [m0, m2, e0], [m0, m3, e1]];
+    const againMs = h.network.nowMs;
+    const again = h.dialer.connect(target, { isolation: 'b' });
+    await h.until(again.connected);
+    assert.ok(h.network.nowMs - againMs < 800, `${h.network.nowMs - againMs} ms`);
+    assert.deepEqual(h.asked[2]!.avoid, idsOf(m1, e0));
+    assert.deepEqual(again.path(), idsOf(m0, m3, e1));
+    assert.equal(h.circuitEvents('ended'), 3);
+  });
+
+  test('is left with its guard when that is what is silent', async () => {
+    const h = new Harness(31);
+    const [m0, m1] = h.mixes as [SimNode, SimNode];
+    m0.down = true;
+    const startedMs = h.network.nowMs;
+    await h.until(h.dialer.connect(target, {}).connected);
+    assert.ok(h.network.nowMs - startedMs < 1200);
+    assert.deepEqual(h.asked[1]!.avoid, idsOf(m1, h.exits[0]!, m0));
+  });
+
+  test('does not hold up a look-up or an association either', async () => {
+    const h = new Harness(32);
+    h.exits[0]!.down = true;
+    const [dead, alive] = h.paths as [SimNode[], SimNode[]];
+    h.paths = [dead, dead, alive, alive];
+    const startedMs = h.network.nowMs;
+    await h.until(Promise.all([h.dialer.resolve('address', '192.0.2.9', {}), h.dialer.datagrams({ isolation: 'b' })]));
+    assert.ok(h.network.nowMs - startedMs < 2500, `${h.network.nowMs - startedMs} ms`);
+  });
+
+  test('is no reason to try more than a few others, and none at all once the dial was given up and it answers', async () => {
+    const h = new Harness(33);
+    for (const exit of h.exits) exit.down = true;
+    const connection = h.dialer.connect(target, {});
+    await h.pass(4900);
+    assert.ok(h.asked.length >= 3 && h.asked.length <= MAX_ATTEMPTS, `${h.asked.length}`);
+    connection.duplex.destroy();
+    const quick = new Harness(34);
+    await quick.until(quick.dialer.connect(target, {}).connected);
+    await quick.pass(5000);
+    assert.equal(quick.asked.length, 1);
+  });
+
+  test('although it was ready, is replaced under a dial after a short time, and left alone', async () => {
+    const h = new Harness(35);
+    const first = h.dialer.connect(target, {});
+    await h.until(first.connected);
+    const [m1] = h.mixes.slice(1) as [SimNode];
+    // Nothing gets through the middle; its links stay up.
+    h.network.cut = (a, b) => (a === m1 && b === h.exits[0]) || (b === m1 && a === h.exits[0]);
+    const startedMs = h.network.nowMs;
+    const second = h.dialer.connect(target, {});
+    const data = pattern(20_000);
+    second.duplex.end(data);
+    assert.deepEqual(await h.until(collect(second.duplex)), data);
+    assert.ok(h.network.nowMs - startedMs < 1500, `${h.network.nowMs - startedMs} ms`);
+    assert.notEqual(second.circuit(), first.circuit());
+    assert.ok(!first.duplex.destroyed, 'it may come back');
+    // New dials keep off it until it has spoken again.
+    const third = h.dialer.connect(target, {});
+    await h.until(third.connected);
+    assert.equal(third.circuit(), second.circuit());
+  });
+
+  test('is not what a slow target looks like', async () => {
+    const h = new Harness(36, (exit, stream, session) => {
+      if (stream.target.port === 80) echo(exit, stream, session);
+    });
+    await h.until(h.dialer.connect(target, {}).connected);
+    const slow = h.dialer.connect({ host: 'slow.test', port: 81 }, {});
+    slow.duplex.write('hello');
+    await h.pass(10_000);
+    assert.equal(h.asked.length, 1);
+    assert.equal(h.circuitEvents('building'), 1);
+    slow.duplex.destroy();
+  });
+});
+
+describe('circuits built ahead', () => {
+  /** Housekeeping as in the worker: four times a second. */
+  async function keep(h: Harness, durationMs: number): Promise<void> {
+    for (const endMs = h.network.nowMs + durationMs; h.network.nowMs < endMs; ) {
+      h.dialer.sweep(h.network.nowMs);
+      await h.pass(250);
+    }
+  }
+
+  test('make the first dial of a user free of set-up, and are replaced', async () => {
+    const h = new Harness(40, echo, 100, 2);
+    await keep(h, 1000);
+    assert.equal(h.circuitEvents('ready'), 2);
+    assert.equal(h.asked.length, 2);
+    assert.equal(h.asked[0]!.needExit, undefined);
+    const startedMs = h.network.nowMs;
+    const [a, b] = [h.dialer.connect(target, { isolation: 'a' }), h.dialer.connect(target, { isolation: 'b' })];
+    await h.until(Promise.all([a.connected, b.connected]));
+    assert.ok(h.network.nowMs - startedMs <= 10, 'one round trip');
+    assert.equal(h.asked.length, 2, 'no path was needed');
+    assert.notEqual(a.circuit(), b.circuit());
+    const more = h.dialer.connect(target, { isolation: 'a' });
+    await h.until(more.connected);
+    assert.equal(more.circuit(), a.circuit(), "it is that user's now");
+    await keep(h, 1000);
+    assert.equal(h.circuitEvents('ready'), 4);
+    // Other lengths and classes are built for whoever asks.
+    h.paths = [[...h.mixes, h.exits[0]!]];
+    const longer = h.dialer.connect(target, { hops: 5 });
+    await h.until(longer.connected);
+    assert.equal(longer.path().length, 5);
+    assert.equal(h.asked.length, 5);
+  });
+
+  test("are replaced when they die and when they are old; nobody's stream is on an old one", async () => {
+    const h = new Harness(41, echo, 100, 2);
+    await keep(h, 1000);
+    h.client.engine.closeCircuit(h.dialer.circuits()[0]!.circuit, 1, h.network.nowMs);
+    await keep(h, 500);
+    assert.equal(h.dialer.circuits().length, 2);
+    h.network.run(h.network.nowMs + CIRCUIT_DIRTY_MS + 1);
+    await keep(h, 1000);
+    const circuits = h.dialer.circuits();
+    assert.equal(circuits.length, 2);
+    assert.ok(circuits.every(({ ageMs }) => ageMs < 2000));
+    // Its ten minutes begin when it is taken.
+    h.network.run(h.network.nowMs + CIRCUIT_DIRTY_MS - 5000);
+    const late = h.dialer.connect(target, {});
+    await h.until(late.connected);
+    await keep(h, 8000);
+    const next = h.dialer.connect(target, {});
+    await h.until(next.connected);
+    assert.equal(next.circuit(), late.circuit());
+  });
+
+  test('are asked for ever less often when none can be had, and at once after a dial got through', async () => {
+    const h = new Harness(42, echo, 100, 1);
+    h.paths = [];
+    await keep(h, 60_000);
+    assert.ok(h.asked.length > 4 && h.asked.length < 12, `${h.asked.length}`);
+    const before = h.asked.length;
+    h.paths = [[...h.mixes.slice(0, 2), h.exits[0]!]];
+    await h.until(h.dialer.connect(target, { hops: 3, isolation: 'a' }).connected);
+    await keep(h, 500);
+    assert.equal(h.asked.length, before + 2);
+  });
+
+  test('are not kept for somebody who has not dialled in an hour, nor while shutting down', async () => {
+    const h = new Harness(43, echo, 100, 1);
+    await keep(h, 500);
+    h.network.run(h.network.nowMs + SPARES_WANTED_MS);
+    await keep(h, 1000);
+    assert.equal(h.dialer.circuits().length, 0);
+    await h.until(h.dialer.connect(target, {}).connected);
+    await keep(h, 500);
+    assert.equal(h.dialer.circuits().length, 2);
+    h.dialer.stopAccepting();
+    h.client.engine.closeCircuit(h.dialer.circuits()[1]!.circuit, 1, h.network.nowMs);
+    await keep(h, 1000);
+    assert.equal(h.dialer.circuits().length, 1);
+  });
+
+  test('make room for circuits that are asked for', async () => {
+    const h = new Harness(44, echo, 2, 2);
+    await keep(h, 1000);
+    h.paths = [[...h.mixes, h.exits[0]!]];
+    await h.until(h.dialer.connect(target, { hops: 5 }).connected);
+    assert.equal(h.dialer.circuits().length, 2);
+    await keep(h, 1000);
+    assert.equal(h.asked.length, 3, 'no spare beyond the limit');
+  });
+
+  test('whose set-up goes wrong are tried again over other paths', async () => {
+    const h = new Harness(45, echo, 100, 1);
+    h.exits[0]!.down = true;
+    await keep(h, 3000);
+    const connection = h.dialer.connect(target, {});
+    const startedMs = h.network.nowMs;
+    await h.until(connection.connected);
+    assert.ok(h.network.nowMs - startedMs <= 10);
   });
 });
 

@@ -4,7 +4,7 @@
  */
 import type { ClientCircuitEvent, EngineApi, NodeContact } from '@nyx/core/engine/contract.ts';
 import type { ResolvedAddress } from '@nyx/core/stream/contract.ts';
-import { CircuitPool, type CircuitUser, type PooledCircuit, type PoolHost } from './circuit-pool.ts';
+import { CircuitPool, type PoolHost } from './circuit-pool.ts';
 import { ClientStream, type ClientStreamHost } from './client-stream.ts';
 import {
   DialError,
@@ -19,6 +19,7 @@ import {
 } from './contract.ts';
 import { associate, type DatagramAssociation } from './datagram-association.ts';
 import { describeSessionError, dialCodeOf } from './dial-code.ts';
+import type { CircuitUser, PooledCircuit } from './pooled-circuit.ts';
 
 /** From dial to the target's answer, when the dial says nothing else. */
 const DIAL_TIMEOUT_MS = 30_000;
@@ -38,6 +39,8 @@ export interface SessionDialerOptions {
   readonly mix: MixOptions;
   /** Circuits at once. */
   readonly maxCircuits: number;
+  /** Of the default length, kept ready. */
+  readonly spareCircuits: number;
 }
 
 export class SessionDialer implements Dialer {
@@ -53,10 +56,15 @@ export class SessionDialer implements Dialer {
   constructor(options: SessionDialerOptions, deps: { readonly engine: EngineApi; readonly host: DialerHost }) {
     this.#options = options;
     this.#host = deps.host;
-    this.pool = new CircuitPool(deps.engine, deps.host, options.maxCircuits, options.mix.delayMs);
+    this.pool = new CircuitPool(deps.engine, deps.host, {
+      maxCircuits: options.maxCircuits,
+      mixDelayMs: options.mix.delayMs,
+      spares: { count: options.spareCircuits, hops: options.defaultHops },
+    });
     this.#streamHost = {
       pool: this.pool,
       nowMs: () => deps.host.nowMs(),
+      schedule: (delayMs, callback) => deps.host.schedule(delayMs, callback),
       tell: (kind, stream, reason) => deps.host.tell({ type: 'stream', kind, stream, reason }),
       release: (stream) => this.#streams.delete(stream.id),
     };
@@ -167,11 +175,12 @@ export class SessionDialer implements Dialer {
   /** New dials fail with SHUTDOWN from now on. */
   stopAccepting(): void {
     this.#closing = true;
+    this.pool.stopSpares();
   }
 
   /** Ends what is still open. Returns how much that was. */
   closeAll(): number {
-    this.#closing = true;
+    this.stopAccepting();
     const open = this.active;
     const error = new DialError(DialErrorCode.shutdown, 'the daemon is shutting down');
     for (const stream of [...this.#streams.values()]) stream.duplex.destroy(error);
@@ -217,6 +226,7 @@ export class SessionDialer implements Dialer {
       try {
         return await use(circuit);
       } catch (error) {
+        if (circuit.successor !== undefined) continue;
         const lost = circuit.state === 'ended' || circuit.session.closed;
         if (!lost || failed !== undefined || options.circuit !== undefined) {
           throw lost && circuit.setupMs === undefined ? circuit.failure() : error;

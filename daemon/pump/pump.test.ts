@@ -27,6 +27,7 @@ function options(secrets: NodeSecrets, more: Partial<PumpOptions>): PumpOptions 
     secrets,
     limits: { maxLinks: 100, maxCircuits: 100, maxSessions: 20, memoryBytes: 256 * 1024 * 1024 },
     defaultHops: 3,
+    spareCircuits: 0,
     mix: { hops: 5, delayMs: 20 },
     allowCrash: false,
     ...more,

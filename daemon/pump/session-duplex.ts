@@ -94,6 +94,17 @@ export class SessionDuplex extends Duplex {
     if (this.#reading) this.#schedulePull();
   }
 
+  get confirmed(): boolean {
+    return this.#confirmed;
+  }
+
+  /** Before confirm(): gives its stream up without failing; another one will be attached. */
+  detach(): void {
+    if (this.#streamClosed || this.#confirmed) return;
+    this.#streamClosed = true;
+    this.#stream?.reset(SessionError.cancelled);
+  }
+
   /** The target has answered: nothing is sent twice from now on. */
   confirm(): void {
     this.#confirmed = true;

@@ -108,6 +108,7 @@ class PumpWorker {
         defaultHops: options.defaultHops,
         mix: options.mix,
         maxCircuits: limits.maxSessions,
+        spareCircuits: roles.client ? options.spareCircuits : 0,
       },
       {
         engine: this.#engine,
@@ -117,6 +118,10 @@ class PumpWorker {
           nowMs,
           unixSeconds: () => Date.now() / 1000,
           unixMs: () => Date.now(),
+          schedule: (delayMs, callback) => {
+            const timer = setTimeout(callback, delayMs);
+            return () => clearTimeout(timer);
+          },
         },
       },
     );
