@@ -2,13 +2,14 @@
 import { parseAddress, subnetKey } from '../directory/address.ts';
 import { type NodeDescriptor, nodeIdHex } from '../directory/descriptor.ts';
 import { type ExitPolicy, parseExitPolicy } from '../directory/exit-policy.ts';
+import { NodeFlag, type NodeStatus } from '../directory/node-status.ts';
 import { WeightedPool } from './weighted-pool.ts';
 
 /** What of a view is needed here; VerifiedView has it. */
 export interface NodeSet {
   readonly nodes: readonly NodeDescriptor[];
-  /** Weights that the authorities measured and signed, by NodeID (hex). Absent: the descriptors' own claims count. */
-  readonly weights?: ReadonlyMap<string, number>;
+  /** What the authorities signed of `nodes[i]`. Absent: the descriptors' own claims count. */
+  readonly statuses?: readonly Pick<NodeStatus, 'weight' | 'flags'>[];
 }
 
 /** Where an address is, from tables that the client brings along. */
@@ -27,6 +28,8 @@ export interface Candidate {
   readonly descriptor: NodeDescriptor;
   /** Share of the choice, at least 1 so that no node is unreachable. */
   readonly weight: number;
+  /** The authorities hold it fit to be a first hop; true for all where they say nothing of it. */
+  readonly fitGuard: boolean;
   /** /16 (IPv4) and /32 (IPv6) networks of all its addresses. */
   readonly subnets: readonly string[];
   /** Countries of all its addresses; what the operator declares where no table knows one. */
@@ -59,9 +62,9 @@ export class Network {
   readonly #portPools = new Map<number, WeightedPool<Candidate>>();
 
   constructor(view: NodeSet, origins: Origins | undefined) {
-    const weigh = weigher(view);
+    const { statuses } = view;
     const policies = new Map<string, ExitPolicy>();
-    this.candidates = view.nodes.map((node) => toCandidate(node, weigh, origins, policies));
+    this.candidates = view.nodes.map((node, i) => toCandidate(node, statuses?.[i], origins, policies));
     this.byId = new Map(this.candidates.map((candidate) => [candidate.id, candidate]));
     this.relays = new WeightedPool(this.candidates.filter(({ descriptor }) => descriptor.roles.mix));
     this.exits = this.candidates.filter(({ policy }) => policy !== undefined);
@@ -116,25 +119,12 @@ export function compatibleEnds(first: Candidate, last: Candidate, rules: Diversi
   return rules.sameCountryAllowed || !shareAny(first.countries, last.countries);
 }
 
-/**
- * Measured weights where the view has them. A node that nobody has measured counts at most as the median of those that
- * were: a claim alone must not attract traffic. A view without measurements is weighed by the descriptors' claims.
- */
-function weigher(view: NodeSet): (id: string, node: NodeDescriptor) => number {
-  const { weights } = view;
-  if (weights === undefined || weights.size === 0) return (_, node) => Math.max(1, node.bandwidthBytesPerSecond);
-  const sorted = [...weights.values()].sort((a, b) => a - b);
-  const median = sorted[sorted.length >> 1]!;
-  return (id, node) => Math.max(1, weights.get(id) ?? Math.min(median, node.bandwidthBytesPerSecond));
-}
-
 function toCandidate(
   descriptor: NodeDescriptor,
-  weigh: (id: string, node: NodeDescriptor) => number,
+  status: Pick<NodeStatus, 'weight' | 'flags'> | undefined,
   origins: Origins | undefined,
   policies: Map<string, ExitPolicy>,
 ): Candidate {
-  const id = nodeIdHex(descriptor.nodeId);
   const subnets = new Set<string>();
   const countries = new Set<string>();
   const asns = new Set<number>();
@@ -147,9 +137,10 @@ function toCandidate(
   }
   if (countries.size === 0 && descriptor.region !== undefined) countries.add(descriptor.region);
   return {
-    id,
+    id: nodeIdHex(descriptor.nodeId),
     descriptor,
-    weight: weigh(id, descriptor),
+    weight: Math.max(1, status?.weight ?? descriptor.bandwidthBytesPerSecond),
+    fitGuard: status === undefined || (status.flags & NodeFlag.guard) !== 0,
     subnets: [...subnets],
     countries: [...countries],
     asns: [...asns],

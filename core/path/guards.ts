@@ -87,6 +87,7 @@ export class GuardSet {
   readonly #options: GuardOptions;
   #records: Mutable<GuardRecord>[];
   #changed = false;
+  #counted = false;
 
   /** `state` from parseGuardState, or undefined for a new client. */
   constructor(state?: GuardState, options: Partial<GuardOptions> = {}) {
@@ -99,9 +100,15 @@ export class GuardSet {
     return this.#changed;
   }
 
+  /** The same of mere counts: no harm if the last ones are lost. */
+  get counted(): boolean {
+    return this.#counted;
+  }
+
   /** The state to persist. A copy. */
   state(): GuardState {
     this.#changed = false;
+    this.#counted = false;
     return { version: GUARD_STATE_VERSION, sampled: this.#records.map((record) => ({ ...record })) };
   }
 
@@ -119,7 +126,7 @@ export class GuardSet {
     this.#clampDates(date, now);
     for (const record of this.#records) this.#markListed(record, eligible.has(record.nodeId), date);
     this.#dropOld(date);
-    this.#replenish(eligible, date, random);
+    this.#replenish([...eligible.values()], date, random);
   }
 
   /**
@@ -192,11 +199,12 @@ export class GuardSet {
     if (record === undefined || record.droppedAt !== null) return undefined;
     const before = judgeBias(record.bias);
     record.bias = add(record.bias);
-    this.#changed = true;
+    this.#counted = true;
     const verdict = judgeBias(record.bias);
     const drops = this.#records.flatMap(({ droppedAt }) => droppedAt ?? []);
     const dropped = verdict === 'hostile' && mayDrop(drops, now);
     if (dropped) record.droppedAt = Math.max(now, record.sampledAt);
+    if (verdict !== before) this.#changed = true;
     const worse = verdict !== before && verdict !== 'fine' && before !== 'hostile';
     return dropped || worse ? { nodeId: record.nodeId, verdict, dropped, counts: record.bias } : undefined;
   }
@@ -244,11 +252,16 @@ export class GuardSet {
     this.#records = kept;
   }
 
-  /** Draws by bandwidth, without replacement, until the listed members are `sampleSize` or nobody is left. */
-  #replenish(eligible: ReadonlyMap<string, Candidate>, now: UnixSeconds, random: Random): void {
+  /**
+   * Draws by weight, without replacement, until the listed members are `sampleSize` or nobody is left. Who is not fit to
+   * be a guard is drawn only in a network that has fewer fit ones than that.
+   */
+  #replenish(eligible: readonly Candidate[], now: UnixSeconds, random: Random): void {
     const members = new Set(this.#records.map((record) => record.nodeId));
     let listedCount = this.#ranked().length;
-    const free = [...eligible.values()].filter((candidate) => !members.has(candidate.id));
+    const fit = eligible.filter(({ fitGuard }) => fitGuard);
+    const from = fit.length >= this.#options.sampleSize ? fit : eligible;
+    const free = from.filter((candidate) => !members.has(candidate.id));
     const weights = free.map((candidate) => candidate.weight);
     while (listedCount < this.#options.sampleSize) {
       if (this.#records.length >= this.#options.maxSampled && !this.#makeRoom(listedCount)) return;

@@ -29,9 +29,9 @@ export interface BiasCounts {
   readonly setups: number;
   /** Of these, the last hop answered. */
   readonly built: number;
-  /** Circuits that were used or ended. */
+  /** Circuits that were set up and then carried a stream, or broke off before. */
   readonly used: number;
-  /** Of these, they carried something or were ended by the client: they did not break off before. */
+  /** Of these, they carried a stream. */
   readonly held: number;
 }
 

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { createSeededRandom } from '../crypto/seeded-random.ts';
+import { NodeFlag } from '../directory/node-status.ts';
 import { type AddressOrigin, networkOf } from './candidates.ts';
 import type { SelectConstraints } from './constraints.ts';
 import { feedbackLimits, PathFeedback } from './feedback.ts';
+import { GuardSet } from './guards.ts';
 import { LATENCY_BIN_MS, LatencyBook } from './latency.ts';
 import { entropyBits, pathEntropy } from './metrics.ts';
 import { PathError } from './path-error.ts';
@@ -54,20 +56,29 @@ describe('weighted pool', () => {
   });
 });
 
-describe('measured weights', () => {
-  test('count instead of claims; who was not measured counts at most as their median', () => {
+describe('signed weights', () => {
+  test('count instead of claims, and flags say who may be a guard', () => {
+    const status = (weight: number, flags = 0) => ({ weight, flags });
     const view = {
-      ...testView([{ bandwidth: 1 }, { bandwidth: 2 ** 40 }, { bandwidth: 7 }, { bandwidth: 2 ** 40 }]),
-      weights: new Map([
-        [testId(0), 500],
-        [testId(1), 300],
-        [testId(2), 100],
-      ]),
+      ...testView([{ bandwidth: 1 }, { bandwidth: 2 ** 40 }, { bandwidth: 7 }]),
+      statuses: [status(500, NodeFlag.guard), status(300), status(100, NodeFlag.guard | NodeFlag.measured)],
     };
+    const { candidates } = networkOf(view);
     assert.deepEqual(
-      networkOf(view).candidates.map(({ weight }) => weight),
-      [500, 300, 100, 300],
+      candidates.map(({ weight, fitGuard }) => [weight, fitGuard]),
+      [
+        [500, true],
+        [300, false],
+        [100, true],
+      ],
     );
+    const guards = new GuardSet(undefined, { sampleSize: 2 });
+    guards.update(view, now, createSeededRandom(1));
+    assert.deepEqual(new Set(guards.primaries()), new Set([testId(0), testId(2)]));
+    // Too few are fit: who is not must do.
+    const more = new GuardSet(undefined, { sampleSize: 3 });
+    more.update(view, now, createSeededRandom(1));
+    assert.equal(more.primaries().length, 3);
   });
 });
 
