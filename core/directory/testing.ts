@@ -1,5 +1,6 @@
 /** Descriptors for tests: real keys and signatures of a seeded generator, fields as the caller wants them. */
 import { createNobleSuite } from '../crypto/noble-suite.ts';
+import type { SignKeyPair } from '../crypto/suite.ts';
 import type { Random } from '../ports.ts';
 import { type DescriptorFields, type NodeDescriptor, signDescriptor } from './descriptor.ts';
 import type { ViewNode } from './node-status.ts';
@@ -13,8 +14,11 @@ export function randomBytes(random: Random, length: number): Uint8Array {
   return bytes;
 }
 
-export function makeDescriptor(random: Random, change: Partial<DescriptorFields> = {}): NodeDescriptor {
-  const identity = testSuite.ed25519(randomBytes(random, 32));
+export function makeDescriptor(
+  random: Random,
+  change: Partial<DescriptorFields> = {},
+  identity: SignKeyPair = testSuite.ed25519(randomBytes(random, 32)),
+): NodeDescriptor {
   return signDescriptor(
     {
       identity: identity.publicKey,

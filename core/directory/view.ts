@@ -29,6 +29,7 @@ import {
 import { DirectoryError, DirectoryErrorCode } from './directory-error.ts';
 import { merkleLeaf, merkleRoot, merkleRootSteps } from './merkle.ts';
 import { encodeNodeStatus, NODE_STATUS_BYTES, type NodeStatus, readNodeStatus, type ViewNode } from './node-status.ts';
+import { readParams, type ViewParams } from './params.ts';
 import { decodeCbor, encodeCbor, FieldReader, showValue } from './strict-cbor.ts';
 
 export const VIEW_VERSION = 2;
@@ -36,7 +37,6 @@ export const DEFAULT_EPOCH_SECONDS = 3600;
 export const MAX_BUNDLE_BYTES = 64 * 1024 * 1024;
 export const MAX_VIEW_NODES = 20_000;
 export const MAX_VIEW_SIGNATURES = 64;
-export const MAX_VIEW_PARAMS = 64;
 /** A view is signed for at most this long. */
 export const MAX_VIEW_LIFETIME_SECONDS = 7 * 86_400;
 
@@ -66,7 +66,7 @@ export interface DirectoryView {
   /** Number of nodes. */
   readonly count: number;
   /** Parameters of the network: integers by name. */
-  readonly params: Readonly<Record<string, number>>;
+  readonly params: ViewParams;
 }
 
 export interface ViewSignature {
@@ -115,7 +115,7 @@ export interface BuildViewOptions {
   readonly validAfter: UnixSeconds;
   readonly freshUntil: UnixSeconds;
   readonly validUntil: UnixSeconds;
-  readonly params?: Readonly<Record<string, number>>;
+  readonly params?: ViewParams;
 }
 
 export interface VerifyViewOptions {
@@ -438,24 +438,8 @@ function decodeBody(body: Uint8Array): DirectoryView {
     validUntil,
     root: reader.bytes('root', 32),
     count: reader.integer('count', 0, MAX_VIEW_NODES),
-    params: readParams(reader),
+    params: readParams(reader.get('params'), what),
   };
-}
-
-function readParams(reader: FieldReader): Record<string, number> {
-  const value = reader.get('params');
-  if (typeof value !== 'object' || value === null || Array.isArray(value) || value instanceof Uint8Array) {
-    throw reader.bad('params', 'must be a map');
-  }
-  const names = Object.keys(value);
-  if (names.length > MAX_VIEW_PARAMS) throw reader.bad('params', `must have at most ${MAX_VIEW_PARAMS} entries`);
-  const params = new FieldReader(value, `${what} params`, names);
-  const read: Record<string, number> = {};
-  for (const name of names) {
-    if (!/^[a-zA-Z][a-zA-Z0-9-]{0,39}$/.test(name)) throw reader.bad('params', 'has a name that is not of a-z 0-9 -');
-    read[name] = params.integer(name, Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
-  }
-  return read;
 }
 
 function signedMessage(body: Uint8Array): Uint8Array {
