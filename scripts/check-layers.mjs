@@ -4,7 +4,7 @@ import { cruise } from 'dependency-cruiser';
 import extractTSConfig from 'dependency-cruiser/config-utl/extract-ts-config';
 import config from '../.dependency-cruiser.mjs';
 
-const layers = ['core', 'daemon', 'cli', 'sdk', 'proto', 'test', 'bench'];
+const layers = ['core', 'daemon', 'cli', 'sdk', 'proto', 'test', 'bench', 'formal'];
 const { output } = await cruise(
   layers,
   { ...config.options, ruleSet: { forbidden: config.forbidden }, validate: true },

@@ -23,9 +23,10 @@ if (paths.length === 0) {
   run('types', bin('tsc'), ['--noEmit', '-p', 'tsconfig.json']);
   run('layers', process.execPath, ['scripts/check-layers.mjs']);
   run('unused code', bin('knip'), []);
+  run('formal models', process.execPath, ['formal/main.ts', '--if-available', '--jobs', '2']);
 }
 
-const roots = paths.length > 0 ? paths : ['core', 'proto', 'daemon', 'sdk', 'cli', 'bench', 'test'];
+const roots = paths.length > 0 ? paths : ['core', 'proto', 'daemon', 'sdk', 'cli', 'bench', 'formal', 'test'];
 const files = roots
   .flatMap((root) => (root.endsWith('.test.ts') ? [root] : globSync(`${root}/**/*.test.ts`)))
   .filter((file) => !file.includes('node_modules'));

@@ -1,0 +1,682 @@
+/**
+ * What is checked: each module of spec/ with the constants it is checked for, its properties, and for each property a
+ * mutant: the module with one fault put in by a textual patch, for which TLC must find that property violated.
+ */
+
+export interface Instance {
+  readonly constants: Readonly<Record<string, string>>;
+  /** Only with --deep. */
+  readonly deep?: true;
+  readonly timeoutMs?: number;
+  /** Actions that these constants leave no room for. */
+  readonly idle?: readonly string[];
+}
+
+export interface Mutant {
+  /** The property that has to fail. */
+  readonly kills: string;
+  readonly fault: string;
+  /** Occurs once in the module. */
+  readonly find: string;
+  readonly put: string;
+  /** Where it takes several patches: properties that more than one check upholds. */
+  readonly also?: readonly { readonly find: string; readonly put: string }[];
+  /** Which instance to check it with; default the first. */
+  readonly instance?: number;
+  /** Constants that differ from the instance's. */
+  readonly constants?: Readonly<Record<string, string>>;
+}
+
+export interface Model {
+  readonly module: string;
+  /** `built`: describes code that is there. `design`: describes what is to be built. */
+  readonly level: 'built' | 'design';
+  readonly about: string;
+  readonly instances: readonly Instance[];
+  readonly invariants: readonly string[];
+  readonly temporal: readonly string[];
+  readonly mutants: readonly Mutant[];
+}
+
+const set = (...items: readonly (string | number)[]): string =>
+  `{${items.map((item) => (typeof item === 'number' ? item : `"${item}"`)).join(', ')}}`;
+
+const handshake: Model = {
+  module: 'Handshake',
+  level: 'built',
+  about: 'link handshake: cookie, replay, forged and altered inits, crash of the responder',
+  instances: [
+    { constants: { Tries: set(1), Forged: set(3), FarFuture: '9', MaxUnproved: '1', MaxCrashes: '1' } },
+    {
+      constants: { Tries: set(1, 2), Forged: set(), FarFuture: '9', MaxUnproved: '1', MaxCrashes: '0' },
+      deep: true,
+      idle: ['Forge', 'Crash'],
+    },
+    {
+      constants: { Tries: set(1, 2), Forged: set(3), FarFuture: '9', MaxUnproved: '2', MaxCrashes: '0' },
+      idle: ['Crash'],
+      deep: true,
+      timeoutMs: 3_600_000,
+    },
+  ],
+  invariants: [
+    'TypeOK',
+    'KeysUnique',
+    'UpMeansAuthentic',
+    'UpOnce',
+    'NoDowngrade',
+    'CookieBeforeWork',
+    'StampsAreProved',
+    'UnprovedBounded',
+  ],
+  temporal: ['EverySetUpEnds', 'UnprovedEnds'],
+  mutants: [
+    {
+      kills: 'KeysUnique',
+      fault: 'the responder uses one ephemeral key for every response; it crashes and an init is replayed',
+      find: "/\\ fresh' = fresh + 1",
+      put: "/\\ fresh' = fresh",
+    },
+    {
+      kills: 'UpMeansAuthentic',
+      fault: 'a link counts as up before the initiator has proved that it holds the keys',
+      find: '/\\ Cell(l.e, l.k) \\in wire\n',
+      put: '',
+    },
+    {
+      kills: 'UpOnce',
+      fault:
+        'neither inits nor timestamps are remembered, and a first cell proves any link of its initiator, whatever keys it is under',
+      find: '/\\ Cell(l.e, l.k) \\in wire\n',
+      put: '/\\ \\E m \\in wire : m.t = "cell" /\\ m.e = l.e\n',
+      also: [
+        { find: '    /\\ m.e \\notin seen\n', put: '' },
+        { find: 'IF m.mode = "hybrid" /\\ Stamp(m.e) \\notin stamps', put: 'IF m.mode = "hybrid"' },
+      ],
+    },
+    {
+      kills: 'NoDowngrade',
+      fault: 'what an init asks for is not covered by its tag',
+      find: 'IF m.mode = "hybrid" /\\ Stamp(m.e)',
+      put: 'IF Stamp(m.e)',
+    },
+    {
+      kills: 'CookieBeforeWork',
+      fault: 'inits are worked on under load without a cookie',
+      find: '    /\\ load => m.cookie\n',
+      put: '',
+    },
+    {
+      kills: 'StampsAreProved',
+      fault: 'a timestamp is remembered when the init comes, not when its sender has proved itself',
+      find: '    /\\ UNCHANGED <<initiator, key, load, stamps, crashes>>',
+      put: "    /\\ stamps' = stamps \\cup {Stamp(m.e)}\n    /\\ UNCHANGED <<initiator, key, load, crashes>>",
+    },
+    {
+      kills: 'UnprovedBounded',
+      fault: 'links that have not been proved are not counted',
+      find: '    /\\ Cardinality(Unproved) < MaxUnproved\n',
+      put: '',
+    },
+    {
+      kills: 'EverySetUpEnds',
+      fault: 'an initiator that nobody answers never gives up',
+      find: '(\\A e \\in Tries : WF_vars(GiveUp(e))) /\\ WF_vars(Expire)',
+      put: 'WF_vars(Expire)',
+    },
+    {
+      kills: 'UnprovedEnds',
+      fault: 'a link that is never proved is kept for ever',
+      find: '(\\A e \\in Tries : WF_vars(GiveUp(e))) /\\ WF_vars(Expire)',
+      put: '(\\A e \\in Tries : WF_vars(GiveUp(e)))',
+    },
+  ],
+};
+
+const rekey: Model = {
+  module: 'Rekey',
+  level: 'built',
+  about: 'rekey and control channel of a link: loss, replay and reordering across generations',
+  instances: [
+    { constants: { MaxGeneration: '1', MaxCells: '2', MaxSlots: '4' } },
+    { constants: { MaxGeneration: '3', MaxCells: '1', MaxSlots: '3' } },
+    { constants: { MaxGeneration: '2', MaxCells: '2', MaxSlots: '4' }, deep: true, timeoutMs: 3_600_000 },
+  ],
+  invariants: ['TypeOK', 'NoncesUnique', 'OpenedOnce', 'AlwaysOpenable', 'SwitchIsProved', 'SlotsBounded'],
+  temporal: ['RekeyEnds'],
+  mutants: [
+    {
+      kills: 'NoncesUnique',
+      fault: "the initiator's counter starts anew when it asks for a rekey, under the keys it still uses",
+      find: '  /\\ rekeying\' = send["i"] + 1\n  /\\ UNCHANGED <<cells, send, receive, counter, opened',
+      put: '  /\\ rekeying\' = send["i"] + 1\n  /\\ counter\' = [counter EXCEPT !["i"] = 0]\n  /\\ UNCHANGED <<cells, send, receive, opened',
+    },
+    {
+      kills: 'OpenedOnce',
+      fault: 'the responder does not look into its replay window',
+      find: '  /\\ <<c.g, c.n>> \\notin opened["r"]\n',
+      put: '',
+    },
+    {
+      kills: 'AlwaysOpenable',
+      fault: 'the initiator drops the old receive keys as soon as it has the response',
+      find: '  /\\ alive /\\ g \\in Old("i") /\\ heard\n  /\\ g \\notin Old("r")\n',
+      put: '  /\\ alive /\\ g \\in Old("i")\n',
+    },
+    {
+      kills: 'SwitchIsProved',
+      fault: 'the responder switches when it answers, before the initiator can have the answer',
+      find: '  /\\ send\' = [send EXCEPT !["r"] = sending]\n',
+      put: '  /\\ send\' = [send EXCEPT !["r"] = IF asks THEN c.to ELSE sending]\n',
+    },
+    {
+      kills: 'SlotsBounded',
+      fault: 'a rekey begins although the keys of the last ones are still held',
+      find: '  /\\ Cardinality(Old("i")) < MaxSlots - 2\n',
+      put: '',
+      instance: 1,
+    },
+    {
+      kills: 'RekeyEnds',
+      fault: 'a link whose rekey is never answered is kept',
+      find: 'Fairness == WF_vars(GiveUp)',
+      put: 'Fairness == TRUE',
+    },
+  ],
+};
+
+const train: Model = {
+  module: 'Train',
+  level: 'built',
+  about: 'set-up trains against replay: epochs, several workers, crashes of workers and of the process',
+  instances: [
+    { constants: { Trains: set(1, 2), Workers: set('w0', 'w1'), MaxEpoch: '3', MaxCrashes: '2' } },
+    { constants: { Trains: set(1, 2, 3), Workers: set('w0', 'w1', 'w2'), MaxEpoch: '4', MaxCrashes: '3' }, deep: true },
+  ],
+  invariants: ['TypeOK', 'ChainsUnique', 'OldEpochsErased'],
+  temporal: ['WorkersComeBack'],
+  mutants: [
+    {
+      kills: 'ChainsUnique',
+      fault: 'what was remembered is lost with the process while its keys come back (as the code once was)',
+      find: "  /\\ memory' = memory \\cup kept\n",
+      put: "  /\\ memory' = memory\n",
+    },
+    {
+      kills: 'ChainsUnique',
+      fault: 'each worker remembers for itself (as the code once was)',
+      find: '  /\\ <<madeFor[t], t>> \\notin memory\n',
+      put: '  /\\ ~\\E c \\in circuits : c.train = t /\\ c.worker = w\n',
+    },
+    {
+      kills: 'ChainsUnique',
+      fault: "a train's memory is dropped an epoch before its key",
+      find: "  /\\ memory' = {m \\in memory : m[1] \\in held'}\n",
+      put: "  /\\ memory' = {m \\in memory : m[1] = epoch + 1}\n",
+    },
+    {
+      kills: 'OldEpochsErased',
+      fault: 'keys of past epochs are kept',
+      find: "  /\\ held' = {e \\in 1..MaxEpoch : e \\in {epoch, epoch + 1}}\n",
+      put: "  /\\ held' = held \\cup {epoch + 1}\n",
+    },
+    {
+      kills: 'WorkersComeBack',
+      fault: 'a worker that crashed is not started again',
+      find: ' /\\ \\A w \\in Workers : WF_vars(Start(w))',
+      put: '',
+    },
+  ],
+};
+
+const circuit: Model = {
+  module: 'Circuit',
+  level: 'built',
+  about: 'a circuit: set-up train, data right behind it, fresh keys, refusal, teardown, lost links, corrupt relay',
+  instances: [
+    { constants: { MaxCells: '1', MaxHeld: '1' } },
+    { constants: { MaxCells: '2', MaxHeld: '1' }, deep: true },
+    { constants: { MaxCells: '2', MaxHeld: '2' }, deep: true },
+  ],
+  invariants: [
+    'TypeOK',
+    'DeliveredOnce',
+    'NothingAlteredIsDelivered',
+    'NoRecursion',
+    'TrainBeforeData',
+    'HoldingBounded',
+    'EndedHoldsNothing',
+    'ChainsAgree',
+    'EndIsTold',
+  ],
+  temporal: ['EverySetUpEnds', 'NoCircuitIsLeft'],
+  mutants: [
+    {
+      kills: 'DeliveredOnce',
+      fault: 'the last hop does not look into its replay window',
+      find: '/\\ exit = "open" /\\ c \\in cells2 /\\ c.n \\notin seenE',
+      put: '/\\ exit = "open" /\\ c \\in cells2',
+    },
+    {
+      kills: 'NothingAlteredIsDelivered',
+      fault: 'the last hop does not check the tag',
+      find: '  /\\ c.ok /\\ c.ch \\in fwdE\n',
+      put: '  /\\ c.ch \\in fwdE\n',
+    },
+    {
+      kills: 'NoRecursion',
+      fault: 'the relay goes wherever the train says, itself and its predecessor included',
+      find: 'IF next = "exit" /\\ link2 # "dead"\n     THEN /\\ relay',
+      put: 'IF link2 # "dead"\n     THEN /\\ relay',
+    },
+    {
+      kills: 'TrainBeforeData',
+      fault: 'cells are passed on before the next link is up, hence before the train',
+      find: '  /\\ IF link2 = "up"\n     THEN /\\ cells2',
+      put: '  /\\ IF link2 # "dead"\n     THEN /\\ cells2',
+    },
+    {
+      kills: 'HoldingBounded',
+      fault: 'cells that wait for a link are not counted',
+      find: '     ELSE /\\ Cardinality(held) < MaxHeld\n          /\\ held',
+      put: '     ELSE /\\ held',
+      instance: 1,
+    },
+    {
+      kills: 'EndedHoldsNothing',
+      fault: 'cells that wait are kept when the circuit ends',
+      find: '  /\\ relay\' = "ended" /\\ held\' = {}\n',
+      put: '  /\\ relay\' = "ended" /\\ held\' = held\n',
+    },
+    {
+      kills: 'ChainsAgree',
+      fault: 'the client forgets the old chain when it has the reply, while the last hop still sends under it',
+      find: 'client\' = "ready" /\\ fwdC\' = "new" /\\ backC\' = {"old", "new"}',
+      put: 'client\' = "ready" /\\ fwdC\' = "new" /\\ backC\' = {"new"}',
+    },
+    {
+      kills: 'EndIsTold',
+      fault: "the client's user is not told of a refusal",
+      find: '  /\\ told\' = (told \\/ client \\in {"building", "ready"})\n  /\\ UNCHANGED <<relay, exit, next, links, toRelay, toExit',
+      put: "  /\\ told' = told\n  /\\ UNCHANGED <<relay, exit, next, links, toRelay, toExit",
+    },
+    {
+      kills: 'EverySetUpEnds',
+      fault: 'a set-up that nobody answers has no time-out',
+      find: 'WF_vars(SetupTimeout) /\\ WF_vars(ClientTakesMessage)',
+      put: 'WF_vars(ClientTakesMessage)',
+    },
+    {
+      kills: 'NoCircuitIsLeft',
+      fault: 'the relay does not tell the last hop that the circuit has ended',
+      find: '  /\\ toExit\' = IF relay = "open" THEN Append(toExit, "DESTROY") ELSE toExit\n',
+      put: "  /\\ toExit' = toExit\n",
+    },
+  ],
+};
+
+const stream: Model = {
+  module: 'Stream',
+  level: 'built',
+  about: 'one direction of a stream: loss and repetition, flow control, FIN, RESET, end of the session',
+  instances: [
+    { constants: { Size: '2', Window: '1', MaxLosses: '1' } },
+    { constants: { Size: '3', Window: '2', MaxLosses: '2' }, deep: true },
+  ],
+  invariants: ['TypeOK', 'WindowBounded', 'LimitRespected', 'InOrderOnce', 'FinalSizeStable', 'NothingUnwritten'],
+  temporal: ['WrittenIsDelivered', 'FinishIsSeen', 'AbandonIsSeen'],
+  mutants: [
+    {
+      kills: 'WindowBounded',
+      fault: 'the receiver grants a window more than it has room for',
+      find: "  /\\ granted' = read + Window\n",
+      put: "  /\\ granted' = granted + Window + 1\n",
+    },
+    {
+      kills: 'LimitRespected',
+      fault: 'the sender looks at the limit only after it has sent',
+      find: 'next < written /\\ next < limit',
+      put: 'next < written /\\ next <= limit',
+    },
+    {
+      kills: 'InOrderOnce',
+      fault: 'read() does not wait for a gap to be filled',
+      find: '/\\ ~ended /\\ ~gone /\\ read \\in arrived',
+      put: '/\\ ~ended /\\ ~gone /\\ arrived # {}',
+    },
+    {
+      kills: 'FinalSizeStable',
+      fault: 'a RESET gives what was written as final size, though less was sent, behind a FIN that was sent before',
+      find: '  /\\ Put("reset", next)\n',
+      put: '  /\\ Put("reset", next + 1)\n',
+    },
+    {
+      kills: 'NothingUnwritten',
+      fault: 'a byte more than was written is sent',
+      find: 'next < written /\\ next < limit',
+      put: 'next <= written /\\ next < limit /\\ next < Size',
+    },
+    {
+      kills: 'WrittenIsDelivered',
+      fault: 'a limit whose frame was lost is not sent again',
+      find: '  /\\ grant\' = IF p.k = "limit" /\\ p.v = granted /\\ final = Unknown THEN "pending" ELSE grant\n',
+      put: "  /\\ grant' = grant\n",
+    },
+    {
+      kills: 'FinishIsSeen',
+      fault: 'a FIN that was lost is not sent again',
+      find: '  /\\ fin\' = IF p.k = "fin" /\\ reset = "no" THEN "pending" ELSE fin\n',
+      put: "  /\\ fin' = fin\n",
+    },
+    {
+      kills: 'AbandonIsSeen',
+      fault: 'a RESET that was lost is not sent again',
+      find: '  /\\ reset\' = IF p.k = "reset" THEN "pending" ELSE reset\n',
+      put: "  /\\ reset' = reset\n",
+    },
+  ],
+};
+
+const view: Model = {
+  module: 'View',
+  level: 'built',
+  about: 'epoch view: authorities that sign once, corrupt ones that sign anything, readers, crashes of both',
+  instances: [
+    {
+      constants: {
+        Honest: set('h1', 'h2', 'h3'),
+        Corrupt: set('c'),
+        Threshold: '3',
+        Readers: set('r', 's'),
+        MaxEpoch: '1',
+        MaxCrashes: '1',
+      },
+      idle: ['NextEpoch'],
+    },
+    {
+      constants: {
+        Honest: set('h1', 'h2'),
+        Corrupt: set(),
+        Threshold: '2',
+        Readers: set('r'),
+        MaxEpoch: '2',
+        MaxCrashes: '1',
+      },
+      idle: ['SignAnything'],
+    },
+    {
+      constants: {
+        Honest: set('h1', 'h2', 'h3'),
+        Corrupt: set('c'),
+        Threshold: '3',
+        Readers: set('r', 's'),
+        MaxEpoch: '2',
+        MaxCrashes: '1',
+      },
+      deep: true,
+      timeoutMs: 3_600_000,
+    },
+  ],
+  invariants: ['TypeOK', 'NoRollback', 'NoFork', 'HonestSigned', 'SignedOnce'],
+  temporal: ['ViewArrives'],
+  mutants: [
+    {
+      kills: 'NoRollback',
+      fault: 'a reader takes the view of an earlier epoch',
+      find: '  /\\ e >= last[r][1]\n',
+      put: '',
+      instance: 1,
+    },
+    {
+      kills: 'NoFork',
+      fault: 'one signature fewer than the threshold is enough',
+      find: '  /\\ Cardinality(Signers(e, v)) >= Threshold\n',
+      put: '  /\\ Cardinality(Signers(e, v)) >= Threshold - 1\n',
+    },
+    {
+      kills: 'NoFork',
+      fault: 'an authority forgets in a crash what it has signed',
+      find: "  /\\ wrote' = [wrote EXCEPT ![a] = @]\n",
+      put: "  /\\ wrote' = [wrote EXCEPT ![a] = {}]\n",
+    },
+    {
+      kills: 'NoFork',
+      fault: 'the threshold is no majority of what the corrupt authorities leave',
+      find: 'ASSUME 2 * Threshold > Cardinality(Authorities) + Cardinality(Corrupt)',
+      put: 'ASSUME TRUE',
+      constants: { Threshold: '2' },
+    },
+    {
+      kills: 'NoRollback',
+      fault: 'a reader forgets in a crash which view it had',
+      find: "  /\\ last' = [last EXCEPT ![r] = @]\n",
+      put: '  /\\ last\' = [last EXCEPT ![r] = <<0, "none">>]\n',
+      instance: 1,
+    },
+    {
+      kills: 'HonestSigned',
+      fault: 'signatures are counted without asking for the threshold',
+      find: '  /\\ Cardinality(Signers(e, v)) >= Threshold\n',
+      put: '  /\\ Signers(e, v) # {}\n',
+    },
+    {
+      kills: 'SignedOnce',
+      fault: 'an authority signs again when the set has changed',
+      find: '  /\\ \\A w \\in wrote[a] : w[1] # epoch\n',
+      put: '',
+    },
+    {
+      kills: 'ViewArrives',
+      fault: 'only the first authority signs what was proposed',
+      find: '  /\\ a \\in Honest\n  /\\ \\A w',
+      put: '  /\\ a \\in Honest /\\ proposal[epoch] = "none"\n  /\\ \\A w',
+    },
+  ],
+};
+
+const supervision = (strategy: string): Instance => ({
+  constants: { N: '3', MaxRestarts: '1', Strategy: `"${strategy}"`, MaxCrashes: '3' },
+});
+
+const supervisor: Model = {
+  module: 'Supervision',
+  level: 'built',
+  about: 'supervision tree: restart intensity, no orphan, order of shutdown, stop at any moment',
+  instances: [
+    supervision('one_for_one'),
+    supervision('rest_for_one'),
+    supervision('one_for_all'),
+    { constants: { N: '4', MaxRestarts: '2', Strategy: '"rest_for_one"', MaxCrashes: '5' }, deep: true },
+  ],
+  invariants: ['TypeOK', 'NoOrphan', 'ReverseOrder', 'IntensityBounded', 'OrderOfStart'],
+  temporal: ['StopEnds', 'CrashHeals'],
+  mutants: [
+    {
+      kills: 'NoOrphan',
+      fault: 'a child that is being started when everything stops is not waited for (as the code once was)',
+      find: '  /\\ state = "stopping" /\\ living = {}\n',
+      put: '  /\\ state = "stopping" /\\ \\A c \\in living : status[c] = "starting"\n',
+    },
+    {
+      kills: 'ReverseOrder',
+      fault: 'children are stopped in the order in which they were started',
+      find: '  /\\ c = Max(living)\n',
+      put: '  /\\ c = Min(living)\n',
+    },
+    {
+      kills: 'IntensityBounded',
+      fault: 'a start that fails again is not counted',
+      find: '     THEN IF restarts < MaxRestarts\n',
+      put: '     THEN IF TRUE\n',
+    },
+    {
+      kills: 'OrderOfStart',
+      fault: 'children are started all at once',
+      find: '/\\ \\A d \\in Children : d < c => status[d] = "running"',
+      put: '',
+    },
+    {
+      kills: 'StopEnds',
+      fault: 'a child that does not stop is not killed',
+      find: ' /\\ WF_vars(StopChild(c))',
+      put: '',
+    },
+    {
+      kills: 'CrashHeals',
+      fault: 'a group that was stopped for a restart is not started again',
+      find: '\\A c \\in Children : WF_vars(BeginStart(c)) /\\ WF_vars(Started(c))',
+      put: '\\A c \\in Children : WF_vars(Started(c))',
+    },
+  ],
+};
+
+const keys: Model = {
+  module: 'Keys',
+  level: 'built',
+  about: 'epoch keys and the views that name them: rotation by time and by hand, clocks that differ',
+  instances: [
+    { constants: { Steps: '3', MaxEpoch: '3', MaxRotations: '1' } },
+    { constants: { Steps: '5', MaxEpoch: '5', MaxRotations: '3' }, deep: true },
+  ],
+  invariants: ['TypeOK', 'EveryViewOpens', 'ViewNamesHeldKey', 'OldKeysGone', 'ErasedStaysErased', 'UsedIsHeld'],
+  temporal: ['EveryEpochHasItsView'],
+  mutants: [
+    {
+      kills: 'EveryViewOpens',
+      fault: "the keys of the epoch before are erased to the second, while clients' clocks lag (as the code once was)",
+      find: 'Lagging(t) == IF t = 0 THEN 0 ELSE (t - 1) \\div Steps',
+      put: 'Lagging(t) == t \\div Steps',
+    },
+    {
+      kills: 'ViewNamesHeldKey',
+      fault: "the present epoch's keys are renewed by hand as well",
+      find: 'IF k = e + 1 THEN version[k] + 1',
+      put: 'IF k >= e THEN version[k] + 1',
+    },
+    {
+      kills: 'OldKeysGone',
+      fault: 'keys are kept once they were made',
+      find: '(k + 1 >= Lagging(t) /\\ k < Epoch(t) /\\ version[k] # 0)',
+      put: '(k < Epoch(t) /\\ version[k] # 0)',
+    },
+    {
+      kills: 'ErasedStaysErased',
+      fault: "the previous epoch's keys are made anew when they are gone",
+      find: '(k + 1 >= Lagging(t) /\\ k < Epoch(t) /\\ version[k] # 0)',
+      put: '(k + 1 >= Lagging(t) /\\ k < Epoch(t))',
+    },
+    {
+      kills: 'UsedIsHeld',
+      fault: 'workers keep the keys that were erased by hand',
+      find: "       /\\ using' = {k \\in using : k >= e}\n",
+      put: "       /\\ using' = using\n",
+    },
+    {
+      kills: 'EveryEpochHasItsView',
+      fault: 'a node that has changed its keys does not post its descriptor again',
+      find: "  /\\ posted' = [k \\in Epochs |-> IF k >= Epoch(now) THEN version[k] ELSE 0]\n",
+      put: "  /\\ posted' = posted\n",
+    },
+  ],
+};
+
+const session: Model = {
+  module: 'Session',
+  level: 'design',
+  about: 'a session over several circuits: attach, failover, resumption, exactly-once delivery',
+  instances: [
+    { constants: { Paths: set(1, 2), Size: '2' } },
+    { constants: { Paths: set(1, 2, 3), Size: '3' }, deep: true },
+  ],
+  invariants: ['TypeOK', 'ExactlyOnce', 'OnlyMineAttached', 'ProofUsedOnce', 'DoneMeansAll'],
+  temporal: ['SessionEnds'],
+  mutants: [
+    {
+      kills: 'ExactlyOnce',
+      fault: 'what comes a second time over another circuit is given again',
+      find: '  /\\ f[2] \\notin got\n',
+      put: '',
+    },
+    {
+      kills: 'OnlyMineAttached',
+      fault: 'a circuit is attached without a proof over its own challenge',
+      find: '  /\\ p \\in proofs\n',
+      put: '',
+    },
+    {
+      kills: 'ProofUsedOnce',
+      fault: 'a circuit is attached on the proof of another',
+      find: '  /\\ p \\in proofs\n',
+      put: '  /\\ proofs # {}\n',
+    },
+    {
+      kills: 'DoneMeansAll',
+      fault: 'the session is done when everything was sent',
+      find: '/\\ state = "open" /\\ given = Size',
+      put: '/\\ state = "open" /\\ sent = Units',
+    },
+    {
+      kills: 'SessionEnds',
+      fault: 'what was under way on a circuit that failed is not sent again',
+      find: "  /\\ flight' = flight \\cup {<<p, u>>}\n  /\\ UNCHANGED <<circuit, mine, proofs, used, sent, acked, got",
+      put: "  /\\ flight' = flight\n  /\\ UNCHANGED <<circuit, mine, proofs, used, sent, acked, got",
+    },
+  ],
+};
+
+const mixBatch: Model = {
+  module: 'MixBatch',
+  level: 'design',
+  about: 'a batch of class cmix: nothing added, dropped or doubled unseen by a corrupt mix',
+  instances: [
+    { constants: { Cells: set(1, 2), Own: set(9) } },
+    { constants: { Cells: set(1, 2, 3), Own: set(8, 9) }, deep: true },
+  ],
+  invariants: ['TypeOK', 'NothingDropped', 'NothingDoubled', 'NothingAdded', 'NothingEarly'],
+  temporal: ['BatchEnds'],
+  mutants: [
+    {
+      kills: 'NothingDropped',
+      fault: 'nobody looks for the own cell in the accumulator',
+      find: '~(ReceiptsHold /\\ IsPermutation /\\ CountHolds)',
+      put: '~(IsPermutation /\\ CountHolds)',
+    },
+    {
+      kills: 'NothingDoubled',
+      fault: 'the proof says only that everything given was taken',
+      find: 'IsPermutation == \\A c \\in All : gave[c] = (IF c \\in claimed THEN 1 ELSE 0)',
+      put: 'IsPermutation == \\A c \\in All : (gave[c] > 0) = (c \\in claimed)',
+    },
+    {
+      kills: 'NothingAdded',
+      fault: 'the number of receipts is not compared with the number of cells',
+      find: '~(ReceiptsHold /\\ IsPermutation /\\ CountHolds)',
+      put: '~(ReceiptsHold /\\ IsPermutation)',
+    },
+    {
+      kills: 'NothingEarly',
+      fault: 'cells are given while the batch is still open',
+      find: '  /\\ phase = "closed"\n  /\\ phase\' = "given"',
+      put: '  /\\ phase \\in {"open", "closed"}\n  /\\ phase\' = "given"',
+    },
+    {
+      kills: 'BatchEnds',
+      fault: 'a closed batch is never given out',
+      find: 'WF_vars(Check) /\\ WF_vars(\\E f \\in [All -> 0..2] : Give(f))',
+      put: 'WF_vars(Check)',
+    },
+  ],
+};
+
+export const models: readonly Model[] = [
+  handshake,
+  rekey,
+  train,
+  circuit,
+  stream,
+  view,
+  supervisor,
+  keys,
+  session,
+  mixBatch,
+];
