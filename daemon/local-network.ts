@@ -21,6 +21,8 @@ export interface LocalNetworkOptions {
   readonly clients?: number;
   /** 3…7. Default 3. */
   readonly hops?: number;
+  /** Circuits that clients keep ready. Default: that of the configuration. */
+  readonly spareCircuits?: number;
   /** Where configurations, keys and sockets go; default a new folder under the system's temporary one. Removed at stop(). */
   readonly folder?: string;
   /** Allows CrashActor. Default false. */
@@ -203,7 +205,11 @@ const configOf = (spec: NodeSpec, environment: Environment): ConfigInput => {
     ...(isRelay ? { listen: '127.0.0.1:0' } : {}),
     ...(isRelay ? {} : { proxies: { socks: port(options.socksPort), httpConnect: port(options.httpConnectPort) } }),
     ...(role === 'exit' ? { exit: { policy: ['accept *:*'], allowPrivate: true } } : {}),
-    path: { hops, allowSameSubnet: true },
+    path: {
+      hops,
+      allowSameSubnet: true,
+      ...(options.spareCircuits === undefined ? {} : { spareCircuits: options.spareCircuits }),
+    },
     epochSeconds: options.epochSeconds ?? 3600,
     udp: options.udp ?? 'auto',
     workers: options.workers ?? 1,

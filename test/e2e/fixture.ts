@@ -33,7 +33,7 @@ export class TappedNetwork {
     this.httpConnect = hostPort(this.client.httpConnect);
   }
 
-  /** `taps` false: relays are reached directly. */
+  /** `taps` false: relays are reached directly. With taps nothing is built ahead: who counts cells knows whose they are. */
   static async start(options: LocalNetworkOptions & { readonly taps?: boolean } = {}): Promise<TappedNetwork> {
     const { mixes = 3, exits = 1, taps: wantTaps = true } = options;
     const ports = new Map<string, number>();
@@ -44,6 +44,7 @@ export class TappedNetwork {
     ];
     if (wantTaps) for (const name of names) taps.set(name, await LinkTap.open(() => ports.get(name) ?? 0));
     const network = await startLocalNetwork({
+      ...(wantTaps && { spareCircuits: 0 }),
       ...options,
       overrides: (role, index) => {
         const tap = taps.get(`${role}-${index}`);
