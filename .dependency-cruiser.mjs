@@ -38,6 +38,24 @@ export default {
       to: { path: '^(daemon/(actors|api|supervision|telemetry|directory|config)/|cli|sdk|proto|test|bench)' },
     },
     {
+      name: 'control-plane-knows-only-core',
+      severity: 'error',
+      from: { path: '^daemon/p2p/', pathNot: tests },
+      to: { path: '^(daemon/(?!p2p/)|cli|sdk|proto|test|bench)' },
+    },
+    {
+      name: 'control-plane-is-loaded-on-demand',
+      comment: 'libp2p costs memory; a node without a control plane must not load it.',
+      severity: 'error',
+      from: { path: '^(core|daemon|cli|sdk|proto)/', pathNot: `^daemon/p2p/|${tests}` },
+      to: {
+        path: '^daemon/p2p/|node_modules/(@libp2p|libp2p|@multiformats|datastore-core|interface-datastore)/',
+        pathNot: '^daemon/p2p/(contract|multiaddr-text)\\.ts$',
+        dynamic: false,
+        dependencyTypesNot: ['type-only'],
+      },
+    },
+    {
       name: 'supervision-knows-nobody',
       severity: 'error',
       from: { path: '^daemon/supervision/', pathNot: tests },

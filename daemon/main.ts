@@ -8,8 +8,10 @@
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import type { SignKeyPair } from '@nyx/core/crypto/suite.ts';
 import { circuitMachine } from './actors/circuit.ts';
 import type { Log, NodeContext } from './actors/context.ts';
+import { ControlPlane, dhtChild } from './actors/dht.ts';
 import { Directory, directoryChild } from './actors/directory.ts';
 import { EpochKeys, epochKeysChild } from './actors/epoch-keys.ts';
 import { EventBus } from './actors/event-bus.ts';
@@ -61,6 +63,7 @@ class Daemon {
   readonly #pool = new PumpPool();
   readonly #epochKeys: EpochKeys;
   readonly #directory: Directory;
+  readonly #controlPlane: ControlPlane | undefined;
   readonly #paths: PathBuilder;
   readonly #meter = new Meter();
   readonly #servers: ServerAddresses = { api: '' };
@@ -88,8 +91,9 @@ class Daemon {
       random: systemRandom,
       events: this.#events,
     };
+    const authorityKey = config.authority === undefined ? undefined : loadAuthorityKey(config.authority.keyFile, suite);
     const authority =
-      config.authority === undefined
+      config.authority === undefined || authorityKey === undefined
         ? undefined
         : new Authority(
             {
@@ -97,7 +101,7 @@ class Daemon {
               minNodes: config.authority.minNodes,
               viewFile: join(config.dataDir, 'authority-view.bin'),
             },
-            loadAuthorityKey(config.authority.keyFile, suite),
+            authorityKey,
             suite,
           );
     this.#epochKeys = new EpochKeys(context, this.#keys, this.#pool);
@@ -106,6 +110,7 @@ class Daemon {
       this.#hasView.resolve();
     });
     if (authority !== undefined) this.#hasView.resolve();
+    this.#controlPlane = config.p2p.enabled ? this.#makeControlPlane(context, files, authorityKey) : undefined;
     this.#paths = new PathBuilder(context, this.#directory, this.#pool, files, nodeId);
     this.#epochKeys.onChange = () => {
       this.#directory.changed();
@@ -158,6 +163,7 @@ class Daemon {
         paths: pathBuilderChild(context, this.#paths),
         directoryServer: this.#directoryServerSpec(),
         directory: directoryChild(context, this.#directory),
+        dht: this.#controlPlane === undefined ? undefined : dhtChild(context, this.#controlPlane),
         servers: [
           apiChild(host, (address) => {
             this.#servers.api = address;
@@ -178,7 +184,7 @@ class Daemon {
     await this.#measure();
     await this.#hasView.promise;
     if (this.#state === 'starting') this.#state = 'ready';
-    const { link, socks, httpConnect, api, metrics, directory } = this.#addresses();
+    const { link, socks, httpConnect, api, metrics, directory, p2p } = this.#addresses();
     this.#log('info', 'ready', { roles: this.#config.roles, keysEncrypted: this.#keys.files.encrypted });
     return {
       ready: true,
@@ -190,6 +196,7 @@ class Daemon {
       api,
       metrics,
       directory,
+      p2p,
     };
   }
 
@@ -267,6 +274,30 @@ class Daemon {
     };
   }
 
+  #makeControlPlane(context: NodeContext, files: SealedFiles, authority: SignKeyPair | undefined): ControlPlane {
+    const directory = this.#directory;
+    const plane = new ControlPlane(context, {
+      files,
+      identity: this.#keys.identity,
+      authority,
+      authorities: directory.client.options.authorities.keys,
+      view: {
+        epoch: () => this.#epochKeys.epoch,
+        held: () => {
+          const { view } = directory;
+          if (view === undefined) return undefined;
+          return { epoch: view.verified.epoch, digest: view.verified.digest, bytes: view.bytes };
+        },
+        offer: (bytes) => directory.offer(bytes),
+      },
+    });
+    directory.onDescriptor = (nodeId, descriptor, expiresAtUnixMs) =>
+      plane.publish(nodeId, descriptor, expiresAtUnixMs);
+    const { submit } = directory.serverHost();
+    if (submit !== undefined) plane.subscribe(submit);
+    return plane;
+  }
+
   #directoryServerSpec(): ChildSpec | undefined {
     const { listen } = this.#config.directory;
     if (listen === undefined) return undefined;
@@ -312,6 +343,7 @@ class Daemon {
       api: this.#servers.api,
       metrics: formatAddress(this.#servers.metrics),
       directory: formatAddress(this.#servers.directory),
+      p2p: this.#controlPlane?.state()?.addresses[0] ?? '',
     };
   }
 

@@ -3,7 +3,13 @@
  * that is configured. loading → refreshing ⇄ waiting; a failed refresh is a shorter wait, never an end.
  */
 import { join } from 'node:path';
-import { type DescriptorFields, encodeDescriptor, signDescriptor, toContact } from '@nyx/core/directory/descriptor.ts';
+import {
+  type DescriptorFields,
+  encodeDescriptor,
+  nodeIdHex,
+  signDescriptor,
+  toContact,
+} from '@nyx/core/directory/descriptor.ts';
 import type { NodeContact } from '@nyx/core/engine/contract.ts';
 import { fromPromise, setup } from 'xstate';
 import type { Authority } from '../directory/authority.ts';
@@ -29,6 +35,8 @@ export class Directory {
   #unpublished = false;
   #failures = 0;
   readonly #onView: (view: HeldView) => void;
+  /** Told of every new descriptor of this node; set when there is a control plane to carry it. */
+  onDescriptor: ((nodeId: string, descriptor: Uint8Array, expiresAtUnixMs: number) => void) | undefined;
 
   constructor(
     context: NodeContext,
@@ -123,6 +131,11 @@ export class Directory {
     return Math.min(refreshMs, toBoundaryMs + this.#jitter(Math.min(epochMs / 20, 30_000)));
   }
 
+  /** A bundle that some peer gave. True: it verified and is newer than what was held. Throws DirectoryError. */
+  offer(bytes: Uint8Array): boolean {
+    return this.client.offer(bytes);
+  }
+
   serverHost(): DirectoryServerHost {
     const authority = this.#authority;
     return {
@@ -156,9 +169,18 @@ export class Directory {
   async #publish(signal: AbortSignal): Promise<void> {
     const relays = this.#context.config.roles.some((role) => role !== 'client');
     if (!relays || !this.#unpublished || this.#pool.addresses.listen === undefined) return;
-    this.#published ??= this.#describe();
+    if (this.#published === undefined) {
+      const descriptor = this.#describe();
+      this.#published = descriptor.bytes;
+      this.onDescriptor?.(nodeIdHex(descriptor.nodeId), descriptor.bytes, descriptor.expires * 1000);
+    }
     if (this.#authority !== undefined) {
       this.#authority.submit(this.#published, unixSeconds(this.#context));
+      this.#unpublished = false;
+      return;
+    }
+    if (this.client.options.sources.length === 0 && this.onDescriptor !== undefined) {
+      // The control plane goes on until the authorities have it.
       this.#unpublished = false;
       return;
     }
@@ -169,7 +191,7 @@ export class Directory {
     this.#context.events.publish('directory', 'published', '', { authorities: taken });
   }
 
-  #describe(): Uint8Array {
+  #describe(): { readonly nodeId: Uint8Array; readonly bytes: Uint8Array; readonly expires: number } {
     const { config, suite } = this.#context;
     const { store } = this.#keys;
     const { listen } = this.#pool.addresses;
@@ -194,7 +216,8 @@ export class Directory {
       published,
       expires: published + Math.min(7 * 86_400, 3 * config.epochSeconds),
     };
-    return encodeDescriptor(signDescriptor(fields, store.identity, suite));
+    const descriptor = signDescriptor(fields, store.identity, suite);
+    return { nodeId: descriptor.nodeId, bytes: encodeDescriptor(descriptor), expires: descriptor.expires };
   }
 
   #accepted(view: HeldView): void {

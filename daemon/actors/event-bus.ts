@@ -7,6 +7,7 @@ export const EventKind = {
   supervision: 'supervision',
   directory: 'directory',
   keys: 'keys',
+  p2p: 'p2p',
   node: 'node',
 } as const;
 export type EventKind = (typeof EventKind)[keyof typeof EventKind];

@@ -27,6 +27,12 @@ export const defaults = {
     idleTimeoutMs: 300_000,
   },
   directory: { refreshSeconds: 60 },
+  p2p: {
+    enabled: false,
+    mdns: false,
+    allowPrivate: false,
+    limits: { maxConnections: 256, maxPerSubnet: 32, inboundPerSecond: 5, maxStoredPeers: 4096, maxRecords: 8192 },
+  },
   /** The first view waits for so many nodes. */
   authority: { minNodes: 3 },
   limits: {

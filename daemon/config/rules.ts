@@ -1,4 +1,5 @@
 /** Rules that span several keys of the configuration. */
+import { parseMultiaddr } from '../p2p/multiaddr-text.ts';
 import { isLoopback, isWildcard } from './address.ts';
 import type { Config } from './schema.ts';
 
@@ -55,7 +56,8 @@ export const checkRules = (config: Config): RuleViolation[] => {
       `is ${authorities.threshold}, but there are ${authorities.keys.length} keys; must be 1…${authorities.keys.length}`,
     );
   }
-  if (sources.length === 0 && config.authority === undefined) {
+  checkControlPlane(config, fail);
+  if (sources.length === 0 && config.authority === undefined && !config.p2p.enabled) {
     fail(['directory', 'sources'], 'is empty; give at least one URL or view file to take the directory from');
   }
   if (config.authority !== undefined && config.directory.listen === undefined) {
@@ -88,4 +90,31 @@ export const checkRules = (config: Config): RuleViolation[] => {
     fail(['keys', 'passphraseEnv'], 'is given beside passphraseFile; give one of them');
   }
   return found;
+};
+
+const checkControlPlane = (config: Config, fail: (path: (string | number)[], message: string) => void): void => {
+  const { enabled, listen, announce, bootstrap, mdns } = config.p2p;
+  if (!enabled) {
+    for (const [key, given] of Object.entries({ listen, announce, bootstrap })) {
+      if (given.length > 0) fail(['p2p', key], 'is of no use without p2p.enabled: true; add that or remove it');
+    }
+    if (mdns) fail(['p2p', 'mdns'], 'is of no use without p2p.enabled: true; add that or remove it');
+    return;
+  }
+  if (listen.length === 0 && bootstrap.length === 0 && !mdns) {
+    fail(
+      ['p2p', 'bootstrap'],
+      'is empty; give an address of a peer to begin with, or listen for others, or set p2p.mdns: true',
+    );
+  }
+  for (const key of ['announce', 'bootstrap'] as const) {
+    config.p2p[key].forEach((address, index) => {
+      const { host, port } = parseMultiaddr(address)!;
+      if (isWildcard(host)) fail(['p2p', key, index], 'is a wildcard; give the address that others reach');
+      if (port === 0) fail(['p2p', key, index], 'has port 0; give the port that others reach');
+    });
+  }
+  listen.forEach((address, index) => {
+    if (address.includes('/p2p/')) fail(['p2p', 'listen', index], 'names a peer; remove /p2p/…');
+  });
 };

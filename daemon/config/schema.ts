@@ -4,6 +4,7 @@
  */
 import { ExitPolicy } from '@nyx/core/directory/exit-policy.ts';
 import { z } from 'zod';
+import { isMultiaddr } from '../p2p/multiaddr-text.ts';
 import { isLoopback, parseAddress } from './address.ts';
 import { defaults } from './defaults.ts';
 
@@ -58,6 +59,16 @@ const source = z.string().refine(
   },
   { error: 'must be an http:// or https:// URL of a node that serves the directory, or the path of a view file' },
 );
+
+const multiaddr = z.string().refine(isMultiaddr, {
+  error: 'must be /ip4/ADDRESS/tcp/PORT or /ip6/ADDRESS/tcp/PORT, with /ws for WebSocket, e.g. /ip4/0.0.0.0/tcp/9040',
+});
+
+const multiaddrs = (max: number) =>
+  z
+    .array(multiaddr)
+    .max(max, { error: `must have at most ${max} addresses` })
+    .default([]);
 
 const diversityModes = ['off', 'prefer', 'require'] as const;
 
@@ -153,6 +164,25 @@ export const configSchema = z.strictObject({
       sources: z.array(source).max(32, { error: 'must have at most 32 sources' }).default([]),
       listen: address.optional(),
       refreshSeconds: integer(1, 86_400).default(d.directory.refreshSeconds),
+    })
+    .prefault({}),
+  p2p: z
+    .strictObject({
+      enabled: z.boolean().default(d.p2p.enabled),
+      listen: multiaddrs(4),
+      announce: multiaddrs(4),
+      bootstrap: multiaddrs(64),
+      mdns: z.boolean().default(d.p2p.mdns),
+      allowPrivate: z.boolean().default(d.p2p.allowPrivate),
+      limits: z
+        .strictObject({
+          maxConnections: integer(8, 10_000).default(d.p2p.limits.maxConnections),
+          maxPerSubnet: integer(1, 10_000).default(d.p2p.limits.maxPerSubnet),
+          inboundPerSecond: integer(1, 1000).default(d.p2p.limits.inboundPerSecond),
+          maxStoredPeers: integer(16, 1_000_000).default(d.p2p.limits.maxStoredPeers),
+          maxRecords: integer(16, 1_000_000).default(d.p2p.limits.maxRecords),
+        })
+        .prefault({}),
     })
     .prefault({}),
   authority: z.strictObject({ keyFile: path, minNodes: integer(1, 10_000).default(d.authority.minNodes) }).optional(),

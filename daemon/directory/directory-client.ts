@@ -67,6 +67,11 @@ export class DirectoryClient {
     this.#accept(encodeViewBundle(bundle), true);
   }
 
+  /** Takes a bundle that came some other way. False: it is the one that is held already. Throws DirectoryError. */
+  offer(bytes: Uint8Array): boolean {
+    return this.#accept(bytes, true);
+  }
+
   /** Asks the sources in turn until one gives a newer view that verifies. True: there is a new one. */
   async refresh(signal: AbortSignal): Promise<boolean> {
     for (const source of this.options.sources) {

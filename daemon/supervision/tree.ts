@@ -10,6 +10,7 @@
  *   ├── paths                     path selection and guards
  *   ├── directory-server          serves the view (where configured)
  *   ├── directory                 fetches, signs and publishes
+ *   ├── dht                       libp2p: peers, DHT records, descriptors and views between nodes (where configured)
  *   └── api, metrics              what the outside sees
  *
  * Started from top to bottom, stopped from bottom to top: nothing is asked of what is not there yet, or no more.
@@ -25,6 +26,7 @@ export interface TreeParts {
   readonly paths: ChildSpec;
   readonly directoryServer: ChildSpec | undefined;
   readonly directory: ChildSpec;
+  readonly dht: ChildSpec | undefined;
   /** API and metrics servers. */
   readonly servers: readonly ChildSpec[];
   /** Time that all pumps together have to drain. */
@@ -49,6 +51,7 @@ export const buildTree = (parts: TreeParts, dependencies: SupervisorDependencies
       parts.paths,
       ...(parts.directoryServer === undefined ? [] : [parts.directoryServer]),
       parts.directory,
+      ...(parts.dht === undefined ? [] : [parts.dht]),
       ...parts.servers,
     ],
     dependencies,
