@@ -10,9 +10,9 @@ import type { NetworkMeasures } from './network.ts';
 import { measureTor, type TorMeasures } from './peers/tor/measure.ts';
 import { findTor, type TorVariant } from './peers/tor/network.ts';
 import { measurePrimitives } from './primitives.ts';
-import { checkTargets, type TargetResult } from './targets.ts';
+import { checkTargets, type MixMeasures, type TargetResult } from './targets.ts';
 
-const suites = ['primitives', 'onion', 'relay', 'session', 'udp', 'network', 'tor'] as const;
+const suites = ['primitives', 'onion', 'relay', 'session', 'udp', 'mix', 'network', 'tor'] as const;
 type Suite = (typeof suites)[number];
 
 interface Report {
@@ -70,6 +70,7 @@ report.targets = checkTargets({
   torStock: tor?.stock,
   torTuned: tor?.tuned,
   relayToOpen: (report.suites.relay as { ratio?: number } | undefined)?.ratio,
+  mix: report.suites.mix as MixMeasures | undefined,
 });
 process.stdout.write(json ? `${JSON.stringify(report)}\n` : `${formatReport(report)}\n`);
 const failed = wanted.some((suite) => report.suites[suite] === undefined);
@@ -87,6 +88,16 @@ async function runSuite(suite: Suite): Promise<unknown> {
       return runScript('session.ts', [String(quick ? 200_000_000 : 1_000_000_000)]);
     case 'udp':
       return runScript('udp.ts', [quick ? '1' : '2']);
+    case 'mix': {
+      const alone = (await runScript('mix.ts', [])) as object;
+      const { measureMixNetwork } = await import('./mix-network.ts');
+      const network = await measureMixNetwork({
+        bytesPerStream: (quick ? 8 : 32) * 2 ** 20,
+        timeoutMs: 60_000,
+        signal: interrupt.signal,
+      });
+      return { ...alone, network };
+    }
     case 'network':
       return (await import('./network.ts')).measureNetwork({
         bytes: (quick ? 32 : 128) * 2 ** 20,

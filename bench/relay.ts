@@ -6,113 +6,12 @@
  * reach the middle relay are recorded; the same network, from the same seed up to the same moment, then gets them in
  * batches of 51 with a clock beside it. Prints JSON.
  */
-import { createNobleSuite } from '@nyx/core/crypto/noble-suite.ts';
 import type { CryptoSuite } from '@nyx/core/crypto/suite.ts';
-import { Via } from '@nyx/core/engine/contract.ts';
-import { BATCH_DATAGRAMS, CT_BYTES, DATAGRAM_BYTES } from '@nyx/core/wire/datagram.ts';
-import { createNativeSuite } from '@nyx/daemon/io/native-suite.ts';
-import { VirtualNetwork } from '@nyx/test/sim/virtual-network.ts';
+import { CT_BYTES } from '@nyx/core/wire/datagram.ts';
+import { deterministicSuite, type Recorded, Replay, record } from './lib/relay-replay.ts';
 
-const TRANSFER_BYTES = 24 * 1024 * 1024;
 const ROUNDS = 3;
-const SEED = 1;
-
-/** The native suite, but for encapsulation: there only the portable one is a function of its arguments. */
-function deterministicSuite(): CryptoSuite {
-  const native = createNativeSuite();
-  const noble = createNobleSuite();
-  return Object.assign(Object.create(native) as CryptoSuite, {
-    mlkem768Encapsulate: (key: Uint8Array, coins: Uint8Array) => noble.mlkem768Encapsulate(key, coins),
-  });
-}
-
-interface Recorded {
-  readonly datagram: Uint8Array;
-  readonly forward: boolean;
-}
-
-function upToReady(suite: CryptoSuite) {
-  const network = new VirtualNetwork(suite, SEED);
-  const client = network.add('client', { relay: false });
-  let received = 0;
-  const sink = new Uint8Array(65536);
-  const path = [
-    network.add('guard'),
-    network.add('middle'),
-    network.add('exit', {
-      exit: true,
-      serve: () => ({
-        onStream(stream) {
-          stream.connected(4, '192.0.2.1', 1);
-          const read = () => {
-            for (let n = stream.read(sink); n > 0; n = stream.read(sink)) received += n;
-          };
-          stream.onReadable = read;
-          read();
-        },
-        onClose() {},
-      }),
-    }),
-  ];
-  const { session } = client.engine.buildCircuit(
-    { hops: path.map((node) => node.contact), class: 'fast', delayMeanUs: 0, expiry: network.unixSeconds + 3600 },
-    { onClose() {} },
-    network.nowMs,
-  );
-  if (!network.run(10_000, () => client.circuitEvents.length > 0)) throw new Error('the circuit was not built');
-  return { network, session, middle: path[1]!, guard: path[0]!, exit: path[2]!, received: () => received };
-}
-
-function record(suite: CryptoSuite): Recorded[] {
-  const { network, session, middle, guard, exit, received } = upToReady(suite);
-  const recorded: Recorded[] = [];
-  network.tap = (datagram, from, to) => {
-    if (to === middle && (from === guard || from === exit)) {
-      recorded.push({ datagram: datagram.slice(), forward: from === guard });
-    }
-    return true;
-  };
-  const stream = session.openStream({ kind: 'tcp', host: 'sink.test', port: 1 })!;
-  const chunk = new Uint8Array(65536);
-  let left = TRANSFER_BYTES;
-  const write = () => {
-    while (left > 0) {
-      const accepted = stream.write(chunk.subarray(0, Math.min(left, chunk.length)));
-      if (accepted === 0) return;
-      left -= accepted;
-    }
-  };
-  stream.onWritable = write;
-  write();
-  if (!network.run(600_000, () => received() >= TRANSFER_BYTES)) throw new Error('the transfer did not end');
-  return recorded;
-}
-
-function replay(suite: CryptoSuite, recorded: readonly Recorded[]): { microseconds: number; cells: number } {
-  const { network, middle, guard, exit } = upToReady(suite);
-  const { counters } = middle.engine;
-  network.tap = () => false;
-  const before = counters.cellsForward + counters.cellsBackward;
-  let cpu = 0n;
-  let batch = Buffer.alloc(BATCH_DATAGRAMS * DATAGRAM_BYTES);
-  for (let at = 0; at < recorded.length; ) {
-    const { forward } = recorded[at]!;
-    let count = 0;
-    while (count < BATCH_DATAGRAMS && at < recorded.length && recorded[at]!.forward === forward) {
-      batch.set(recorded[at++]!.datagram, count++ * DATAGRAM_BYTES);
-    }
-    const [via, from] = forward ? [Via.listen, guard.dialAddress] : [Via.dial, exit.address];
-    const started = process.hrtime.bigint();
-    middle.engine.handleDatagrams(batch.subarray(0, count * DATAGRAM_BYTES), via, from, network.nowMs);
-    middle.engine.flush(network.nowMs);
-    cpu += process.hrtime.bigint() - started;
-    batch = Buffer.alloc(BATCH_DATAGRAMS * DATAGRAM_BYTES);
-  }
-  return {
-    microseconds: Number(cpu) / 1000,
-    cells: counters.cellsForward + counters.cellsBackward - before,
-  };
-}
+const TRANSFER_BYTES = 24 * 1024 * 1024;
 
 function openMicroseconds(suite: CryptoSuite): number {
   const body = new Uint8Array(CT_BYTES);
@@ -128,13 +27,21 @@ function openMicroseconds(suite: CryptoSuite): number {
   return Number(process.hrtime.bigint() - started) / 1000 / count;
 }
 
+function relayMicroseconds(suite: CryptoSuite, recorded: readonly Recorded[]) {
+  const replay = new Replay(suite, recorded, 'fast');
+  const before = replay.passed;
+  let microseconds = 0;
+  while (!replay.done) microseconds += replay.step();
+  return { microseconds, cells: replay.passed - before };
+}
+
 const suite = deterministicSuite();
-const recorded = record(suite);
-replay(suite, recorded);
+const recorded = record(suite, 'fast', TRANSFER_BYTES);
+relayMicroseconds(suite, recorded);
 openMicroseconds(suite);
 const rounds = Array.from({ length: ROUNDS }, () => {
   const open = openMicroseconds(suite);
-  const { microseconds, cells } = replay(suite, recorded);
+  const { microseconds, cells } = relayMicroseconds(suite, recorded);
   return { openUs: open, relayUs: microseconds / cells, cells };
 });
 const best = rounds.reduce((a, b) => (a.relayUs / a.openUs <= b.relayUs / b.openUs ? a : b));

@@ -1,4 +1,5 @@
 /** What the figures have to be. A target whose figures were not measured is neither met nor missed: it says so. */
+import type { MixNetworkMeasures } from './mix-network.ts';
 import type { NetworkMeasures } from './network.ts';
 import type { TorMeasures } from './peers/tor/measure.ts';
 
@@ -8,6 +9,12 @@ export interface Results {
   readonly torTuned?: TorMeasures;
   /** Relay CPU per packet over one AEAD open. */
   readonly relayToOpen?: number;
+  readonly mix?: MixMeasures;
+}
+
+export interface MixMeasures {
+  readonly network: MixNetworkMeasures;
+  readonly queue: { readonly rssMb: number; readonly longestTurnMs: number };
 }
 
 export interface TargetResult {
@@ -32,6 +39,9 @@ export function checkTargets(results: Results): TargetResult[] {
     atMost('memory per idle circuit', scaled(results.network?.idleCircuits.bytesPerCircuit, 1024), 8, 'KiB'),
     atMost('memory growth under a stalled reader', scaled(stalled, 1e6), 8, 'MB'),
     atMost('relay per packet / one AEAD open', results.relayToOpen, 3, '×'),
+    atLeast('relay throughput in mix / in fast', results.mix?.network.throughputRatio, 0.8, '×'),
+    atMost('memory of 100 000 waiting cells', results.mix?.queue.rssMb, 256, 'MB'),
+    atMost('longest turn with 100 000 waiting cells', results.mix?.queue.longestTurnMs, 20, 'ms'),
   ];
 }
 
