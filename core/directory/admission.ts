@@ -1,0 +1,124 @@
+/**
+ * What it costs to be in a view: a memory-hard puzzle for each epoch, bound to the node's identity and to the newest
+ * epoch that its descriptor has mix keys for.
+ *
+ *   submission = "NYXJ" ‖ version (1) ‖ nonce (8) ‖ descriptor
+ *   work(nonce) = argon2id(password = "nyx1 admission" ‖ 0x00 ‖ identity (32) ‖ epoch (6) ‖ nonce (8),
+ *                          salt = first 16 bytes of BLAKE3("nyx1 admission salt" ‖ 0x00 ‖ identity ‖ epoch), 32 bytes)
+ *   a nonce solves the puzzle when work(nonce) begins with `puzzle-bits` zero bits
+ */
+import { nyxLabel } from '../crypto/key-schedule.ts';
+import type { CryptoSuite } from '../crypto/suite.ts';
+import type { Random } from '../ports.ts';
+import { ByteReader, ByteWriter, joinBytes, magicOf, writeNumber } from './bytes.ts';
+import { MAX_DESCRIPTOR_BYTES, type NodeDescriptor } from './descriptor.ts';
+import { ViewParam, type ViewParams, viewParam } from './params.ts';
+
+const SUBMISSION_VERSION = 1;
+export const ADMISSION_NONCE_BYTES = 8;
+const magic = magicOf('NYXJ');
+export const MAX_SUBMISSION_BYTES = magic.length + 1 + ADMISSION_NONCE_BYTES + MAX_DESCRIPTOR_BYTES;
+
+/** Nobody works harder than this, whatever a view or an authority asks. */
+export const maxPuzzle = { bits: 16, memoryKib: 262_144, passes: 8 } as const;
+
+/** How hard the puzzle is. */
+export interface AdmissionPuzzle {
+  /** Tries are 2^bits on average; 0 = no puzzle. */
+  readonly bits: number;
+  readonly memoryKib: number;
+  readonly passes: number;
+}
+
+/** argon2id with one lane (RFC 9106), 32 bytes out. */
+export type MemoryHard = (
+  password: Uint8Array,
+  salt: Uint8Array,
+  cost: { readonly memoryKib: number; readonly passes: number },
+) => Promise<Uint8Array>;
+
+export interface Submission {
+  /** 8 bytes. */
+  readonly nonce: Uint8Array;
+  /** Encoded. */
+  readonly descriptor: Uint8Array;
+}
+
+export function encodeSubmission({ nonce, descriptor }: Submission): Uint8Array {
+  return new ByteWriter().bytes(magic).number(SUBMISSION_VERSION, 1).bytes(nonce).bytes(descriptor).finish();
+}
+
+/** Throws DirectoryError; the result holds copies. */
+export function decodeSubmission(bytes: Uint8Array): Submission {
+  const reader = new ByteReader(bytes, 'submission');
+  if (bytes.length > MAX_SUBMISSION_BYTES) throw reader.malformed(`has ${bytes.length} bytes`);
+  reader.expect(magic, SUBMISSION_VERSION);
+  return { nonce: reader.take(ADMISSION_NONCE_BYTES), descriptor: reader.take(reader.left) };
+}
+
+/** The puzzle of a view's parameters, cut to what is bearable. */
+export function puzzleOf(params: ViewParams): AdmissionPuzzle {
+  const clamp = (value: number, min: number, max: number) => Math.min(max, Math.max(min, value));
+  return {
+    bits: clamp(viewParam(params, ViewParam.puzzleBits), 0, maxPuzzle.bits),
+    memoryKib: clamp(viewParam(params, ViewParam.puzzleMemoryKib), 8, maxPuzzle.memoryKib),
+    passes: clamp(viewParam(params, ViewParam.puzzlePasses), 1, maxPuzzle.passes),
+  };
+}
+
+/** The epoch that a descriptor's puzzle is bound to: the newest it has mix keys for. */
+export function admissionEpoch(descriptor: Pick<NodeDescriptor, 'mixKeys'>): number {
+  return descriptor.mixKeys[descriptor.mixKeys.length - 1]!.epoch;
+}
+
+/** One run of the memory-hard function, however hard the puzzle is. */
+export async function verifyAdmission(
+  identity: Uint8Array,
+  epoch: number,
+  nonce: Uint8Array,
+  puzzle: AdmissionPuzzle,
+  suite: CryptoSuite,
+  memoryHard: MemoryHard,
+): Promise<boolean> {
+  if (puzzle.bits === 0) return true;
+  const [password, salt] = inputs(identity, epoch, nonce, suite);
+  return zeroBits(await memoryHard(password, salt, puzzle)) >= puzzle.bits;
+}
+
+/** Tries nonces from a random one on until one solves the puzzle. Rejects with the signal's reason when aborted. */
+export async function solveAdmission(
+  identity: Uint8Array,
+  epoch: number,
+  puzzle: AdmissionPuzzle,
+  dependencies: { readonly suite: CryptoSuite; readonly random: Random; readonly memoryHard: MemoryHard },
+  signal?: { throwIfAborted(): void },
+): Promise<Uint8Array> {
+  const nonce = new Uint8Array(ADMISSION_NONCE_BYTES);
+  dependencies.random.fill(nonce);
+  while (!(await verifyAdmission(identity, epoch, nonce, puzzle, dependencies.suite, dependencies.memoryHard))) {
+    signal?.throwIfAborted();
+    for (let i = nonce.length - 1; i >= 0; i--) {
+      nonce[i]! += 1;
+      if (nonce[i] !== 0) break;
+    }
+  }
+  return nonce;
+}
+
+function inputs(identity: Uint8Array, epoch: number, nonce: Uint8Array, suite: CryptoSuite): [Uint8Array, Uint8Array] {
+  const subject = new Uint8Array(identity.length + 6);
+  subject.set(identity);
+  writeNumber(subject, identity.length, epoch, 6);
+  const separator = Uint8Array.of(0);
+  const salt = suite.blake3(nyxLabel('admission salt'), separator, subject).subarray(0, 16);
+  return [joinBytes(nyxLabel('admission'), separator, subject, nonce), salt];
+}
+
+function zeroBits(bytes: Uint8Array): number {
+  let bits = 0;
+  for (const byte of bytes) {
+    if (byte !== 0) return bits + Math.clz32(byte) - 24;
+    bits += 8;
+  }
+  return bits;
+}
