@@ -126,7 +126,7 @@ export class CircuitPool {
    */
   async replacement(record: PooledCircuit, request: CircuitRequest): Promise<PooledCircuit | undefined> {
     record.noteQuiet();
-    this.#suspects.note(record.path.slice(1), this.#host.nowMs());
+    this.#suspects.notePath(record.path, [], this.#host.nowMs());
     let other: PooledCircuit | undefined = await this.acquire(request, record);
     await other.settled;
     other = other.successor ?? other;
@@ -282,10 +282,7 @@ export class CircuitPool {
     const nowMs = this.#host.nowMs();
     for (const loser of losers) {
       loser.successor = record;
-      this.#suspects.note(
-        loser.path.slice(1).filter((id) => !record.path.includes(id)),
-        nowMs,
-      );
+      this.#suspects.notePath(loser.path, record.path, nowMs);
       this.#engine.closeCircuit(loser.circuit, CircuitEnd.requested, nowMs);
     }
   }
