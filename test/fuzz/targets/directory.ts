@@ -23,20 +23,8 @@ import { GuardSet, parseGuardState } from '@nyx/core/path/guards.ts';
 import { PathError } from '@nyx/core/path/path-error.ts';
 import { decodeCapabilities, decodePlugin, encodeCapabilities } from '@nyx/core/stream/capabilities.ts';
 import { check, type FuzzTarget, prototypesClean } from '../fuzzer.ts';
+import { attempt } from './attempt.ts';
 import { fixedBytes, suite } from './suite.ts';
-
-/** Runs `decode`; undefined when it throws its documented error. Any other error is the finding. */
-function attempt<T>(decode: () => T, documented: abstract new (...args: never[]) => Error): T | undefined {
-  try {
-    return decode();
-  } catch (error) {
-    if (!(error instanceof documented)) throw error;
-    check(error.message.length <= 4096, `an error of ${error.message.length} characters`);
-    return undefined;
-  } finally {
-    check(prototypesClean(), 'prototypes are untouched');
-  }
-}
 
 const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;
 

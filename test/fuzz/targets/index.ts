@@ -16,6 +16,7 @@ import { enginePeer } from './engine.ts';
 import { linkControl, linkHandshake } from './link.ts';
 import { hopRoute, setupMessages, setupTrain } from './onion.ts';
 import { sessionClient, sessionServer } from './session.ts';
+import { submission, viewDelta, vote, votingMessage } from './voting.ts';
 import { frames, varint } from './wire.ts';
 
 export const targets: readonly FuzzTarget[] = [
@@ -31,6 +32,10 @@ export const targets: readonly FuzzTarget[] = [
   enginePeer,
   descriptor,
   view,
+  vote,
+  votingMessage,
+  viewDelta,
+  submission,
   strictCbor,
   capabilities,
   exitPolicy,
