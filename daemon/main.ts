@@ -21,6 +21,7 @@ import { pumpChild } from './actors/pump.ts';
 import { PumpEvents } from './actors/pump-events.ts';
 import { PumpPool } from './actors/pump-pool.ts';
 import { LifecycleRegistry } from './actors/registry.ts';
+import { SetupLogs } from './actors/setup-logs.ts';
 import { streamMachine } from './actors/stream.ts';
 import type { ApiHost } from './api/host.ts';
 import { apiChild } from './api/server.ts';
@@ -112,6 +113,8 @@ class Daemon {
     if (authority !== undefined) this.#hasView.resolve();
     this.#controlPlane = config.p2p.enabled ? this.#makeControlPlane(context, files, authorityKey) : undefined;
     this.#paths = new PathBuilder(context, this.#directory, this.#pool, files, nodeId);
+    // A client only builds circuits; others build theirs through mixes and exits.
+    if (config.roles.some((role) => role !== 'client')) this.#pool.setupLogs = new SetupLogs(config.dataDir);
     this.#epochKeys.onChange = () => {
       this.#directory.changed();
       this.#directory.pushView();
@@ -254,7 +257,8 @@ class Daemon {
   #pumpOptions(worker: number, config: Config): PumpOptions {
     const isClient = config.roles.includes('client');
     const isExit = config.roles.includes('exit');
-    const { addresses } = this.#pool;
+    const { addresses, setupLogs } = this.#pool;
+    const secrets = this.#keys.nodeSecrets(this.#epochKeys.latestEpoch);
     return {
       worker,
       roles: { client: isClient, mix: config.roles.includes('mix'), exit: isExit },
@@ -265,7 +269,8 @@ class Daemon {
       httpConnect: isClient ? (addresses.httpConnect ?? config.proxies.httpConnect) : undefined,
       allowRemoteProxies: config.proxies.allowRemote,
       exit: isExit ? config.exit : undefined,
-      secrets: this.#keys.nodeSecrets(this.#epochKeys.latestEpoch),
+      secrets,
+      setupLogs: setupLogs?.forEpochs(secrets.mix.map(({ epoch }) => epoch)),
       limits: config.limits,
       defaultHops: config.path.hops,
       spareCircuits: config.path.spareCircuits,

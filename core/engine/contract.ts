@@ -100,6 +100,15 @@ export type Via = (typeof Via)[keyof typeof Via];
 /** The callbacks of a session that are its owner's; the engine itself takes key messages and sending. */
 export type SessionOwner = Omit<SessionHost, 'onCryptoMessage' | 'onWantSend'>;
 
+/** The set-ups seen under one epoch's mix keys (docs/protocol.md §4). */
+export interface SetupMemory {
+  /** Remembers a set-up tag (16 bytes, borrowed): `none` = it is new; `setupReplayed`; `limit` = no more can be kept. */
+  note(tag: Uint8Array): Drop;
+  /** The epoch's keys are erased: nothing is noted any more. */
+  clear(): void;
+  readonly memoryBytes: number;
+}
+
 export interface EngineOptions {
   readonly secrets: NodeSecrets;
   /** Accept circuits to pass on. */
@@ -116,6 +125,11 @@ export interface EngineOptions {
    */
   readonly memoryBytes: number;
   readonly session: Partial<SessionOptions>;
+  /**
+   * Where the set-ups seen under an epoch's mix keys are remembered, for as long as those keys live anywhere. Default: in
+   * the engine itself, which is right only where no other engine has the same keys, now or after a restart.
+   */
+  readonly setupMemory?: (epoch: number) => SetupMemory;
   /** Set-ups a second taken without a puzzle; as many again may come in a burst. Default 1000, about a third of a core. */
   readonly setupsPerSecond?: number;
 }

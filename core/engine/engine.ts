@@ -199,18 +199,22 @@ export class Engine implements EngineApi {
       memoryTight: () => this.bufferedBytes > TIGHT_SHARE * options.memoryBytes,
       forget: (circuit) => this.#forget(circuit),
     };
-    this.#admission = new Admission(new MixKeyRing(suite, options.secrets.nodeId, options.secrets.mix), {
-      context: this.#context,
-      circuits: this.#circuits,
-      linkTo: (contact, nowMs) => this.#linkTo(contact, nowMs),
-      admit: (circuit) => {
-        this.#circuits.add(circuit);
-        this.#count(circuit, this.#nowMs);
-        if (circuit instanceof RelayCircuit) this.#relayCircuits++;
+    this.#admission = new Admission(
+      new MixKeyRing(suite, options.secrets.nodeId, options.secrets.mix, options.setupMemory),
+      {
+        context: this.#context,
+        circuits: this.#circuits,
+        linkTo: (contact, nowMs) => this.#linkTo(contact, nowMs),
+        admit: (circuit) => {
+          this.#circuits.add(circuit);
+          this.#count(circuit, this.#nowMs);
+          if (circuit instanceof RelayCircuit) this.#relayCircuits++;
+        },
+        nextHandle: () => ++this.#lastHandle,
+        onPuzzle: (nodeId, difficulty, challenge, nowMs) =>
+          this.#puzzles.remember(nodeId, difficulty, challenge, nowMs),
       },
-      nextHandle: () => ++this.#lastHandle,
-      onPuzzle: (nodeId, difficulty, challenge, nowMs) => this.#puzzles.remember(nodeId, difficulty, challenge, nowMs),
-    });
+    );
   }
 
   get relayCircuits(): number {

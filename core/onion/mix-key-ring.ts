@@ -1,9 +1,9 @@
 import type { CryptoSuite, DhKeyPair, KemKeyPair } from '../crypto/suite.ts';
-import type { MixSecrets } from '../engine/contract.ts';
+import type { MixSecrets, SetupMemory } from '../engine/contract.ts';
 import { TagMemory } from './tag-memory.ts';
 
 /** Set-ups remembered per epoch; when they are used up, no more are taken until the next epoch. */
-const MAX_SETUPS_PER_EPOCH = 2 ** 20;
+export const MAX_SETUPS_PER_EPOCH = 2 ** 20;
 
 /** One epoch's mix keys, ready for use, with the memory of set-ups seen under them. */
 export interface MixKeys {
@@ -12,25 +12,25 @@ export interface MixKeys {
   readonly kem: KemKeyPair;
   /** SHA-256 of the ML-KEM public key. */
   readonly kemHash: Uint8Array;
-  readonly seen: TagMemory;
+  readonly seen: SetupMemory;
 }
 
 /** A node's mix keys by epoch (docs/protocol.md §4). Keys and memory of an epoch are erased together. */
 export class MixKeyRing {
   readonly #suite: CryptoSuite;
-  readonly #maxSetups: number;
+  readonly #memoryOf: (epoch: number) => SetupMemory;
   readonly nodeId: Uint8Array;
   #keys: readonly MixKeys[] = [];
 
-  /** Copies `nodeId`; borrows `secrets`. */
+  /** Copies `nodeId`; borrows `secrets`. `memoryOf` is asked once for each epoch. */
   constructor(
     suite: CryptoSuite,
     nodeId: Uint8Array,
     secrets: readonly MixSecrets[],
-    maxSetupsPerEpoch = MAX_SETUPS_PER_EPOCH,
+    memoryOf: (epoch: number) => SetupMemory = () => new TagMemory(MAX_SETUPS_PER_EPOCH),
   ) {
     this.#suite = suite;
-    this.#maxSetups = maxSetupsPerEpoch;
+    this.#memoryOf = memoryOf;
     this.nodeId = nodeId.slice();
     this.set(secrets);
   }
@@ -66,7 +66,7 @@ export class MixKeyRing {
       dh: this.#suite.x25519(secret.x25519Secret),
       kem,
       kemHash: this.#suite.sha256(kem.publicKey),
-      seen: new TagMemory(this.#maxSetups),
+      seen: this.#memoryOf(secret.epoch),
     };
   }
 }

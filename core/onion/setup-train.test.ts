@@ -5,6 +5,7 @@ import type { CryptoSuite, DhKeyPair, KemKeyPair } from '../crypto/suite.ts';
 import { Drop } from '../drop-reason.ts';
 import { decodeRoute, encodeRoute, type HopRoute, ROUTE_BYTES } from './hop-route.ts';
 import { buildTrain, finishReply, lastHopReply, MixKeyRing, processTrain, TRAIN_BYTES } from './setup-train.ts';
+import { TagMemory } from './tag-memory.ts';
 import { contactOf, createNode, randomBytes, suite, type TestNode, trainOptions } from './test-circuit.ts';
 
 function createNodes(seed: string, count: number) {
@@ -140,7 +141,7 @@ test('the previous epoch is accepted, an erased one is not, and its memory goes 
 
 test('a full memory of set-ups refuses instead of forgetting', () => {
   const { random, nodes } = createNodes('full', 1);
-  const ring = new MixKeyRing(suite, nodes[0]!.ring.nodeId, [nodes[0]!.mix], 2);
+  const ring = new MixKeyRing(suite, nodes[0]!.ring.nodeId, [nodes[0]!.mix], () => new TagMemory(2));
   const trains = [1, 2, 3].map(() => build(random, nodes).train);
   assert.deepEqual(
     trains.map((train) => processTrain(suite, ring, train).drop),

@@ -153,8 +153,8 @@ function acceptTrain(suite: CryptoSuite, keys: MixKeys, secrets: HopSecrets, pla
   };
   const route = decodeRoute(plaintext);
   if (route === undefined) return refuse(Drop.badSetup);
-  if (keys.seen.has(secrets.setupTag)) return refuse(Drop.setupReplayed);
-  if (!keys.seen.add(secrets.setupTag)) return refuse(Drop.limit);
+  const noted = keys.seen.note(secrets.setupTag);
+  if (noted !== Drop.none) return refuse(noted);
   const rest = plaintext.subarray(ROUTE_BYTES);
   if (route.nextNodeId === undefined) {
     const clientFresh = { x25519: rest.slice(0, X25519_BYTES), kem: rest.slice(X25519_BYTES, CLIENT_FRESH_BYTES) };

@@ -1,3 +1,5 @@
+import { Drop } from '../drop-reason.ts';
+
 const WORDS_PER_TAG = 2;
 const FIRST_CAPACITY = 64;
 
@@ -40,6 +42,12 @@ export class TagMemory {
     this.#slots[at + 1] = b;
     this.#size++;
     return true;
+  }
+
+  /** As a SetupMemory: `none` = new, and remembered from now on. */
+  note(tag: Uint8Array): Drop {
+    if (this.has(tag)) return Drop.setupReplayed;
+    return this.add(tag) ? Drop.none : Drop.limit;
   }
 
   clear(): void {

@@ -1,6 +1,6 @@
 /**
  * The epoch's mix keys: the previous, the present and the next epoch's are held; the next one's are published an epoch
- * ahead and taken into use a little before it begins (clocks differ); older ones are erased.
+ * ahead and taken into use a little before it begins, older ones erased a little after their time (clocks differ).
  */
 
 import { epochAt } from '@nyx/core/directory/view.ts';
@@ -47,19 +47,24 @@ export class EpochKeys {
     return epochAt(this.#context.unixMs() / 1000 + this.leadSeconds, epochSeconds);
   }
 
+  /** The oldest epoch whose keys are held: the one before that of a clock that is `leadSeconds` behind. */
+  get #oldestEpoch(): number {
+    return epochAt(this.#context.unixMs() / 1000 - this.leadSeconds, this.#context.config.epochSeconds) - 1;
+  }
+
   /** Does what is due now. */
   update(): void {
     const { epoch } = this;
     const held = this.#keys.mixPublicKeys().map((keys) => keys.epoch);
-    const wanted = [epoch, epoch + 1];
-    // Keys of an epoch that is over can't be made afterwards.
-    if (held.includes(epoch - 1)) wanted.push(epoch - 1);
+    // Keys of an epoch that is over can't be made afterwards. A client whose clock lags still goes by an earlier view.
+    const past = held.filter((other) => other < epoch && other >= this.#oldestEpoch);
+    const wanted = [epoch, epoch + 1, ...past];
     const changed = this.#keys.holdEpochs(wanted);
     if (changed || this.latestEpoch !== this.#latestInUse) {
       this.#latestInUse = this.latestEpoch;
       this.#pool.setMixSecrets(() => this.#keys.mixSecrets(this.latestEpoch));
     }
-    if (changed) {
+    if (wanted.some((other) => !held.includes(other))) {
       this.#context.events.publish('keys', 'rotated', epoch, { epoch });
       this.onChange();
     }
@@ -83,9 +88,11 @@ export class EpochKeys {
   get sleepMs(): number {
     const epochMs = this.#context.config.epochSeconds * 1000;
     const now = this.#context.unixMs();
-    const boundaryMs = (Math.floor(now / epochMs) + 1) * epochMs;
-    const leadMs = boundaryMs - this.leadSeconds * 1000;
-    return Math.min(MAX_SLEEP_MS, Math.max(50, (now < leadMs ? leadMs : boundaryMs) - now));
+    const begunMs = Math.floor(now / epochMs) * epochMs;
+    const leadMs = this.leadSeconds * 1000;
+    // The keys of the epoch before the last are erased, the next ones taken into use, the next epoch begins.
+    const dueMs = [begunMs + leadMs, begunMs + epochMs - leadMs, begunMs + epochMs].find((time) => time > now)!;
+    return Math.min(MAX_SLEEP_MS, Math.max(50, dueMs - now));
   }
 }
 

@@ -2,6 +2,7 @@
 import type { MixSecrets, NodeContact } from '@nyx/core/engine/contract.ts';
 import { DialError, DialErrorCode, type ListenAddress, type PumpStats } from '../pump/contract.ts';
 import type { PumpClient, PumpReady } from '../pump/pump-client.ts';
+import type { SetupLogs } from './setup-logs.ts';
 
 /** Handles of different workers become one number space: `worker · 2^32 + handle`. */
 export const globalId = (worker: number, handle: number): number => worker * 2 ** 32 + handle;
@@ -18,6 +19,8 @@ export class PumpPool {
   #next = 0;
   #contacts: readonly NodeContact[] = [];
   #pendingStats: Promise<WorkerStats[]> | undefined;
+  /** Set-ups seen, common to all workers; undefined where nobody sets up circuits through this node. */
+  setupLogs: SetupLogs | undefined;
   /** Addresses that were got at the first start; later starts ask for the same ones. */
   addresses: { listen?: ListenAddress; socks?: ListenAddress; httpConnect?: ListenAddress } = {};
   udpMode = '';
@@ -51,7 +54,7 @@ export class PumpPool {
   setMixSecrets(secrets: () => MixSecrets[]): void {
     for (const pump of this.#pumps.values()) {
       const mix = secrets();
-      pump.send({ type: 'mix-secrets', mix });
+      pump.send({ type: 'mix-secrets', mix, setupLogs: this.setupLogs?.forEpochs(mix.map(({ epoch }) => epoch)) });
       for (const { x25519Secret, kemSeed } of mix) {
         x25519Secret.fill(0);
         kemSeed.fill(0);

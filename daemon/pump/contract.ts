@@ -5,6 +5,7 @@
 import type { Duplex } from 'node:stream';
 import type { CircuitClass, MixSecrets, NodeContact, NodeSecrets } from '@nyx/core/engine/contract.ts';
 import type { ResolvedAddress } from '@nyx/core/stream/contract.ts';
+import type { SetupLog } from './setup-memory.ts';
 
 export interface ListenAddress {
   readonly host: string;
@@ -38,6 +39,8 @@ export interface PumpOptions {
   readonly allowRemoteProxies?: boolean;
   readonly exit: ExitOptions | undefined;
   readonly secrets: NodeSecrets;
+  /** Logs of the epochs in `secrets`, common to all workers. Without them a worker remembers set-ups for itself. */
+  readonly setupLogs?: readonly SetupLog[];
   readonly limits: PumpLimits;
   readonly defaultHops: number;
   /** Circuits of the default length that a client's worker keeps ready. */
@@ -169,7 +172,7 @@ export const STREAM_CREDIT_BYTES = 1024 * 1024;
 
 export type ToPump =
   | { readonly type: 'view'; readonly contacts: readonly NodeContact[] }
-  | { readonly type: 'mix-secrets'; readonly mix: readonly MixSecrets[] }
+  | { readonly type: 'mix-secrets'; readonly mix: readonly MixSecrets[]; readonly setupLogs?: readonly SetupLog[] }
   | { readonly type: 'path'; readonly request: number; readonly hops: readonly NodeContact[] }
   | { readonly type: 'path-error'; readonly request: number; readonly code?: DialErrorCode; readonly message: string }
   | {

@@ -14,9 +14,12 @@ import type {
   NodeContact,
   NodeSecrets,
   SessionOwner,
+  SetupMemory,
   Via,
 } from '@nyx/core/engine/contract.ts';
 import { Engine } from '@nyx/core/engine/engine.ts';
+import { MAX_SETUPS_PER_EPOCH } from '@nyx/core/onion/mix-key-ring.ts';
+import { TagMemory } from '@nyx/core/onion/tag-memory.ts';
 import type { PeerAddress } from '@nyx/core/ports.ts';
 import { type SessionApi, SessionError } from '@nyx/core/stream/contract.ts';
 import { DATAGRAM_BYTES } from '@nyx/core/wire/datagram.ts';
@@ -36,9 +39,12 @@ import {
 import { SessionDialer } from './dialer.ts';
 import { FlushLoop } from './flush-loop.ts';
 import { MemoryGuard } from './memory-guard.ts';
+import { type SetupLog, SharedSetupMemory } from './setup-memory.ts';
 import { PumpSockets } from './sockets.ts';
 import { StreamBridge } from './stream-bridge.ts';
 
+/** Timers are not finer. */
+const MIX_BATCH_MS = 1;
 /** How often memory, idle circuits and (while draining) open streams are looked at. */
 const HOUSEKEEPING_MS = 250;
 const DRAIN_LOOK_MS = 20;
@@ -64,6 +70,8 @@ class PumpWorker {
   readonly #bridge: StreamBridge;
   #exit: Exit | undefined;
   readonly #memory: MemoryGuard;
+  /** By epoch. */
+  #setupLogs: ReadonlyMap<number, SetupLog>;
   /** The verified view, by NodeID in hex. */
   #view = new Map<string, NodeContact>();
   readonly #pathWaiters = new Map<number, PathWaiter>();
@@ -76,6 +84,7 @@ class PumpWorker {
 
   constructor(options: PumpOptions, port: MessagePort) {
     this.#options = options;
+    this.#setupLogs = logsByEpoch(options.setupLogs);
     this.#port = port;
     const { roles, limits, secrets } = options;
     const host: EngineHost = {
@@ -98,6 +107,8 @@ class PumpWorker {
         maxCircuits: limits.maxCircuits,
         memoryBytes: limits.memoryBytes,
         session: {},
+        mixBatchMs: MIX_BATCH_MS,
+        setupMemory: (epoch) => this.#setupMemory(epoch),
       },
       { suite: createNativeSuite(), random: systemRandom, host },
     );
@@ -223,6 +234,14 @@ class PumpWorker {
     this.#exit?.sessionEnded(circuit);
   }
 
+  #setupMemory(epoch: number): SetupMemory {
+    const log = this.#setupLogs.get(epoch);
+    if (log === undefined) return new TagMemory(MAX_SETUPS_PER_EPOCH);
+    return new SharedSetupMemory(log, (error) =>
+      this.#log('error', 'a set-up was refused: it could not be written down', { problem: (error as Error).message }),
+    );
+  }
+
   // --- the main thread ---
 
   #onMessage(message: ToPump): void {
@@ -231,6 +250,7 @@ class PumpWorker {
         this.#view = new Map(message.contacts.map((contact) => [hex(contact.nodeId), contact]));
         break;
       case 'mix-secrets':
+        this.#setupLogs = logsByEpoch(message.setupLogs);
         this.#engine.setMixSecrets(message.mix);
         for (const { x25519Secret, kemSeed } of message.mix) {
           x25519Secret.fill(0);
@@ -412,6 +432,10 @@ function freeNow(buffer: Uint8Array): void {
 
 function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+function logsByEpoch(logs: readonly SetupLog[] = []): ReadonlyMap<number, SetupLog> {
+  return new Map(logs.map((log) => [log.epoch, log]));
 }
 
 function hex(bytes: Uint8Array): string {
