@@ -92,7 +92,7 @@ async function runSuite(suite: Suite): Promise<unknown> {
       const alone = (await runScript('mix.ts', [])) as object;
       const { measureMixNetwork } = await import('./mix-network.ts');
       const network = await measureMixNetwork({
-        bytesPerStream: (quick ? 8 : 32) * 2 ** 20,
+        bytesPerStream: (quick ? 4 : 16) * 2 ** 20,
         timeoutMs: 60_000,
         signal: interrupt.signal,
       });

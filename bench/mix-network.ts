@@ -4,7 +4,8 @@ import { spawnTarget } from '@nyx/cli/measure/server-process.ts';
 import { startLocalNetwork } from '@nyx/daemon/local-network.ts';
 import { type Bounds, measureDownload, type Throughput } from './lib/measure.ts';
 
-const STREAMS = 4;
+/** Enough that the machine and not the round trip is the limit. */
+const STREAMS = 16;
 
 export interface MixNetworkMeasures {
   readonly fast: ClassMeasures;
@@ -19,7 +20,7 @@ interface ClassMeasures {
   readonly relayCpuSecondsPerGb: number | undefined;
 }
 
-/** `bytesPerStream` over each of four circuits of three hops, in both classes, in turns. */
+/** `bytesPerStream` over each of sixteen circuits of three hops, in both classes, in turns. */
 export async function measureMixNetwork(
   options: Bounds & { readonly bytesPerStream: number },
 ): Promise<MixNetworkMeasures> {
@@ -37,7 +38,7 @@ export async function measureMixNetwork(
           }),
           processes: relays.map(({ nodeId, pid }) => ({ name: nodeId, pid })),
         };
-        const bounds = { ...options, streams: STREAMS, warmBytes: 4_000_000 };
+        const bounds = { ...options, streams: STREAMS, warmBytes: 2_000_000 };
         return classMeasures(await measureDownload(route, target.address, bounds));
       };
       // The first transfers of a process pay for compilation; they are not counted.

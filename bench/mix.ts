@@ -51,7 +51,7 @@ function trimmedMean(values: number[]): number {
 function measureQueue() {
   globalThis.gc?.();
   const before = process.memoryUsage();
-  const queue = new DelayQueue(systemRandom, 131_072);
+  const queue = new DelayQueue(systemRandom, 131_072, 1);
   const owners: DelayOwner[] = Array.from({ length: 64 }, () => ({ release() {} }));
   const cell = new Uint8Array(DATAGRAM_BYTES).fill(0xa5);
   let nowMs = 0;
@@ -60,6 +60,7 @@ function measureQueue() {
   let busyMs = 0;
   let turns = 0;
   const turn = (count: number) => {
+    nowMs += 1;
     const started = process.threadCpuUsage();
     for (let i = 0; i < count; i++) queue.push(cell, owners[pushed++ % owners.length]!, 0, MEAN_MS, nowMs);
     for (let budget = RELEASES_PER_FLUSH; budget > 0 && queue.releaseNext(nowMs); budget--);
@@ -73,7 +74,7 @@ function measureQueue() {
   while (queue.length < WAITING) turn(Math.min(CELLS_PER_TURN, WAITING - queue.length));
   const peak = process.memoryUsage();
   for (; turns < TURNS; turns++) {
-    nowMs += (CELLS_PER_TURN / WAITING) * MEAN_MS;
+    nowMs += (CELLS_PER_TURN / WAITING) * MEAN_MS - 1;
     busyMs += turn(Math.min(CELLS_PER_TURN, WAITING - queue.length));
     if (turns % 60 === 59) queue.trim();
   }

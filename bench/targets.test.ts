@@ -6,6 +6,7 @@ import { checkTargets } from './targets.ts';
 
 const spread = (p50: number) => ({ count: 1, min: p50, p50, p90: p50, p99: p50, max: p50, mean: p50 });
 const throughput = (mbitPerSecond: number) => ({ mbitPerSecond, bytes: 1, seconds: 1, streams: 1, processes: [] });
+const relay = { mbitPerSecond: 1, relayCpuSecondsPerGb: 1 };
 const tor = (mbit: number, echo: number): TorMeasures => ({
   variant: 'tuned',
   version: '0',
@@ -40,10 +41,14 @@ test('each target passes or fails by its own bound', () => {
     torStock: tor(50, 8),
     torTuned: tor(261, 1),
     relayToOpen: 3,
+    mix: {
+      network: { fast: relay, mix: relay, throughputRatio: 0.79 },
+      queue: { rssMb: 256, longestTurnMs: 21 },
+    },
   });
   assert.deepEqual(
     results.map(({ status }) => status),
-    ['pass', 'pass', 'pass', 'pass', 'fail', 'pass', 'fail', 'pass', 'pass'],
+    ['pass', 'pass', 'pass', 'pass', 'fail', 'pass', 'fail', 'pass', 'pass', 'fail', 'pass', 'fail'],
   );
 });
 
@@ -58,6 +63,9 @@ test('what was not measured is neither passed nor failed', () => {
       '64-byte echo p50',
       'memory per idle circuit',
       'relay per packet / one AEAD open',
+      'relay throughput in mix / in fast',
+      'memory of 100 000 waiting cells',
+      'longest turn with 100 000 waiting cells',
     ],
   );
 });

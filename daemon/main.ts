@@ -32,6 +32,7 @@ import { startDirectoryServer } from './directory/directory-server.ts';
 import { KeyStore } from './directory/key-store.ts';
 import { readPassphrase } from './directory/passphrase.ts';
 import { SealedFiles } from './directory/sealed-files.ts';
+import { IpOrigins } from './io/ip-origins.ts';
 import { createNativeSuite } from './io/native-suite.ts';
 import { systemRandom } from './io/system-random.ts';
 import type { ListenAddress, PumpOptions } from './pump/contract.ts';
@@ -112,7 +113,14 @@ class Daemon {
     });
     if (authority !== undefined) this.#hasView.resolve();
     this.#controlPlane = config.p2p.enabled ? this.#makeControlPlane(context, files, authorityKey) : undefined;
-    this.#paths = new PathBuilder(context, this.#directory, this.#pool, files, nodeId);
+    this.#paths = new PathBuilder(
+      context,
+      this.#directory,
+      this.#pool,
+      files,
+      nodeId,
+      config.path.diversity.tables ? new IpOrigins() : undefined,
+    );
     // A client only builds circuits; others build theirs through mixes and exits.
     if (config.roles.some((role) => role !== 'client')) this.#pool.setupLogs = new SetupLogs(config.dataDir);
     this.#epochKeys.onChange = () => {
@@ -356,6 +364,7 @@ class Daemon {
     const cpu = process.cpuUsage();
     const stats = await this.#pool.stats();
     this.#meter.update(stats, performance.now(), (cpu.user + cpu.system) / 1e6);
+    this.#paths.measured(stats);
   }
 
   #onSupervision(event: SupervisionEvent): void {

@@ -132,6 +132,8 @@ export interface EngineOptions {
   readonly setupMemory?: (epoch: number) => SetupMemory;
   /** Set-ups a second taken without a puzzle; as many again may come in a burst. Default 1000, about a third of a core. */
   readonly setupsPerSecond?: number;
+  /** Cells of class mix that become due within so much of each other leave together. Default 0: each at its very time. */
+  readonly mixBatchMs?: number;
 }
 
 /** One link as the outside may see it. */

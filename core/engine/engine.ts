@@ -191,6 +191,7 @@ export class Engine implements EngineApi {
       delays: new DelayQueue(
         random,
         Math.min(MAX_MIX_CELLS, Math.floor((MIX_SHARE * options.memoryBytes) / MIX_CELL_BYTES)),
+        options.mixBatchMs ?? 0,
       ),
       mixScratch: new CellBuffer(new ArrayBuffer(DATAGRAM_BYTES), 0),
       markCircuit: (circuit) => this.#markCircuit(circuit),

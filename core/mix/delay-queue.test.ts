@@ -53,7 +53,7 @@ describe('exponential times', () => {
 
 describe('the delay queue', () => {
   test('gives every cell back once, unchanged, when it is due, and not in the order it came', () => {
-    const queue = new DelayQueue(createSeededRandom('queue 1'), 4096);
+    const queue = new DelayQueue(createSeededRandom('queue 1'), 4096, 0);
     const owner = new Collector();
     for (let i = 0; i < 600; i++) queue.push(numbered(i), owner, i * 7, 20, 1000);
     assert.equal(queue.length, 600);
@@ -75,7 +75,7 @@ describe('the delay queue', () => {
   });
 
   test('stays consistent while cells come and go', () => {
-    const queue = new DelayQueue(createSeededRandom('queue 2'), 65_536);
+    const queue = new DelayQueue(createSeededRandom('queue 2'), 65_536, 0);
     const owner = new Collector();
     const dice = createSeededRandom('queue 2 dice');
     const byte = new Uint8Array(1);
@@ -94,7 +94,7 @@ describe('the delay queue', () => {
   });
 
   test('is bounded, and one owner leaves room for others', () => {
-    const queue = new DelayQueue(createSeededRandom('queue 3'), 1024);
+    const queue = new DelayQueue(createSeededRandom('queue 3'), 1024, 0);
     const owner = new Collector();
     let flood = 0;
     while (queue.hasRoom(flood)) queue.push(numbered(flood++), owner, 0, 20, 0);
@@ -111,7 +111,7 @@ describe('the delay queue', () => {
   });
 
   test('10^5 cells cost less than 256 MB, and the memory comes back', () => {
-    const queue = new DelayQueue(createSeededRandom('queue 4'), 131_072);
+    const queue = new DelayQueue(createSeededRandom('queue 4'), 131_072, 0);
     const owner: DelayOwner = { release() {} };
     const cell = numbered(1);
     for (let i = 0; i < 100_000; i++) queue.push(cell, owner, 0, 20, 0);
@@ -122,8 +122,28 @@ describe('the delay queue', () => {
     assert.ok(queue.memoryBytes < 500_000, `${queue.memoryBytes} bytes are kept`);
   });
 
+  test('what becomes due within a millisecond of a release leaves together', () => {
+    const queue = new DelayQueue(createSeededRandom('queue 6'), 4096, 1);
+    const owner = new Collector();
+    for (let i = 0; i < 1000; i++) queue.push(numbered(i), owner, i, 20, 0);
+    let turns = 0;
+    let lastMs = Number.NEGATIVE_INFINITY;
+    while (queue.length > 0) {
+      const nowMs = queue.nextMs();
+      assert.ok(nowMs >= lastMs + 1);
+      assert.equal(queue.releaseNext(nowMs), true);
+      while (queue.releaseNext(nowMs));
+      assert.equal(queue.releaseNext(nowMs + 0.5), false, 'not within the millisecond');
+      lastMs = nowMs;
+      turns++;
+    }
+    assert.ok(turns < 150, `${turns} turns`);
+    const meanMs = owner.out.reduce((sum, { atMs }) => sum + atMs, 0) / 1000;
+    assert.ok(Math.abs(queue.waitedMs / 1000 - meanMs) < 1e-6 && meanMs > 18 && meanMs < 23, `${meanMs}`);
+  });
+
   test('a throwing owner loses its cell only', () => {
-    const queue = new DelayQueue(createSeededRandom('queue 5'), 256);
+    const queue = new DelayQueue(createSeededRandom('queue 5'), 256, 0);
     const failing: DelayOwner = {
       release() {
         throw new Error('no');

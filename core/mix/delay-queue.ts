@@ -36,6 +36,9 @@ const PLACE_BYTES = 8 + 4 + 8 + 8;
 export class DelayQueue {
   readonly #times: Exponential;
   readonly #store: CellStore;
+  readonly #batchMs: number;
+  /** When cells were last released. */
+  #turnMs: TimeMs = Number.NEGATIVE_INFINITY;
   #due = EMPTY_DOUBLES;
   #slots = EMPTY_SLOTS;
   /** By slot. */
@@ -48,8 +51,13 @@ export class DelayQueue {
   released = 0;
   waitedMs = 0;
 
-  /** @param maxCells that may wait at once. */
-  constructor(random: Random, maxCells: number) {
+  /**
+   * @param maxCells that may wait at once.
+   * @param batchMs least time between two releases: what becomes due within it leaves together, as one batch per link. That
+   * is up to so much later than its time; without it a busy relay would send nearly every cell on its own.
+   */
+  constructor(random: Random, maxCells: number, batchMs: number) {
+    this.#batchMs = batchMs;
     this.#times = new Exponential(random);
     this.#store = new CellStore(maxCells);
   }
@@ -82,17 +90,21 @@ export class DelayQueue {
     if (this.#length > this.#peak) this.#peak = this.#length;
   }
 
-  /** When the first cell is due; Infinity when none waits. */
+  /** When the first cell may leave; Infinity when none waits. */
   nextMs(): TimeMs {
-    return this.#length === 0 ? Number.POSITIVE_INFINITY : this.#due[0]!;
+    return this.#length === 0 ? Number.POSITIVE_INFINITY : Math.max(this.#due[0]!, this.#turnMs + this.#batchMs);
   }
 
   /**
-   * Hands the next cell that is due to its owner; false when none is. What release() throws comes out of here, with the
+   * Hands the next cell that is due to its owner; false when none is, or none may leave yet. What release() throws comes out of here, with the
    * cell already gone from the queue.
    */
   releaseNext(nowMs: TimeMs): boolean {
     if (this.#length === 0 || this.#due[0]! > nowMs) return false;
+    if (nowMs !== this.#turnMs) {
+      if (nowMs < this.#turnMs + this.#batchMs) return false;
+      this.#turnMs = nowMs;
+    }
     const slot = this.#slots[0]!;
     this.waitedMs += nowMs - this.#due[0]!;
     this.#length--;

@@ -45,6 +45,8 @@ import { StreamBridge } from './stream-bridge.ts';
 
 /** Timers are not finer. */
 const MIX_BATCH_MS = 1;
+/** Timers are not finer. */
+const MIX_BATCH_MS = 1;
 /** How often memory, idle circuits and (while draining) open streams are looked at. */
 const HOUSEKEEPING_MS = 250;
 const DRAIN_LOOK_MS = 20;
@@ -107,6 +109,7 @@ class PumpWorker {
         maxCircuits: limits.maxCircuits,
         memoryBytes: limits.memoryBytes,
         session: {},
+        mixBatchMs: MIX_BATCH_MS,
         mixBatchMs: MIX_BATCH_MS,
         setupMemory: (epoch) => this.#setupMemory(epoch),
       },
