@@ -45,8 +45,6 @@ import { StreamBridge } from './stream-bridge.ts';
 
 /** Timers are not finer. */
 const MIX_BATCH_MS = 1;
-/** Timers are not finer. */
-const MIX_BATCH_MS = 1;
 /** How often memory, idle circuits and (while draining) open streams are looked at. */
 const HOUSEKEEPING_MS = 250;
 const DRAIN_LOOK_MS = 20;
@@ -109,7 +107,6 @@ class PumpWorker {
         maxCircuits: limits.maxCircuits,
         memoryBytes: limits.memoryBytes,
         session: {},
-        mixBatchMs: MIX_BATCH_MS,
         mixBatchMs: MIX_BATCH_MS,
         setupMemory: (epoch) => this.#setupMemory(epoch),
       },
