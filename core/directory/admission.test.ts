@@ -2,18 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { argon2id } from '@noble/hashes/argon2.js';
 import { createSeededRandom } from '../crypto/seeded-random.ts';
-import {
-  admissionEpoch,
-  decodeSubmission,
-  encodeSubmission,
-  type MemoryHard,
-  maxPuzzle,
-  puzzleOf,
-  solveAdmission,
-  verifyAdmission,
-} from './admission.ts';
-import { encodeDescriptor } from './descriptor.ts';
-import { DirectoryError } from './directory-error.ts';
+import { admissionEpoch, type MemoryHard, maxPuzzle, puzzleOf, solveAdmission, verifyAdmission } from './admission.ts';
+import { decodeDescriptor, encodeDescriptor } from './descriptor.ts';
 import { makeDescriptor, testSuite as suite } from './testing.ts';
 
 const random = createSeededRandom('admission');
@@ -25,20 +15,28 @@ const memoryHard: MemoryHard = async (password, salt, { memoryKib, passes }) => 
 const puzzle = { bits: 4, memoryKib: 8, passes: 1 };
 const descriptor = makeDescriptor(random);
 const { identity } = descriptor;
+const at = (epoch: number) => [{ epoch, x25519: new Uint8Array(32), kem: new Uint8Array(1184) }];
+const holds = (admission: Uint8Array | undefined, epoch: number, as = puzzle, of = identity) =>
+  verifyAdmission(
+    { identity: of, mixKeys: at(epoch), ...(admission === undefined ? {} : { admission }) },
+    as,
+    suite,
+    memoryHard,
+  );
 
 describe('admission', () => {
   test('a solution holds for its identity, epoch and difficulty only', async () => {
     const nonce = await solveAdmission(identity, 7, puzzle, { suite, random, memoryHard });
-    assert.ok(await verifyAdmission(identity, 7, nonce, puzzle, suite, memoryHard));
+    assert.ok(await holds(nonce, 7));
     let others = 0;
     for (let i = 0; i < 20; i++) {
-      if (await verifyAdmission(identity, 8 + i, nonce, puzzle, suite, memoryHard)) others++;
+      if (await holds(nonce, 8 + i)) others++;
       const stranger = identity.slice();
       stranger[0]! ^= i + 1;
-      if (await verifyAdmission(stranger, 7, nonce, puzzle, suite, memoryHard)) others++;
+      if (await holds(nonce, 7, puzzle, stranger)) others++;
     }
     assert.ok(others <= 8, `${others} of 40 by chance; 2.5 are expected`);
-    assert.equal(await verifyAdmission(identity, 7, nonce, { ...puzzle, bits: 16 }, suite, memoryHard), false);
+    assert.equal(await holds(nonce, 7, { ...puzzle, bits: 16 }), false);
   });
 
   test('solving takes 2^bits tries on average, checking one', async () => {
@@ -46,9 +44,9 @@ describe('admission', () => {
     for (let i = 0; i < 30; i++) await solveAdmission(identity, i, puzzle, { suite, random, memoryHard });
     assert.ok(runs > 30 * 6 && runs < 30 * 40, `${runs / 30} tries`);
     runs = 0;
-    await verifyAdmission(identity, 7, new Uint8Array(8), puzzle, suite, memoryHard);
+    await holds(new Uint8Array(8), 7);
     assert.equal(runs, 1);
-    await verifyAdmission(identity, 7, new Uint8Array(8), { ...puzzle, bits: 0 }, suite, memoryHard);
+    await holds(undefined, 7, { ...puzzle, bits: 0 });
     assert.equal(runs, 1, 'without a puzzle there is nothing to do');
   });
 
@@ -70,13 +68,12 @@ describe('admission', () => {
     assert.deepEqual(puzzleOf({}), { bits: 5, memoryKib: 65_536, passes: 1 });
   });
 
-  test('a submission survives its bytes; others are refused', () => {
-    const submission = { nonce: new Uint8Array(8).fill(3), descriptor: encodeDescriptor(descriptor) };
-    const bytes = encodeSubmission(submission);
-    assert.deepEqual(decodeSubmission(bytes), submission);
-    assert.equal(admissionEpoch(descriptor), 500_000);
-    assert.throws(() => decodeSubmission(bytes.subarray(0, 12)), DirectoryError);
-    assert.throws(() => decodeSubmission(new Uint8Array(20_000)), DirectoryError);
-    assert.throws(() => decodeSubmission(encodeDescriptor(descriptor)), { code: 'MALFORMED' });
+  test('the solution is part of the descriptor; without one there is no admission', async () => {
+    const admission = await solveAdmission(identity, 500_000, puzzle, { suite, random, memoryHard });
+    const made = makeDescriptor(random, { admission });
+    assert.deepEqual(decodeDescriptor(encodeDescriptor(made), suite), made);
+    assert.equal(admissionEpoch(made), 500_000);
+    assert.equal(await verifyAdmission(descriptor, puzzle, suite, memoryHard), false);
+    assert.equal(await verifyAdmission({ ...descriptor, admission }, puzzle, suite, memoryHard), true);
   });
 });

@@ -1,23 +1,17 @@
 /**
  * What it costs to be in a view: a memory-hard puzzle for each epoch, bound to the node's identity and to the newest
- * epoch that its descriptor has mix keys for.
+ * epoch that its descriptor has mix keys for. The solution is a field of the descriptor.
  *
- *   submission = "NYXJ" ‖ version (1) ‖ nonce (8) ‖ descriptor
  *   work(nonce) = argon2id(password = "nyx1 admission" ‖ 0x00 ‖ identity (32) ‖ epoch (6) ‖ nonce (8),
  *                          salt = first 16 bytes of BLAKE3("nyx1 admission salt" ‖ 0x00 ‖ identity ‖ epoch), 32 bytes)
- *   a nonce solves the puzzle when work(nonce) begins with `puzzle-bits` zero bits
+ *   a nonce (8) solves the puzzle when work(nonce) begins with `puzzle-bits` zero bits
  */
 import { nyxLabel } from '../crypto/key-schedule.ts';
 import type { CryptoSuite } from '../crypto/suite.ts';
 import type { Random } from '../ports.ts';
-import { ByteReader, ByteWriter, joinBytes, magicOf, writeNumber } from './bytes.ts';
-import { MAX_DESCRIPTOR_BYTES, type NodeDescriptor } from './descriptor.ts';
+import { joinBytes, writeNumber } from './bytes.ts';
+import { ADMISSION_NONCE_BYTES, type NodeDescriptor } from './descriptor.ts';
 import { ViewParam, type ViewParams, viewParam } from './params.ts';
-
-const SUBMISSION_VERSION = 1;
-export const ADMISSION_NONCE_BYTES = 8;
-const magic = magicOf('NYXJ');
-export const MAX_SUBMISSION_BYTES = magic.length + 1 + ADMISSION_NONCE_BYTES + MAX_DESCRIPTOR_BYTES;
 
 /** Nobody works harder than this, whatever a view or an authority asks. */
 export const maxPuzzle = { bits: 16, memoryKib: 262_144, passes: 8 } as const;
@@ -37,25 +31,6 @@ export type MemoryHard = (
   cost: { readonly memoryKib: number; readonly passes: number },
 ) => Promise<Uint8Array>;
 
-export interface Submission {
-  /** 8 bytes. */
-  readonly nonce: Uint8Array;
-  /** Encoded. */
-  readonly descriptor: Uint8Array;
-}
-
-export function encodeSubmission({ nonce, descriptor }: Submission): Uint8Array {
-  return new ByteWriter().bytes(magic).number(SUBMISSION_VERSION, 1).bytes(nonce).bytes(descriptor).finish();
-}
-
-/** Throws DirectoryError; the result holds copies. */
-export function decodeSubmission(bytes: Uint8Array): Submission {
-  const reader = new ByteReader(bytes, 'submission');
-  if (bytes.length > MAX_SUBMISSION_BYTES) throw reader.malformed(`has ${bytes.length} bytes`);
-  reader.expect(magic, SUBMISSION_VERSION);
-  return { nonce: reader.take(ADMISSION_NONCE_BYTES), descriptor: reader.take(reader.left) };
-}
-
 /** The puzzle of a view's parameters, cut to what is bearable. */
 export function puzzleOf(params: ViewParams): AdmissionPuzzle {
   const clamp = (value: number, min: number, max: number) => Math.min(max, Math.max(min, value));
@@ -71,18 +46,17 @@ export function admissionEpoch(descriptor: Pick<NodeDescriptor, 'mixKeys'>): num
   return descriptor.mixKeys[descriptor.mixKeys.length - 1]!.epoch;
 }
 
-/** One run of the memory-hard function, however hard the puzzle is. */
+/** One run of the memory-hard function at most, however hard the puzzle is. */
 export async function verifyAdmission(
-  identity: Uint8Array,
-  epoch: number,
-  nonce: Uint8Array,
+  descriptor: Pick<NodeDescriptor, 'identity' | 'mixKeys' | 'admission'>,
   puzzle: AdmissionPuzzle,
   suite: CryptoSuite,
   memoryHard: MemoryHard,
 ): Promise<boolean> {
   if (puzzle.bits === 0) return true;
-  const [password, salt] = inputs(identity, epoch, nonce, suite);
-  return zeroBits(await memoryHard(password, salt, puzzle)) >= puzzle.bits;
+  const { identity, admission } = descriptor;
+  if (admission === undefined) return false;
+  return await solves(identity, admissionEpoch(descriptor), admission, puzzle, suite, memoryHard);
 }
 
 /** Tries nonces from a random one on until one solves the puzzle. Rejects with the signal's reason when aborted. */
@@ -95,7 +69,7 @@ export async function solveAdmission(
 ): Promise<Uint8Array> {
   const nonce = new Uint8Array(ADMISSION_NONCE_BYTES);
   dependencies.random.fill(nonce);
-  while (!(await verifyAdmission(identity, epoch, nonce, puzzle, dependencies.suite, dependencies.memoryHard))) {
+  while (!(await solves(identity, epoch, nonce, puzzle, dependencies.suite, dependencies.memoryHard))) {
     signal?.throwIfAborted();
     for (let i = nonce.length - 1; i >= 0; i--) {
       nonce[i]! += 1;
@@ -103,6 +77,18 @@ export async function solveAdmission(
     }
   }
   return nonce;
+}
+
+async function solves(
+  identity: Uint8Array,
+  epoch: number,
+  nonce: Uint8Array,
+  puzzle: AdmissionPuzzle,
+  suite: CryptoSuite,
+  memoryHard: MemoryHard,
+): Promise<boolean> {
+  const [password, salt] = inputs(identity, epoch, nonce, suite);
+  return zeroBits(await memoryHard(password, salt, puzzle)) >= puzzle.bits;
 }
 
 function inputs(identity: Uint8Array, epoch: number, nonce: Uint8Array, suite: CryptoSuite): [Uint8Array, Uint8Array] {

@@ -16,7 +16,7 @@ import { enginePeer } from './engine.ts';
 import { linkControl, linkHandshake } from './link.ts';
 import { hopRoute, setupMessages, setupTrain } from './onion.ts';
 import { sessionClient, sessionServer } from './session.ts';
-import { submission, viewDelta, vote, votingMessage } from './voting.ts';
+import { viewDelta, vote, votingMessage } from './voting.ts';
 import { frames, varint } from './wire.ts';
 
 export const targets: readonly FuzzTarget[] = [
@@ -35,7 +35,6 @@ export const targets: readonly FuzzTarget[] = [
   vote,
   votingMessage,
   viewDelta,
-  submission,
   strictCbor,
   capabilities,
   exitPolicy,

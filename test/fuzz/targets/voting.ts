@@ -1,6 +1,5 @@
-/** core/directory between authorities and on the way to clients: votes, voting messages, view deltas, submissions. */
+/** core/directory between authorities and on the way to clients: votes, voting messages, view deltas. */
 import { createSeededRandom } from '@nyx/core/crypto/seeded-random.ts';
-import { decodeSubmission, encodeSubmission, MAX_SUBMISSION_BYTES } from '@nyx/core/directory/admission.ts';
 import { decodeDescriptor, descriptorDigest, encodeDescriptor, nodeIdHex } from '@nyx/core/directory/descriptor.ts';
 import { DirectoryError } from '@nyx/core/directory/directory-error.ts';
 import { makeDescriptor, makeViewNode, testNow } from '@nyx/core/directory/testing.ts';
@@ -134,18 +133,5 @@ export const viewDelta: FuzzTarget = {
       'bounded descriptors',
     );
     attempt(() => encodeViewBundle(made), DirectoryError);
-  },
-};
-
-export const submission: FuzzTarget = {
-  name: 'submission',
-  dictionary: ['NYXJ'],
-  executions: 1000,
-  seeds: () => [encodeSubmission({ nonce: new Uint8Array(8), descriptor: encodeDescriptor(descriptors[0]!) })],
-  run(input) {
-    const decoded = attempt(() => decodeSubmission(input), DirectoryError);
-    if (decoded === undefined) return;
-    check(input.length <= MAX_SUBMISSION_BYTES, 'no longer than a submission may be');
-    check(sameBytes(encodeSubmission(decoded), input), 'encode(decode(x)) is x');
   },
 };
