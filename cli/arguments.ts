@@ -68,3 +68,17 @@ export function parseNodeIds(text: string): string[] {
   }
   return ids;
 }
+
+/** `a,b,c`. */
+export function parseList(text: string): string[] {
+  const items = text.split(',').map((item) => item.trim());
+  if (items.some((item) => item === '')) throw new InvalidArgumentError('Write one or more, separated by commas.');
+  return items;
+}
+
+/** 0 to 1. */
+export function parseShare(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value >= 0 && value <= 1)) throw new InvalidArgumentError('Write a number from 0 to 1.');
+  return value;
+}

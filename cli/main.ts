@@ -7,6 +7,7 @@ import { addEventsCommand } from './commands/events.ts';
 import { addKeysCommand } from './commands/keys.ts';
 import { addPathsCommand } from './commands/paths.ts';
 import { addStatusCommand } from './commands/status.ts';
+import { addTopologyCommand } from './commands/topology.ts';
 import { addUpCommand } from './commands/up.ts';
 import { ExitCode, explainFailure } from './exit-codes.ts';
 import { type Io, printJson } from './output.ts';
@@ -36,6 +37,7 @@ export function buildProgram(io: Io): Command {
     addBenchCommand,
     addStatusCommand,
     addPathsCommand,
+    addTopologyCommand,
     addKeysCommand,
     addEventsCommand,
   ]) {

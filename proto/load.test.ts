@@ -21,7 +21,14 @@ test('every service and method of the definition is there under its name', () =>
     'ListStreams',
     'Resolve',
   ]);
-  assert.deepEqual(Object.keys(api.PathService.service).sort(), ['BuildPath', 'ClosePath', 'ListNodes', 'ListPaths']);
+  assert.deepEqual(Object.keys(api.PathService.service).sort(), [
+    'BuildPath',
+    'ChoosePaths',
+    'ClosePath',
+    'GetTopology',
+    'ListNodes',
+    'ListPaths',
+  ]);
   assert.deepEqual(Object.keys(api.KeyService.service).sort(), ['ListKeys', 'RotateEpochKeys']);
   for (const name of serviceNames) assert.ok(name in loadDefinition(), name);
 });

@@ -13,6 +13,13 @@ import type {
   ServiceError,
 } from '@grpc/grpc-js';
 
+export type PathStrategy =
+  | 'PATH_STRATEGY_UNSPECIFIED'
+  | 'PATH_STRATEGY_UNIFORM'
+  | 'PATH_STRATEGY_BANDWIDTH'
+  | 'PATH_STRATEGY_LATENCY'
+  | 'PATH_STRATEGY_SERVICE';
+
 export type PathClass = 'PATH_CLASS_UNSPECIFIED' | 'PATH_CLASS_FAST' | 'PATH_CLASS_MIX' | 'PATH_CLASS_CMIX';
 
 /** A message that carries nothing. */
@@ -268,6 +275,18 @@ export interface BuildPathRequest {
   nodeIds: string[];
   exitTarget?: Target | null;
   timeoutMs: number;
+  strategy: PathStrategy;
+  latencyBias?: number;
+  filter?: PathFilter | null;
+}
+
+export interface PathFilter {
+  excludeCountries: string[];
+  includeCountries: string[];
+  excludeFamilies: string[];
+  includeFamilies: string[];
+  excludeNodes: string[];
+  includeNodes: string[];
 }
 
 export interface Target {
@@ -280,6 +299,72 @@ export interface BuildPathResponse {
   nodeIds: string[];
   setupMs: number;
   expectedAddedLatencyMs: number;
+  choice?: PathChoice | null;
+}
+
+export interface ChoosePathsRequest {
+  path?: BuildPathRequest | null;
+  count: number;
+}
+
+export interface ChoosePathsResponse {
+  paths: PathChoice[];
+}
+
+export interface PathChoice {
+  hops: PathHop[];
+  strategy: string;
+  relaxed: string[];
+  entropy?: PathEntropy | null;
+}
+
+export interface PathHop {
+  nodeId: string;
+  reasons: string[];
+  candidates: number;
+  share: number;
+  countries: string[];
+  asns: number[];
+}
+
+export interface PathEntropy {
+  positionBits: number[];
+  pathBits: number;
+  baselineBits: number;
+  costBits: number;
+  maxCostBits: number;
+}
+
+export interface GetTopologyResponse {
+  view?: View | null;
+  nodes: Node[];
+  guards: Guard[];
+  edges: Edge[];
+  entropy?: PathEntropy | null;
+}
+
+export interface Guard {
+  nodeId: string;
+  primary: boolean;
+  sampledUnixSeconds: number;
+  confirmedUnixSeconds?: number;
+  failures: number;
+  retryUnixSeconds: number;
+  setups: number;
+  built: number;
+  used: number;
+  held: number;
+  verdict: string;
+  dropped: boolean;
+}
+
+export interface Edge {
+  from: string;
+  to: string;
+  paths: number;
+  streams: number;
+  bytesSent: number;
+  bytesReceived: number;
 }
 
 export interface ClosePathRequest {
@@ -312,6 +397,13 @@ export interface Node {
   exitPolicy: string[];
   guard: boolean;
   self: boolean;
+  weight: number;
+  countries: string[];
+  asns: number[];
+  linkRttMs?: number;
+  latencyMs?: number;
+  setupSuccesses: number;
+  setupFailures: number;
 }
 
 export interface ListKeysResponse {
@@ -383,6 +475,8 @@ export interface StreamServiceClient extends Client {
 export interface PathServiceClient extends Client {
   listPaths: UnaryMethod<Empty, ListPathsResponse>;
   buildPath: UnaryMethod<BuildPathRequest, BuildPathResponse>;
+  choosePaths: UnaryMethod<ChoosePathsRequest, ChoosePathsResponse>;
+  getTopology: UnaryMethod<Empty, GetTopologyResponse>;
   closePath: UnaryMethod<ClosePathRequest, Empty>;
   listNodes: UnaryMethod<Empty, ListNodesResponse>;
 }

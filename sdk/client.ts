@@ -10,10 +10,13 @@ import type {
   CrashActorResponse,
   Event,
   GetNodeInfoResponse,
+  GetTopologyResponse,
   ListKeysResponse,
   ListNodesResponse,
   MixKey,
   Path,
+  PathChoice,
+  PathFilter,
   Peer,
   ResolvedAddress,
   Statistics,
@@ -37,7 +40,7 @@ import {
 /** How long before the channel's own failure a stream's failure still belongs to the same break. */
 const SAME_BREAK_MS = 2_000;
 
-export type NyxEventKind = 'link' | 'circuit' | 'stream' | 'supervision' | 'directory' | 'keys' | 'node';
+export type NyxEventKind = 'link' | 'circuit' | 'stream' | 'guard' | 'supervision' | 'directory' | 'keys' | 'node';
 
 export interface Reconnected {
   /** How long the daemon was out of reach. */
@@ -71,7 +74,36 @@ export interface BuildPathOptions extends CallOptions {
   readonly nodeIds?: readonly string[];
   /** Choose an exit whose policy allows this target. */
   readonly exitTarget?: { readonly host: string; readonly port: number };
+  /** How hops are weighed; as the daemon is configured when left out. */
+  readonly strategy?: PathStrategyName;
+  /** Of `latency`: 0 = as `bandwidth` … 1 = fastest. */
+  readonly latencyBias?: number;
+  /** Who may be in the path; every list is a restriction. */
+  readonly filter?: { readonly [K in keyof PathFilter]?: readonly string[] };
   readonly timeoutMs?: number;
+}
+
+export type PathStrategyName = 'uniform' | 'bandwidth' | 'latency' | 'service';
+
+const strategyNames = {
+  uniform: 'PATH_STRATEGY_UNIFORM',
+  bandwidth: 'PATH_STRATEGY_BANDWIDTH',
+  latency: 'PATH_STRATEGY_LATENCY',
+  service: 'PATH_STRATEGY_SERVICE',
+} as const satisfies Record<PathStrategyName, string>;
+
+function buildRequest(options: BuildPathOptions) {
+  const { exitTarget, strategy, latencyBias, filter = {} } = options;
+  return {
+    hops: options.hops ?? 0,
+    pathClass: options.class === undefined ? ('PATH_CLASS_UNSPECIFIED' as const) : pathClassNames[options.class],
+    nodeIds: [...(options.nodeIds ?? [])],
+    ...(exitTarget && { exitTarget: { ...exitTarget } }),
+    strategy: strategy === undefined ? ('PATH_STRATEGY_UNSPECIFIED' as const) : strategyNames[strategy],
+    ...(latencyBias !== undefined && { latencyBias }),
+    filter: Object.fromEntries(Object.entries(filter).map(([name, list]) => [name, [...list]])),
+    timeoutMs: options.timeoutMs ?? 0,
+  };
 }
 
 /** Connects to a daemon. Rejects with DAEMON_UNREACHABLE (how to start one is in the message), UNAUTHENTICATED, CANCELLED. */
@@ -205,14 +237,18 @@ export class NyxClient extends EventEmitter<NyxClientEvents> {
     /** Settles when the last hop has proved itself. */
     build: (options: BuildPathOptions = {}): Promise<BuildPathResponse> => {
       const { path } = this.#connection.services;
-      const request = {
-        hops: options.hops ?? 0,
-        pathClass: options.class === undefined ? ('PATH_CLASS_UNSPECIFIED' as const) : pathClassNames[options.class],
-        nodeIds: [...(options.nodeIds ?? [])],
-        ...(options.exitTarget && { exitTarget: { ...options.exitTarget } }),
-        timeoutMs: options.timeoutMs ?? 0,
-      };
-      return this.#unary(path, path.buildPath, request, options);
+      return this.#unary(path, path.buildPath, buildRequest(options), options);
+    },
+    /** Paths that `build` could come to, and why, without building them; several share no node. */
+    choose: async (options: BuildPathOptions & { readonly count?: number } = {}): Promise<PathChoice[]> => {
+      const { path } = this.#connection.services;
+      const request = { path: buildRequest(options), count: options.count ?? 0 };
+      return (await this.#unary(path, path.choosePaths, request, options)).paths;
+    },
+    /** Nodes, guards and the hops that circuits join, with what was measured of them. */
+    topology: (options: CallOptions = {}): Promise<GetTopologyResponse> => {
+      const { path } = this.#connection.services;
+      return this.#unary(path, path.getTopology, {}, options);
     },
     close: async (pathId: number, options: CallOptions = {}): Promise<void> => {
       const { path } = this.#connection.services;

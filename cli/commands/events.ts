@@ -5,7 +5,16 @@ import { withDaemon } from '../find-daemon.ts';
 import { type Io, printJson, printLine } from '../output.ts';
 import { type CommonOptions, withApi } from './common.ts';
 
-const kinds: readonly NyxEventKind[] = ['link', 'circuit', 'stream', 'supervision', 'directory', 'keys', 'node'];
+const kinds: readonly NyxEventKind[] = [
+  'link',
+  'circuit',
+  'stream',
+  'guard',
+  'supervision',
+  'directory',
+  'keys',
+  'node',
+];
 
 function parseKinds(text: string): NyxEventKind[] {
   return text.split(',').map((name) => {

@@ -1,11 +1,85 @@
-import type { Command } from 'commander';
-import { integerBetween, parseDurationMs, parseHostPort, parseNodeIds } from '../arguments.ts';
+import type { PathChoice } from '@nyx/proto/types.ts';
+import type { PathStrategyName } from '@nyx/sdk/client.ts';
+import { type Command, Option } from 'commander';
+import { integerBetween, parseDurationMs, parseHostPort, parseList, parseNodeIds, parseShare } from '../arguments.ts';
 import { withDaemon } from '../find-daemon.ts';
 import type { HostPort } from '../measure/socks.ts';
 import { formatBytes, formatSeconds, formatTable, type Io, printJson, printLine, shortId } from '../output.ts';
 import { type CommonOptions, type PathFlags, withApi, withPath } from './common.ts';
 
 const number = (value: number | undefined, digits = 1) => (value === undefined ? '–' : value.toFixed(digits));
+
+interface ChoiceFlags extends PathFlags {
+  readonly nodes?: string[];
+  readonly exitTo?: HostPort;
+  readonly strategy?: PathStrategyName;
+  readonly bias?: number;
+  readonly excludeCountry?: string[];
+  readonly onlyCountry?: string[];
+  readonly excludeFamily?: string[];
+  readonly onlyFamily?: string[];
+  readonly excludeNode?: string[];
+  readonly onlyNode?: string[];
+}
+
+function withChoice(command: Command): Command {
+  return withPath(command)
+    .option('--nodes <ids>', 'explicit path: NodeIDs separated by commas', parseNodeIds)
+    .option('--exit-to <host:port>', 'choose an exit that allows this target', parseHostPort)
+    .addOption(
+      new Option('--strategy <how>', 'how hops are weighed (default: the daemon’s)').choices([
+        'uniform',
+        'bandwidth',
+        'latency',
+        'service',
+      ]),
+    )
+    .option('--bias <0–1>', 'of latency: 0 = as bandwidth, 1 = fastest', parseShare)
+    .option('--exclude-country <codes>', 'no node there, e.g. SE,NO', parseList)
+    .option('--only-country <codes>', 'only nodes known to be there', parseList)
+    .option('--exclude-family <names>', 'no node of these families', parseList)
+    .option('--only-family <names>', 'only nodes of these families', parseList)
+    .option('--exclude-node <ids>', 'not these NodeIDs', parseList)
+    .option('--only-node <ids>', 'only these NodeIDs', parseList);
+}
+
+function choiceOf(options: ChoiceFlags) {
+  return {
+    hops: options.hops,
+    class: options.class,
+    nodeIds: options.nodes,
+    exitTarget: options.exitTo,
+    strategy: options.strategy,
+    latencyBias: options.bias,
+    filter: {
+      excludeCountries: options.excludeCountry,
+      includeCountries: options.onlyCountry,
+      excludeFamilies: options.excludeFamily,
+      includeFamilies: options.onlyFamily,
+      excludeNodes: options.excludeNode,
+      includeNodes: options.onlyNode,
+    },
+  };
+}
+
+function printChoice(io: Io, { hops, strategy, relaxed, entropy }: PathChoice): void {
+  const rows = hops.map((hop, i) => [
+    i + 1,
+    shortId(hop.nodeId),
+    [...hop.countries, ...hop.asns.map((asn) => `AS${asn}`)].join(' ') || '–',
+    `${(hop.share * 100).toFixed(2)} % of ${hop.candidates}`,
+    (entropy?.positionBits[i] ?? 0).toFixed(2),
+    hop.reasons.join('; '),
+  ]);
+  printLine(io, formatTable(['hop', 'node', 'where', 'share', 'bits', 'why'], rows));
+  if (entropy) {
+    const given = relaxed.length > 0 ? `; could not be kept: ${relaxed.join(', ')}` : '';
+    printLine(
+      io,
+      `strategy ${strategy}: ${entropy.pathBits.toFixed(2)} bits, ${entropy.costBits.toFixed(2)} less than by weight alone${given}`,
+    );
+  }
+}
 
 export function addPathsCommand(program: Command, io: Io): void {
   const paths = program.command('paths').description('Circuits of this client.');
@@ -49,24 +123,31 @@ export function addPathsCommand(program: Command, io: Io): void {
         printLine(io, rows.length > 0 ? formatTable(head, rows) : 'no circuits; `nyx-cli paths build` builds one');
       });
     });
-  withPath(withApi(paths.command('build')))
+  withChoice(withApi(paths.command('build')))
     .description('builds a circuit and waits until its last hop has proved itself')
-    .option('--nodes <ids>', 'explicit path: NodeIDs separated by commas', parseNodeIds)
-    .option('--exit-to <host:port>', 'choose an exit that allows this target', parseHostPort)
     .option('--timeout <time>', 'e.g. 10s', parseDurationMs)
-    .action(async (options: CommonOptions & PathFlags & { nodes?: string[]; exitTo?: HostPort; timeout?: number }) => {
+    .action(async (options: CommonOptions & ChoiceFlags & { timeout?: number }) => {
       await withDaemon(options, io, async (client) => {
         const built = await client.paths.build({
-          hops: options.hops,
-          class: options.class,
-          nodeIds: options.nodes,
-          exitTarget: options.exitTo,
+          ...choiceOf(options),
           timeoutMs: options.timeout,
           signal: io.signal,
         });
         if (options.json) printJson(io, built);
-        else
+        else {
           printLine(io, `${built.pathId}  ${built.nodeIds.map(shortId).join(' → ')}  ${built.setupMs.toFixed(2)} ms`);
+          if (built.choice) printChoice(io, built.choice);
+        }
+      });
+    });
+  withChoice(withApi(paths.command('choose')))
+    .description('shows paths that `build` could come to, and why, without building them')
+    .option('--count <n>', 'so many paths without a common node', integerBetween(1, 8))
+    .action(async (options: CommonOptions & ChoiceFlags & { count?: number }) => {
+      await withDaemon(options, io, async (client) => {
+        const chosen = await client.paths.choose({ ...choiceOf(options), count: options.count, signal: io.signal });
+        if (options.json) printJson(io, { paths: chosen });
+        else for (const choice of chosen) printChoice(io, choice);
       });
     });
   withApi(paths.command('close'))

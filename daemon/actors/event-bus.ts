@@ -4,6 +4,7 @@ export const EventKind = {
   link: 'link',
   circuit: 'circuit',
   stream: 'stream',
+  guard: 'guard',
   supervision: 'supervision',
   directory: 'directory',
   keys: 'keys',

@@ -15,8 +15,6 @@ export interface PumpEventsParts {
 
 export class PumpEvents {
   readonly #parts: PumpEventsParts;
-  /** Circuits that have been ready, by global id: a later end is no failure of the path. */
-  readonly #ready = new Set<number>();
   /** Peer's address by global link id. */
   readonly #addresses = new Map<number, string>();
 
@@ -34,22 +32,22 @@ export class PumpEvents {
       if (event.kind === 'closed') this.#addresses.delete(link);
       else this.#addresses.set(link, event.address);
       const { initiator, nodeId, address, rttMs, reason } = event;
+      if (event.kind === 'up' && initiator) toPaths({ type: 'link', link, nodeId });
+      else if (event.kind === 'closed' && initiator) toPaths({ type: 'link', link, nodeId: undefined });
       events.publish('link', event.kind, link, { initiator: String(initiator), nodeId, address, rttMs, reason });
     });
     pump.on('circuit', (event) => {
       const circuit = globalId(worker, event.circuit);
-      const wasReady = this.#ready.has(circuit);
-      if (event.kind === 'ready') this.#ready.add(circuit);
-      if (event.kind === 'ended') this.#ready.delete(circuit);
       circuits.handle(circuit, event.kind === 'ended' ? 'closed' : event.kind);
       const { path, setupMs, reason, hop } = event;
       events.publish('circuit', event.kind, circuit, { path: path.join(','), setupMs, reason, hop });
-      toPaths({ type: 'circuit', event, wasReady });
+      toPaths({ type: 'circuit', worker, event });
     });
     pump.on('stream', ({ kind, stream, reason }) => {
       streams.handle(stream.id, kind);
       const circuit = stream.circuit === undefined ? undefined : globalId(worker, stream.circuit);
       const { source, bytesSent, bytesReceived } = stream;
+      if (kind === 'connected' && circuit !== undefined) toPaths({ type: 'carried', circuit });
       events.publish('stream', kind, stream.id, { source, circuit, bytesSent, bytesReceived, reason });
     });
     pump.on('path-request', ({ request, constraints }) =>
@@ -65,6 +63,6 @@ export class PumpEvents {
     const { links, circuits, streams } = this.#parts;
     for (const registry of [links, circuits, streams]) registry.workerLost(worker);
     for (const link of this.#addresses.keys()) if (workerOf(link) === worker) this.#addresses.delete(link);
-    for (const circuit of this.#ready) if (workerOf(circuit) === worker) this.#ready.delete(circuit);
+    this.#parts.toPaths({ type: 'worker-lost', worker });
   }
 }

@@ -149,6 +149,7 @@ export const nodes = (host: ApiHost): Node[] => {
       exitPolicy: [...node.exitPolicy],
       guard: guards.has(nodeId),
       self: nodeId === host.nodeId,
+      ...measured(host, nodeId),
     };
   });
 };
@@ -159,6 +160,21 @@ const mixing = ({ meter }: ApiHost): Mixing => {
     waitingCells: meter.sum((stats) => stats.mixWaiting),
     releasedCells: mixReleased,
     ...(mixReleased === 0 ? {} : { meanDelayMs: mixWaitedMs / mixReleased }),
+  };
+};
+
+/** What the view and this client know of a node beyond its descriptor. */
+const measured = (host: ApiHost, nodeId: string) => {
+  const { weight, countries, asns } = host.paths.originOf(nodeId);
+  const { linkMs, latencyMs, successes, failures } = host.paths.measuresOf(nodeId);
+  return {
+    weight,
+    countries: [...countries],
+    asns: [...asns],
+    ...(linkMs === undefined ? {} : { linkRttMs: linkMs }),
+    ...(latencyMs === undefined ? {} : { latencyMs }),
+    setupSuccesses: successes,
+    setupFailures: failures,
   };
 };
 

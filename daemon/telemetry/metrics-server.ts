@@ -11,6 +11,10 @@ export interface MetricsHost {
   readonly measure: () => Promise<void>;
   readonly supervisor: () => { snapshot(maxDynamic?: number): SupervisorSnapshot };
   readonly directory: { readonly view: { readonly verified: { readonly nodes: readonly unknown[] } } | undefined };
+  readonly paths: {
+    entropy(): { readonly pathBits: number; readonly costBits: number } | undefined;
+    guardInfos(): readonly { readonly droppedAt: number | null }[];
+  };
   readonly state: () => string;
   readonly startedAtMs: number;
 }
@@ -96,6 +100,13 @@ const createRegistry = (host: MetricsHost): Registry => {
   counter('nyx_mix_released_cells_total', 'Cells of class mix that have waited', () => meter.totals.mixReleased);
   counter('nyx_mix_delay_seconds_total', 'Time that they waited', () => meter.totals.mixWaitedMs / 1000);
   gauge('nyx_path_client_circuits', 'Own circuits', () => meter.sum((stats) => stats.clientCircuits.length));
+  gauge('nyx_path_entropy_bits', 'Entropy of a path by default', () => host.paths.entropy()?.pathBits ?? 0);
+  gauge('nyx_path_entropy_cost_bits', 'What the strategy costs of it', () => host.paths.entropy()?.costBits ?? 0);
+  gauge(
+    'nyx_path_guards_dropped',
+    'Guards dropped for failing circuits',
+    () => host.paths.guardInfos().filter(({ droppedAt }) => droppedAt !== null).length,
+  );
   gauge('nyx_stream_streams', 'Client streams open', () => meter.sum((stats) => stats.streams.length));
   gauge('nyx_exit_streams', 'Exit streams open', () => meter.sum((stats) => stats.exitStreams));
   counter('nyx_exit_sockets_opened_total', 'Sockets that the exit opened', () => meter.totals.exitSocketsOpened);
