@@ -90,6 +90,7 @@ const bodyKeys = [
   'bandwidth',
   'nickname',
   'region',
+  'admission',
   'published',
   'expires',
 ] as const;
