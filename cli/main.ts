@@ -6,6 +6,7 @@ import { addDaemonCommand } from './commands/daemon.ts';
 import { addEventsCommand } from './commands/events.ts';
 import { addKeysCommand } from './commands/keys.ts';
 import { addPathsCommand } from './commands/paths.ts';
+import { addPeersCommand } from './commands/peers.ts';
 import { addStatusCommand } from './commands/status.ts';
 import { addTopologyCommand } from './commands/topology.ts';
 import { addUpCommand } from './commands/up.ts';
@@ -38,6 +39,7 @@ export function buildProgram(io: Io): Command {
     addStatusCommand,
     addPathsCommand,
     addTopologyCommand,
+    addPeersCommand,
     addKeysCommand,
     addEventsCommand,
   ]) {

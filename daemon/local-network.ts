@@ -33,6 +33,8 @@ export interface LocalNetworkOptions {
   readonly logLevel?: 'debug' | 'info' | 'warn' | 'error';
   readonly udp?: 'auto' | 'gso' | 'plain';
   readonly workers?: number;
+  /** How nodes find each other: by asking the authority, or over libp2p from the first node's address alone. Default 'http'. */
+  readonly discovery?: 'http' | 'p2p';
   /** Port for the first client's SOCKS proxy; default any free one. */
   readonly socksPort?: number;
   readonly httpConnectPort?: number;
@@ -75,6 +77,8 @@ export interface LocalNode {
   readonly socks: string;
   readonly httpConnect: string;
   readonly directory: string;
+  /** Multiaddr of its control plane; empty: there is none, or it does not listen. */
+  readonly p2p: string;
   readonly lastLog: () => readonly string[];
 }
 
@@ -137,9 +141,9 @@ export const startLocalNetwork = async (options: LocalNetworkOptions = {}): Prom
   };
 
   let ready = 0;
-  const launch = async (spec: NodeSpec, directory: string | undefined): Promise<LocalNode> => {
+  const launch = async (spec: NodeSpec, first: LocalNode | undefined): Promise<LocalNode> => {
     onProgress?.({ stage: 'starting', ready, total: specs.length, node: spec.name });
-    const config = configOf(spec, { options, folder, hops, relays, publicKey, directory, authorityKeyFile });
+    const config = configOf(spec, { options, folder, hops, relays, publicKey, first, authorityKeyFile });
     const path = join(folder, `${spec.name}.yaml`);
     writeFileSync(path, stringify(config), { mode: 0o600 });
     const node = new NodeProcess(spec, path, onExit);
@@ -154,7 +158,7 @@ export const startLocalNetwork = async (options: LocalNetworkOptions = {}): Prom
     // The first relay is the authority as well, so that its address is known to the others.
     const [first, ...others] = specs;
     const authority = await launch(first!, undefined);
-    const nodes = [authority, ...(await Promise.all(others.map((spec) => launch(spec, authority.directory))))];
+    const nodes = [authority, ...(await Promise.all(others.map((spec) => launch(spec, authority))))];
     const clientNodes = nodes.filter((node) => node.role === 'client');
     const client = clientNodes[0] ?? authority;
     const { socks, httpConnect, apiSocket, metrics } = client;
@@ -177,8 +181,8 @@ interface Environment {
   readonly hops: number;
   readonly relays: number;
   readonly publicKey: string;
-  /** Of the authority; undefined: this is the authority. */
-  readonly directory: string | undefined;
+  /** The authority; undefined: this is it. */
+  readonly first: LocalNode | undefined;
   readonly authorityKeyFile: string;
 }
 
@@ -195,7 +199,7 @@ const checkCounts = (mixes: number, exits: number, clients: number, hops: number
 };
 
 const configOf = (spec: NodeSpec, environment: Environment): ConfigInput => {
-  const { options, folder, hops, relays, publicKey, directory, authorityKeyFile } = environment;
+  const { options, folder, hops, relays, publicKey, first, authorityKeyFile } = environment;
   const { role, index, name } = spec;
   const isRelay = role !== 'client';
   const port = (wanted: number | undefined) => `127.0.0.1:${index === 0 ? (wanted ?? 0) : 0}`;
@@ -215,11 +219,12 @@ const configOf = (spec: NodeSpec, environment: Environment): ConfigInput => {
     workers: options.workers ?? 1,
     directory: {
       authorities: { threshold: 1, keys: [publicKey] },
-      sources: directory === undefined ? [] : [`http://${directory}`],
-      ...(directory === undefined ? { listen: '127.0.0.1:0' } : {}),
+      sources: first === undefined || options.discovery === 'p2p' ? [] : [`http://${first.directory}`],
+      ...(first === undefined ? { listen: '127.0.0.1:0' } : {}),
       refreshSeconds: 5,
     },
-    ...(directory === undefined ? { authority: { keyFile: authorityKeyFile, minNodes: relays } } : {}),
+    ...(options.discovery === 'p2p' ? { p2p: controlPlaneOf(isRelay, first) } : {}),
+    ...(first === undefined ? { authority: { keyFile: authorityKeyFile, minNodes: relays } } : {}),
     api: { socket: join(folder, name, 'api.sock') },
     metrics: { listen: '127.0.0.1:0' },
     log: { level: options.logLevel ?? 'warn' },
@@ -228,6 +233,15 @@ const configOf = (spec: NodeSpec, environment: Environment): ConfigInput => {
     ...options.overrides?.(role, index),
   };
 };
+
+/** Everybody shares one address here, so the limits by subnet and address would be everybody's. */
+const controlPlaneOf = (isRelay: boolean, first: LocalNode | undefined): ConfigInput['p2p'] => ({
+  enabled: true,
+  listen: isRelay ? ['/ip4/127.0.0.1/tcp/0'] : [],
+  bootstrap: first === undefined ? [] : [first.p2p],
+  allowPrivate: true,
+  limits: { maxPerSubnet: 1000, inboundPerSecond: 1000 },
+});
 
 /** One daemon process. It ends when this process does: its stdin is a pipe that only we hold. */
 class NodeProcess {
@@ -289,6 +303,7 @@ class NodeProcess {
         socks: text('socks'),
         httpConnect: text('httpConnect'),
         directory: text('directory'),
+        p2p: text('p2p'),
         lastLog: () => [...this.#log],
       };
     } finally {

@@ -150,6 +150,7 @@ class Daemon {
       keys: this.#epochKeys,
       directory: this.#directory,
       paths: this.#paths,
+      controlPlane: this.#controlPlane,
       meter: this.#meter,
       measure: () => this.#measure(),
       supervisor: () => this.#tree,

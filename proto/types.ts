@@ -49,6 +49,7 @@ export interface GetNodeInfoResponse {
   workers: number;
   defaultHops: number;
   mixing?: Mixing | null;
+  controlPlane?: ControlPlane | null;
 }
 
 export interface Mixing {
@@ -64,6 +65,7 @@ export interface Addresses {
   api: string;
   metrics: string;
   directory: string;
+  p2p: string;
 }
 
 export interface Traffic {
@@ -128,6 +130,39 @@ export interface Peer {
 
 export interface ListPeersResponse {
   peers: Peer[];
+  controlPlane?: ControlPlane | null;
+}
+
+export interface ControlPlane {
+  peerId: string;
+  addresses: string[];
+  serving: boolean;
+  peers: ControlPeer[];
+  routingPeers: number;
+  storedPeers: number;
+  deniedPeers: number;
+  records: number;
+  refusals: Record<string, number>;
+  peersDenied: number;
+  connectionsRefused: number;
+  descriptorsReceived: number;
+  descriptorsRelayed: number;
+  descriptorsDelivered: number;
+  viewsServed: number;
+  viewsFetched: number;
+  viewBytesServed: number;
+  viewBytesFetched: number;
+}
+
+export interface ControlPeer {
+  peerId: string;
+  nodeId?: string;
+  authority: boolean;
+  address: string;
+  inbound: boolean;
+  connectedSeconds: number;
+  rttMs?: number;
+  protocols: string[];
 }
 
 export interface WatchEventsRequest {

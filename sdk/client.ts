@@ -7,12 +7,14 @@ import type { AgentOptions as HttpsAgentOptions } from 'node:https';
 import type { Client, ClientReadableStream, Metadata } from '@grpc/grpc-js';
 import type {
   BuildPathResponse,
+  ControlPlane,
   CrashActorResponse,
   Event,
   GetNodeInfoResponse,
   GetTopologyResponse,
   ListKeysResponse,
   ListNodesResponse,
+  ListPeersResponse,
   MixKey,
   Path,
   PathChoice,
@@ -40,7 +42,16 @@ import {
 /** How long before the channel's own failure a stream's failure still belongs to the same break. */
 const SAME_BREAK_MS = 2_000;
 
-export type NyxEventKind = 'link' | 'circuit' | 'stream' | 'guard' | 'supervision' | 'directory' | 'keys' | 'node';
+export type NyxEventKind =
+  | 'link'
+  | 'circuit'
+  | 'stream'
+  | 'guard'
+  | 'supervision'
+  | 'directory'
+  | 'keys'
+  | 'p2p'
+  | 'node';
 
 export interface Reconnected {
   /** How long the daemon was out of reach. */
@@ -225,8 +236,17 @@ export class NyxClient extends EventEmitter<NyxClientEvents> {
   }
 
   async peers(options: CallOptions = {}): Promise<Peer[]> {
+    return (await this.#listPeers(options)).peers;
+  }
+
+  /** Peers and figures of the control plane; undefined when the daemon has none. */
+  async controlPlane(options: CallOptions = {}): Promise<ControlPlane | undefined> {
+    return (await this.#listPeers(options)).controlPlane ?? undefined;
+  }
+
+  async #listPeers(options: CallOptions): Promise<ListPeersResponse> {
     const { node } = this.#connection.services;
-    return (await this.#unary(node, node.listPeers, {}, options)).peers;
+    return await this.#unary(node, node.listPeers, {}, options);
   }
 
   readonly paths = {

@@ -13,6 +13,7 @@ const kinds: readonly NyxEventKind[] = [
   'supervision',
   'directory',
   'keys',
+  'p2p',
   'node',
 ];
 

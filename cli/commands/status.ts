@@ -53,6 +53,7 @@ export function formatStatus(info: GetNodeInfoResponse): string {
       API: addresses.api,
       metrics: addresses.metrics,
       directory: addresses.directory,
+      p2p: addresses.p2p,
     }).filter(([, address]) => address !== '');
     lines.push(`addresses   ${given.map(([name, address]) => `${name} ${address}`).join(', ')}`);
   }
@@ -62,6 +63,13 @@ export function formatStatus(info: GetNodeInfoResponse): string {
       view.epoch === undefined
         ? 'view        none verified yet'
         : `view        epoch ${view.epoch}: ${view.nodes} nodes, ${view.mixes} mixes, ${view.exits} exits; ${view.signatures} of ${view.threshold} needed signatures${age}`,
+    );
+  }
+  if (info.controlPlane) {
+    const { peers, peerId, serving, routingPeers, storedPeers, records, deniedPeers } = info.controlPlane;
+    const nodes = new Set(peers.map(({ nodeId }) => nodeId).filter((id) => id !== undefined)).size;
+    lines.push(
+      `p2p         ${peerId}: ${peers.length} peers (${nodes} nodes), ${routingPeers} in the routing table, ${storedPeers} stored, ${deniedPeers} denied; ${serving ? `${records} records` : 'serves no records'}`,
     );
   }
   if (traffic) {

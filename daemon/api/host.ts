@@ -1,5 +1,6 @@
 /** What the API and the metrics see of the node. Filled in by main.ts. */
 import type { NodeContext } from '../actors/context.ts';
+import type { ControlPlane } from '../actors/dht.ts';
 import type { Directory } from '../actors/directory.ts';
 import type { EpochKeys } from '../actors/epoch-keys.ts';
 import type { PathBuilder } from '../actors/path-builder.ts';
@@ -14,6 +15,8 @@ export interface ApiHost {
   readonly keys: EpochKeys;
   readonly directory: Directory;
   readonly paths: PathBuilder;
+  /** Undefined: not configured. */
+  readonly controlPlane: ControlPlane | undefined;
   readonly meter: Meter;
   /** Brings the meter up to date. */
   readonly measure: () => Promise<void>;
@@ -34,6 +37,7 @@ export interface ApiHost {
     readonly api: string;
     readonly metrics: string;
     readonly directory: string;
+    readonly p2p: string;
   };
   readonly shutdown: (drainMs: number | undefined) => void;
 }

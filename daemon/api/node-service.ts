@@ -17,7 +17,7 @@ import { ApiError, notFound } from './errors.ts';
 import { serverStream, unary } from './handlers.ts';
 import type { ApiHost } from './host.ts';
 import { Validator } from './validate.ts';
-import { nodeInfo, peers, statistics } from './views.ts';
+import { controlPlane, nodeInfo, peers, statistics } from './views.ts';
 
 const DEFAULT_INTERVAL_MS = 1000;
 /** Events that wait for a slow reader. */
@@ -28,7 +28,8 @@ export const nodeService = (host: ApiHost) => ({
 
   ListPeers: unary<Empty, ListPeersResponse>(async () => {
     await host.measure();
-    return { peers: peers(host) };
+    const plane = controlPlane(host);
+    return { peers: peers(host), ...(plane === undefined ? {} : { controlPlane: plane }) };
   }),
 
   WatchEvents: serverStream<WatchEventsRequest, Event>((request, send, signal) => {

@@ -1,6 +1,7 @@
 /** The node's state as messages of the API. */
 import type {
   Child,
+  ControlPlane,
   GetNodeInfoResponse,
   Mixing,
   Node,
@@ -21,7 +22,9 @@ import type { ApiHost } from './host.ts';
 export const nodeInfo = async (host: ApiHost): Promise<GetNodeInfoResponse> => {
   await host.measure();
   const { meter, context } = host;
+  const plane = controlPlane(host);
   return {
+    ...(plane === undefined ? {} : { controlPlane: plane }),
     version: host.version,
     pid: process.pid,
     nodeId: host.nodeId,
@@ -77,6 +80,27 @@ export const peers = (host: ApiHost): Peer[] => {
       };
     }),
   );
+};
+
+export const controlPlane = (host: ApiHost): ControlPlane | undefined => {
+  const state = host.controlPlane?.state();
+  if (state === undefined) return undefined;
+  const nowUnixMs = host.context.unixMs();
+  const { counters, peers: connected, ...rest } = state;
+  return {
+    ...rest,
+    ...counters,
+    addresses: [...state.addresses],
+    refusals: Object.fromEntries(Object.entries(counters.refusals).filter(([, count]) => count > 0)),
+    peers: connected.map(({ nodeId, rttMs, isAuthority, connectedAtUnixMs, protocols, ...peer }) => ({
+      ...peer,
+      ...(nodeId === undefined ? {} : { nodeId }),
+      ...(rttMs === undefined ? {} : { rttMs }),
+      authority: isAuthority,
+      connectedSeconds: Math.max(0, nowUnixMs - connectedAtUnixMs) / 1000,
+      protocols: [...protocols],
+    })),
+  };
 };
 
 export const streams = (host: ApiHost): StreamInfo[] =>

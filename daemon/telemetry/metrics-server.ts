@@ -2,6 +2,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Counter, Gauge, Registry } from 'prom-client';
+import type { P2pCounters, P2pState } from '../p2p/contract.ts';
 import type { ListenAddress } from '../pump/contract.ts';
 import type { SupervisorSnapshot } from '../supervision/supervise.ts';
 import type { Meter } from './meter.ts';
@@ -10,6 +11,7 @@ export interface MetricsHost {
   readonly meter: Meter;
   readonly measure: () => Promise<void>;
   readonly supervisor: () => { snapshot(maxDynamic?: number): SupervisorSnapshot };
+  readonly controlPlane: { state(): P2pState | undefined; readonly counters: P2pCounters } | undefined;
   readonly directory: { readonly view: { readonly verified: { readonly nodes: readonly unknown[] } } | undefined };
   readonly paths: {
     entropy(): { readonly pathBits: number; readonly costBits: number } | undefined;
@@ -126,6 +128,7 @@ const createRegistry = (host: MetricsHost): Registry => {
       for (const [reason, count] of Object.entries(meter.totals.drops)) this.inc({ reason }, count);
     },
   });
+  if (host.controlPlane !== undefined) registerControlPlane(host.controlPlane, registry, { counter, gauge });
   const supervised = (name: string, help: string, value: (child: SupervisorSnapshot['children'][number]) => number) =>
     new Gauge({
       name,
@@ -141,6 +144,69 @@ const createRegistry = (host: MetricsHost): Registry => {
   supervised('nyx_supervision_inbox_messages', 'Messages that wait', (child) => child.inboxLength);
   supervised('nyx_supervision_inbox_dropped', 'Messages lost to a full inbox', (child) => child.inboxDropped);
   return registry;
+};
+
+type Register = (name: string, help: string, value: () => number) => unknown;
+
+const registerControlPlane = (
+  plane: NonNullable<MetricsHost['controlPlane']>,
+  registry: Registry,
+  { counter, gauge }: { readonly counter: Register; readonly gauge: Register },
+): void => {
+  const { counters } = plane;
+  const state = (value: (state: P2pState) => number) => () => {
+    const present = plane.state();
+    return present === undefined ? 0 : value(present);
+  };
+  gauge(
+    'nyx_p2p_peers',
+    'Connected peers',
+    state(({ peers }) => peers.length),
+  );
+  gauge(
+    'nyx_p2p_nodes',
+    'Nodes among them',
+    state(({ peers }) => new Set(peers.flatMap((p) => p.nodeId ?? [])).size),
+  );
+  gauge(
+    'nyx_p2p_routing_peers',
+    'Peers in the routing table',
+    state(({ routingPeers }) => routingPeers),
+  );
+  gauge(
+    'nyx_p2p_stored_peers',
+    'Peers on disk',
+    state(({ storedPeers }) => storedPeers),
+  );
+  gauge(
+    'nyx_p2p_records',
+    'DHT records held',
+    state(({ records }) => records),
+  );
+  gauge(
+    'nyx_p2p_denied_peers',
+    'Peers denied now',
+    state(({ deniedPeers }) => deniedPeers),
+  );
+  counter('nyx_p2p_peers_denied_total', 'Peers dropped and denied', () => counters.peersDenied);
+  counter('nyx_p2p_connections_refused_total', 'Connections refused', () => counters.connectionsRefused);
+  counter('nyx_p2p_descriptors_received_total', 'Descriptors of others', () => counters.descriptorsReceived);
+  counter('nyx_p2p_descriptors_relayed_total', 'Descriptors passed on', () => counters.descriptorsRelayed);
+  counter('nyx_p2p_descriptors_delivered_total', 'Deliveries to authorities', () => counters.descriptorsDelivered);
+  counter('nyx_p2p_views_served_total', 'Views given to peers', () => counters.viewsServed);
+  counter('nyx_p2p_views_fetched_total', 'Newer views got from peers', () => counters.viewsFetched);
+  counter('nyx_p2p_view_served_bytes_total', 'Bytes of views given', () => counters.viewBytesServed);
+  counter('nyx_p2p_view_fetched_bytes_total', 'Bytes of views got', () => counters.viewBytesFetched);
+  new Counter({
+    name: 'nyx_p2p_refused_total',
+    help: 'What peers sent and was refused, by reason',
+    labelNames: ['reason'],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const [reason, count] of Object.entries(counters.refusals)) this.inc({ reason }, count);
+    },
+  });
 };
 
 /** All but the actors of single links, circuits and streams, which are no closed set. */
