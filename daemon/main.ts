@@ -190,7 +190,13 @@ class Daemon {
 
   /** Resolves with the ready line's content. Rejects with StartError. */
   async start(): Promise<Record<string, unknown>> {
-    await this.#tree.start();
+    try {
+      await this.#tree.start();
+    } catch (error) {
+      // Told to stop meanwhile: stop() ends the process, in order.
+      if (this.#state === 'draining') return await new Promise<never>(() => {});
+      throw error;
+    }
     const cancel = setInterval(() => void this.#measure(), METER_INTERVAL_MS);
     this.#stopMeter = () => clearInterval(cancel);
     await this.#measure();

@@ -469,3 +469,86 @@ test('xstate: delays run on the given timers, and a stop event has time to finis
   await stop;
   assert.equal(timers.pending, 0);
 });
+
+test('told to stop while a child starts: the child is waited for and stopped, those after it never start', async () => {
+  const { child, log, timers, dependencies } = rig();
+  const slow = child('b', {
+    start: async (context) => {
+      log.push('+b');
+      await new Promise<void>((resolve) => timers.after(500, resolve));
+      log.push(`b is up${context.signal.aborted ? ', too late' : ''}`);
+      return { stop: () => void log.push('-b') };
+    },
+  });
+  const supervisor = new Supervisor({ id: 'r', strategy: 'one_for_one' }, [child('a'), slow, child('c')], dependencies);
+  const starting = supervisor.start();
+  const refused = assert.rejects(starting, StartError);
+  await timers.advance(100);
+  const stopping = supervisor.stop();
+  await timers.advance(1000);
+  await stopping;
+  await refused;
+  assert.deepEqual(log, ['+a', '+b', 'b is up, too late', '-b', '-a']);
+  assert.equal(timers.pending, 0);
+});
+
+test('told to stop while a child is added: nothing of it is left', async () => {
+  const { child, log, timers, dependencies } = rig();
+  const supervisor = await started(
+    new Supervisor({ id: 'r', strategy: 'one_for_one' }, [child('a')], dependencies),
+    timers,
+  );
+  const slow = child('x', {
+    start: async () => {
+      await new Promise<void>((resolve) => timers.after(500, resolve));
+      log.push('+x');
+      return { stop: () => void log.push('-x') };
+    },
+  });
+  const refused = assert.rejects(supervisor.add(slow), StartError);
+  await timers.advance(100);
+  const stopping = supervisor.stop();
+  await timers.advance(1000);
+  await stopping;
+  await refused;
+  assert.deepEqual(log, ['+a', '+x', '-x', '-a']);
+});
+
+test('a start that outlives the time for stopping is given up, and stopped when it comes', async () => {
+  const { child, log, timers, dependencies } = rig();
+  const slow = child('a', {
+    start: async () => {
+      await new Promise<void>((resolve) => timers.after(5000, resolve));
+      log.push('+a');
+      return { stop: () => void log.push('-a') };
+    },
+  });
+  const supervisor = new Supervisor({ id: 'r', strategy: 'one_for_one' }, [slow], dependencies);
+  const refused = assert.rejects(supervisor.start(), StartError);
+  await timers.advance(10);
+  const stopping = supervisor.stop();
+  await timers.advance(1000);
+  await stopping;
+  assert.deepEqual(log, []);
+  await timers.advance(5000);
+  await refused;
+  assert.deepEqual(log, ['+a', '-a']);
+});
+
+test('a child that is removed during its back-off is not started again', async () => {
+  const { child, log, timers, contexts, dependencies } = rig();
+  const supervisor = await started(
+    new Supervisor({ id: 'r', strategy: 'one_for_one', backoffMinMs: 100 }, [child('a')], dependencies),
+    timers,
+  );
+  const adding = supervisor.add(child('x'));
+  await timers.advance(0);
+  await adding;
+  contexts.get('x')!.crash(new Error('boom'));
+  await timers.advance(50);
+  await supervisor.remove('x');
+  await timers.advance(1000);
+  assert.deepEqual(log, ['+a', '+x', '-x']);
+  assert.equal(supervisor.size, 1);
+  await supervisor.stop();
+});

@@ -111,6 +111,8 @@ interface Child {
   startedAtMs: number;
   /** Crash reported by start() itself before it returned. */
   crashedInStart: { readonly error: unknown } | undefined;
+  /** A start that is under way; settled once its outcome has been dealt with. Never rejects. */
+  starting: Promise<void> | undefined;
 }
 
 /** Thrown by start() when a child could not be started; those started before it have been stopped. */
@@ -158,6 +160,8 @@ export class Supervisor {
     this.#state = 'running';
     for (const child of [...this.#children]) {
       try {
+        // Told to stop meanwhile: what is not started yet stays so.
+        if (this.#state !== 'running') throw new Error('stopped while it started');
         await this.#startChild(child);
       } catch (error) {
         await this.stop();
@@ -282,6 +286,7 @@ export class Supervisor {
       lastCrashUnixMs: undefined,
       startedAtMs: 0,
       crashedInStart: undefined,
+      starting: undefined,
     };
     this.#children.push(child);
     return child;
@@ -296,7 +301,19 @@ export class Supervisor {
     return this.path === '' ? child.spec.id : `${this.path}/${child.spec.id}`;
   }
 
+  /** Rejects when the child could not be started, or was stopped before it was up; then nothing of it runs. */
   async #startChild(child: Child): Promise<void> {
+    const settled = Promise.withResolvers<void>();
+    child.starting = settled.promise;
+    try {
+      await this.#bringUp(child);
+    } finally {
+      child.starting = undefined;
+      settled.resolve();
+    }
+  }
+
+  async #bringUp(child: Child): Promise<void> {
     const generation = ++child.generation;
     child.status = 'starting';
     child.crashedInStart = undefined;
@@ -314,11 +331,17 @@ export class Supervisor {
       started.then((late) => stopQuietly(late)).catch(() => {});
       throw new Error(`start took more than ${startTimeoutMs} ms`);
     }).catch((error: unknown) => {
+      if (generation !== child.generation) throw error;
       this.#noteCrash(child, error);
       child.status = 'failed';
       child.abort.abort();
       throw error;
     });
+    if (generation !== child.generation) {
+      // It was stopped while it started: what has come up all the same must not run on.
+      await stopQuietly(running);
+      throw new Error('stopped while it started');
+    }
     child.running = running;
     if (running.supervisor !== undefined) running.supervisor.path = this.#pathOf(child);
     const crashed = child.crashedInStart as { readonly error: unknown } | undefined;
@@ -337,14 +360,20 @@ export class Supervisor {
     child.generation++;
     child.inbox.detach();
     child.abort.abort();
-    const { running } = child;
+    const { running, starting } = child;
+    const { shutdownMs } = child.spec;
     child.running = undefined;
     if (running === undefined) {
+      if (starting !== undefined) {
+        child.status = 'stopping';
+        await this.#within(shutdownMs, starting, () =>
+          this.#emit({ kind: 'killed', path: this.#pathOf(child), shutdownMs }),
+        );
+      }
       child.status = 'stopped';
       return;
     }
     child.status = 'stopping';
-    const { shutdownMs } = child.spec;
     try {
       await this.#within(
         shutdownMs,
@@ -413,7 +442,8 @@ export class Supervisor {
       crashed.streak++;
       for (const child of group) child.status = 'restarting';
       await this.#sleep(delayMs);
-      if (this.#state !== 'running') return;
+      // Everything stops, or the child was taken out meanwhile.
+      if (this.#state !== 'running' || !this.#children.includes(crashed)) return;
       if (await this.#startGroup(group)) break;
     }
     crashed.restarts++;
