@@ -71,7 +71,8 @@ function measureQueue() {
     return tookMs;
   };
   // A burst from empty to full, and then the same number kept.
-  while (queue.length < WAITING) turn(Math.min(CELLS_PER_TURN, WAITING - queue.length));
+  while (queue.length < WAITING - CELLS_PER_TURN) turn(CELLS_PER_TURN);
+  turn(WAITING - queue.length);
   const peak = process.memoryUsage();
   for (; turns < TURNS; turns++) {
     nowMs += (CELLS_PER_TURN / WAITING) * MEAN_MS - 1;
