@@ -41,6 +41,9 @@ const MIN_WAIT_MS = 250;
 const MAX_WAIT_MS = 30_000;
 /** Own records are put again so often, because the peers that hold them come and go. */
 const REPUBLISH_MS = 600_000;
+const REPUBLISH_GROWN_MS = 2_000;
+/** Peers that hold a record: k of the DHT. */
+const REPLICATION = 20;
 const DOUBLE_GRACE_MS = 5_000;
 const RELAYS_ASKED = 3;
 const MAX_SHOWN_PROTOCOLS = 32;
@@ -70,6 +73,8 @@ export class P2pNode {
   /** By peer id; of connected peers only. */
   readonly #protocols = new Map<string, readonly string[]>();
   #isPublished = false;
+  /** Size of the routing table then: put to few peers, a record is put again when there are more. */
+  #publishedAmong = 0;
   #descriptor: { readonly nodeId: string; readonly bytes: Uint8Array } | undefined;
   #publishDueAtMs = 0;
   #publishWaitMs = MIN_WAIT_MS;
@@ -143,7 +148,11 @@ export class P2pNode {
       if (libp2p.getConnections(detail.peerId).length === 0) this.#protocols.delete(detail.peerId.toString());
       // Somebody new to ask; before that there may have been nobody.
       if (ports.view.held() === undefined) this.#viewDueAtMs = 0;
+      const routingPeers = libp2p.services.dht.routingTable.size;
       if (!this.#isPublished) this.#publishDueAtMs = 0;
+      else if (routingPeers < REPLICATION && routingPeers >= 2 * this.#publishedAmong) {
+        this.#publishDueAtMs = Math.min(this.#publishDueAtMs, performance.now() + REPUBLISH_GROWN_MS);
+      }
     });
     libp2p.addEventListener('peer:disconnect', ({ detail }) => this.#protocols.delete(detail.toString()));
   }
@@ -381,6 +390,7 @@ export class P2pNode {
     // Set first: a new descriptor meanwhile sets it to 0 again.
     this.#publishDueAtMs = Number.POSITIVE_INFINITY;
     const descriptor = this.#descriptor;
+    this.#publishedAmong = this.#libp2p.services.dht.routingTable.size;
     const puts: Promise<number>[] = [];
     if (descriptor !== undefined) puts.push(this.put('node', descriptor.nodeId, descriptor.bytes, signal));
     if (authority !== undefined) {
