@@ -254,7 +254,8 @@ export class ClientCircuit implements EngineCircuit {
   }
 
   end(reason: CircuitEnd, heardFrom: LinkSlot | undefined, nowMs: TimeMs): void {
-    this.#endAt(reason, heardFrom, undefined, nowMs);
+    // What comes over the first link is the first hop's word, whoever may have said it before.
+    this.#endAt(reason, heardFrom, heardFrom === undefined ? undefined : 0, nowMs);
   }
 
   #endAt(reason: CircuitEnd, heardFrom: LinkSlot | undefined, hop: number | undefined, _nowMs: TimeMs): void {

@@ -201,7 +201,7 @@ export type ClientCircuitEvent =
       readonly kind: 'ended';
       readonly circuit: number;
       readonly reason: CircuitEnd;
-      /** The hop that said so, as far as one can tell (0 = the first). */
+      /** The hop that said so, as far as one can tell (0 = the first); undefined: none, e.g. the link to the first is lost. */
       readonly hop: number | undefined;
     };
 

@@ -350,6 +350,12 @@ export class PathBuilder {
   }
 
   #wentDead(event: PumpCircuitEvent, circuit: WatchedCircuit, now: number): void {
+    if (event.hop === undefined && event.reason === 'link lost') {
+      const [first] = circuit.path;
+      this.#guards.noteFailure(first!, now);
+      this.#feedback.avoid(first!, now);
+      return;
+    }
     // One of its hops is gone, and nobody says which. The next path does without them.
     this.#feedback.suspect(event.path.slice(1), now);
     const behindGuard = event.hop !== undefined || event.reason === 'timeout';

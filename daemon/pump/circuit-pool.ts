@@ -126,7 +126,7 @@ export class CircuitPool {
    */
   async replacement(record: PooledCircuit, request: CircuitRequest): Promise<PooledCircuit | undefined> {
     record.noteQuiet();
-    this.#suspects.notePath(record.path, [], this.#host.nowMs());
+    this.#suspects.noteSilent(record.path, [], this.#host.nowMs());
     let other: PooledCircuit | undefined = await this.acquire(request, record);
     await other.settled;
     other = other.successor ?? other;
@@ -248,20 +248,14 @@ export class CircuitPool {
     if (race.over) return;
     race.attempts++;
     this.#waitForAnswer(race, request);
-    const avoid = new Set(this.#suspects.list(this.#host.nowMs()));
-    const firstHops = new Map<string, number>();
-    for (const { path } of race.racers) {
-      for (const id of path.slice(1)) avoid.add(id);
-      firstHops.set(path[0]!, (firstHops.get(path[0]!) ?? 0) + 1);
-    }
-    // The guard stays, unless it is what does not answer.
-    for (const [id, tries] of firstHops) if (tries > 1 || !this.#isLinkUp(id)) avoid.add(id);
+    const nowMs = this.#host.nowMs();
+    for (const racer of race.racers) this.#suspect(racer, [], nowMs);
     try {
       const hops = await this.#host.requestPath({
         hops: request.hops,
         class: request.class,
         needExit: request.target,
-        ...avoiding([...avoid]),
+        ...avoiding(this.#suspects.list(nowMs)),
       });
       // A spare's race may have become somebody's in the meantime.
       const [racer] = race.racers;
@@ -282,7 +276,7 @@ export class CircuitPool {
     const nowMs = this.#host.nowMs();
     for (const loser of losers) {
       loser.successor = record;
-      this.#suspects.notePath(loser.path, record.path, nowMs);
+      this.#suspect(loser, record.path, nowMs);
       this.#engine.closeCircuit(loser.circuit, CircuitEnd.requested, nowMs);
     }
   }
@@ -293,6 +287,15 @@ export class CircuitPool {
     record.race = undefined;
     race.racers.delete(record);
     if (race.racers.size === 0) race.finish();
+  }
+
+  /** Once for each set-up that does not answer. */
+  #suspect(racer: PooledCircuit, answering: readonly string[], nowMs: TimeMs): void {
+    if (racer.isSuspected) return;
+    racer.isSuspected = true;
+    const first = racer.path[0]!;
+    if (this.#isLinkUp(first)) this.#suspects.noteSilent(racer.path, answering, nowMs);
+    else this.#suspects.noteUnlinked(first, nowMs);
   }
 
   #isLinkUp(nodeIdHex: string): boolean {

@@ -29,6 +29,8 @@ export class PooledCircuit {
   idleSinceMs: TimeMs;
   /** While it is being built: those that try the same at the same time. */
   race: PathRace | undefined = undefined;
+  /** It has not answered in time. */
+  isSuspected = false;
   /** It was given up because this one was ready sooner. */
   successor: PooledCircuit | undefined = undefined;
   readonly users = new Set<CircuitUser>();

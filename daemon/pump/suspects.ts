@@ -1,8 +1,10 @@
 /**
- * Nodes that lay on a path which did not answer while another one did. Most of them are well: one of a path is to blame,
- * and nobody says which. They are left out of new paths for a short while, as far as there are others. Which guard is
- * used is the guards' affair (core/path/guards.ts), not that of whoever drops a packet behind it: a first hop is left out
- * only after several paths over it in a row were silent, and only until one over it is ready, or for some seconds.
+ * Nodes on paths that do not answer while they should. Most of them are well: one of a path is to blame, and nobody says
+ * which. They are left out of new paths for a short while, as far as there are others.
+ *
+ * Which guard is used is the guards' affair (core/path/guards.ts), not that of whoever drops a packet behind it: a first
+ * hop is left out only when there is no link to it, or after several silent paths over it in a row, and only for some
+ * seconds or until a path over it answers. Then it is to blame itself, and what lay behind it is not suspected any more.
  */
 import type { TimeMs } from '@nyx/core/ports.ts';
 
@@ -13,59 +15,78 @@ const GUARD_STRIKES = 2;
 const GUARD_SUSPECT_MS = 10_000;
 const MAX_GUARDS = 32;
 
+interface Suspicion {
+  readonly untilMs: TimeMs;
+  /** First hop of the path. */
+  readonly first: string;
+}
+
+interface Strikes {
+  readonly count: number;
+  readonly untilMs: TimeMs;
+}
+
 export class Suspects {
-  /** NodeID in hex → until when; oldest first. */
-  readonly #untilMs = new Map<string, TimeMs>();
+  /** By NodeID in hex; oldest first. */
+  readonly #later = new Map<string, Suspicion>();
+  readonly #first = new Map<string, Strikes>();
 
-  /** First hop → silent paths over it since one was ready. */
-  readonly #strikes = new Map<string, { count: number; untilMs: TimeMs }>();
-
-  /** This path (first hop first) is silent. `answering`: hops of one that is not. */
-  notePath(path: readonly string[], answering: readonly string[], nowMs: TimeMs): void {
-    this.#note(
-      path.slice(1).filter((id) => !answering.includes(id)),
-      nowMs,
-    );
-    const [first] = path;
-    if (first === undefined || answering.includes(first)) return;
-    const strikes = this.#strikes.get(first);
-    const count = strikes !== undefined && strikes.untilMs > nowMs ? strikes.count + 1 : 1;
-    this.#strikes.delete(first);
-    this.#strikes.set(first, { count, untilMs: nowMs + GUARD_SUSPECT_MS });
-    for (const id of this.#strikes.keys()) {
-      if (this.#strikes.size <= MAX_GUARDS) break;
-      this.#strikes.delete(id);
+  /** This path (first hop first) is silent although the link to its first hop is up. `answering`: hops of one that is not silent. */
+  noteSilent(path: readonly string[], answering: readonly string[], nowMs: TimeMs): void {
+    const [first, ...later] = path;
+    if (first === undefined) return;
+    const before = this.#first.get(first);
+    const count = before !== undefined && before.untilMs > nowMs ? before.count + 1 : 1;
+    if (!answering.includes(first) && this.#strike(first, count, nowMs)) return;
+    for (const id of later) {
+      if (answering.includes(id)) continue;
+      this.#later.delete(id);
+      this.#later.set(id, { untilMs: nowMs + SUSPECT_MS, first });
     }
+    forgetOldest(this.#later, MAX_SUSPECTS);
   }
 
-  #note(nodeIds: readonly string[], nowMs: TimeMs): void {
-    for (const id of nodeIds) {
-      this.#untilMs.delete(id);
-      this.#untilMs.set(id, nowMs + SUSPECT_MS);
-    }
-    for (const id of this.#untilMs.keys()) {
-      if (this.#untilMs.size <= MAX_SUSPECTS) break;
-      this.#untilMs.delete(id);
-    }
+  /** There is no link to this first hop. */
+  noteUnlinked(first: string, nowMs: TimeMs): void {
+    this.#strike(first, GUARD_STRIKES, nowMs);
   }
 
   /** A circuit over these came up. */
-  clear(nodeIds: Iterable<string>): void {
-    for (const id of nodeIds) {
-      this.#untilMs.delete(id);
-      this.#strikes.delete(id);
+  clear(path: readonly string[]): void {
+    for (const id of path) {
+      this.#later.delete(id);
+      this.#first.delete(id);
     }
   }
 
   has(nodeId: string, nowMs: TimeMs): boolean {
-    if ((this.#untilMs.get(nodeId) ?? 0) > nowMs) return true;
-    const strikes = this.#strikes.get(nodeId);
-    return strikes !== undefined && strikes.untilMs > nowMs && strikes.count >= GUARD_STRIKES;
+    return (this.#later.get(nodeId)?.untilMs ?? 0) > nowMs || isStruck(this.#first.get(nodeId), nowMs);
   }
 
   list(nowMs: TimeMs): string[] {
-    for (const [id, untilMs] of this.#untilMs) if (untilMs <= nowMs) this.#untilMs.delete(id);
-    const guards = [...this.#strikes.keys()].filter((id) => this.has(id, nowMs));
-    return [...this.#untilMs.keys(), ...guards];
+    for (const [id, { untilMs }] of this.#later) if (untilMs <= nowMs) this.#later.delete(id);
+    const struck = [...this.#first].filter(([, strikes]) => isStruck(strikes, nowMs)).map(([id]) => id);
+    return [...this.#later.keys(), ...struck];
+  }
+
+  /** True when it is left out from now on. */
+  #strike(first: string, count: number, nowMs: TimeMs): boolean {
+    this.#first.delete(first);
+    this.#first.set(first, { count, untilMs: nowMs + GUARD_SUSPECT_MS });
+    forgetOldest(this.#first, MAX_GUARDS);
+    if (count < GUARD_STRIKES) return false;
+    for (const [id, suspicion] of this.#later) if (suspicion.first === first) this.#later.delete(id);
+    return true;
+  }
+}
+
+function isStruck(strikes: Strikes | undefined, nowMs: TimeMs): boolean {
+  return strikes !== undefined && strikes.count >= GUARD_STRIKES && strikes.untilMs > nowMs;
+}
+
+function forgetOldest(map: Map<string, unknown>, limit: number): void {
+  for (const key of map.keys()) {
+    if (map.size <= limit) return;
+    map.delete(key);
   }
 }
