@@ -56,6 +56,28 @@ export default {
       },
     },
     {
+      name: 'costly-parts-are-loaded-on-demand',
+      comment:
+        'gRPC, schemas, YAML and the metrics library are a quarter of an idle node (docs/operating.md): they are loaded when needed.',
+      severity: 'error',
+      from: {
+        path: '^daemon/',
+        pathNot: `^daemon/(api/(?!child|host)|config/(load|load-worker|schema)\\.ts|telemetry/metrics-registry|local-network)|${tests}`,
+      },
+      to: {
+        path: '^(daemon/(api/(?!child|host)|config/(load|schema)\\.ts|telemetry/metrics-registry)|proto/load)|node_modules/(zod|yaml|@grpc|grpc-health-check|prom-client)/',
+        dynamic: false,
+        dependencyTypesNot: ['type-only'],
+      },
+    },
+    {
+      name: 'http-by-its-own-door',
+      comment: 'Importing node:http loads all of Node\'s fetch; daemon/io/http.ts does not.',
+      severity: 'error',
+      from: { path: '^daemon/', pathNot: tests },
+      to: { path: '^(node:)?http$', dependencyTypesNot: ['type-only'] },
+    },
+    {
       name: 'supervision-knows-nobody',
       severity: 'error',
       from: { path: '^daemon/supervision/', pathNot: tests },

@@ -23,10 +23,12 @@ import { PumpPool } from './actors/pump-pool.ts';
 import { LifecycleRegistry } from './actors/registry.ts';
 import { SetupLogs } from './actors/setup-logs.ts';
 import { streamMachine } from './actors/stream.ts';
+import { apiChild } from './api/child.ts';
 import type { ApiHost } from './api/host.ts';
-import { apiChild } from './api/server.ts';
 import { formatAddress } from './config/address.ts';
-import { type Config, ConfigError, loadConfig } from './config/load.ts';
+import { ConfigError } from './config/config-error.ts';
+import type { Config } from './config/load.ts';
+import { loadConfigApart } from './config/load-apart.ts';
 import { Authority, loadAuthorityKey } from './directory/authority.ts';
 import { startDirectoryServer } from './directory/directory-server.ts';
 import { KeyStore } from './directory/key-store.ts';
@@ -413,7 +415,7 @@ const main = async (): Promise<void> => {
     return;
   }
   if (values.config === undefined) throw new UsageError('--config FILE is missing');
-  const config = loadConfig(values.config);
+  const config = await loadConfigApart(values.config);
   if (values.check) {
     process.stdout.write(`${values.config}: ok\n`);
     return;

@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { formatAddress, isWildcard, parseAddress } from './address.ts';
-import { ConfigError, defaultConfig, loadConfig, parseConfig } from './load.ts';
+import { ConfigError } from './config-error.ts';
+import { defaultConfig, loadConfig, parseConfig } from './load.ts';
+import { loadConfigApart } from './load-apart.ts';
 
 const KEY = 'ab'.repeat(32);
 const base = `directory:
@@ -190,6 +192,29 @@ test('from a file: paths are relative to it, and a missing file is a ConfigError
     writeFileSync(join(folder, 'nyx.yaml'), `${base}dataDir: data\n`);
     assert.equal(loadConfig(join(folder, 'nyx.yaml')).dataDir, join(folder, 'data'));
     assert.throws(() => loadConfig(join(folder, 'none.yaml')), ConfigError);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test('read in a thread of its own it is the same, and so are the problems', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'nyx-config-'));
+  try {
+    const [good, bad] = [join(folder, 'good.yaml'), join(folder, 'bad.yaml')];
+    writeFileSync(good, `${base}dataDir: data\npath: { hops: 5 }\n`);
+    writeFileSync(bad, `${base}path: { hops: 2 }\nworkers: 0\n`);
+    assert.deepEqual(await loadConfigApart(good), loadConfig(good));
+    for (const path of [bad, join(folder, 'none.yaml')]) {
+      let expected: unknown;
+      try {
+        loadConfig(path);
+      } catch (error) {
+        expected = error;
+      }
+      const thrown = await loadConfigApart(path).catch((error: unknown) => error);
+      assert.ok(thrown instanceof ConfigError && expected instanceof ConfigError);
+      assert.deepEqual([thrown.message, thrown.issues], [expected.message, expected.issues]);
+    }
   } finally {
     rmSync(folder, { recursive: true });
   }

@@ -3,34 +3,10 @@ import { readFileSync, statSync } from 'node:fs';
 import { dirname, isAbsolute, resolve } from 'node:path';
 import { isMap, isScalar, LineCounter, type Node, parseDocument } from 'yaml';
 import { z } from 'zod';
+import { ConfigError, type ConfigIssue } from './config-error.ts';
 import { checkRules } from './rules.ts';
 import { type Config, configSchema } from './schema.ts';
 import { nearest } from './suggest.ts';
-
-export interface ConfigIssue {
-  readonly line: number;
-  readonly column: number;
-  /** Key path, e.g. `exit.policy[0]`; empty for the file as a whole. */
-  readonly path: string;
-  readonly message: string;
-}
-
-/** All problems of one configuration; the message has one line for each. */
-export class ConfigError extends Error {
-  readonly issues: readonly ConfigIssue[];
-  constructor(name: string, issues: readonly ConfigIssue[]) {
-    super(
-      issues
-        .map(
-          (issue) =>
-            `${name}:${issue.line}:${issue.column}: ${issue.path === '' ? '' : `${issue.path} `}${issue.message}`,
-        )
-        .join('\n'),
-    );
-    this.name = 'ConfigError';
-    this.issues = issues;
-  }
-}
 
 const MAX_CONFIG_BYTES = 1_048_576;
 

@@ -2,9 +2,10 @@
  * Serves the directory over HTTP: `GET /view` gives the newest bundle (ETag = its digest), `POST /descriptor` hands one
  * to the authority. What is served is signed, so the transport needs no protection of its own.
  */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { MAX_DESCRIPTOR_BYTES } from '@nyx/core/directory/descriptor.ts';
+import { http } from '../io/http.ts';
 import type { ListenAddress } from '../pump/contract.ts';
 
 export interface DirectoryServerHost {
@@ -24,7 +25,7 @@ export const startDirectoryServer = async (
   listen: ListenAddress,
   host: DirectoryServerHost,
 ): Promise<DirectoryServer> => {
-  const server = createServer(
+  const server = http.createServer(
     { requestTimeout: 15_000, headersTimeout: 10_000, maxHeaderSize: 8192 },
     (request, response) => {
       handle(request, response, host);

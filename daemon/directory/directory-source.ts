@@ -1,7 +1,8 @@
 /** Fetching views from, and handing descriptors to, the configured sources: HTTP(S) URLs or files. */
 import { readFile, stat } from 'node:fs/promises';
-import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
+import type { ClientRequest, IncomingMessage } from 'node:http';
 import { MAX_BUNDLE_BYTES } from '@nyx/core/directory/view.ts';
+import { http } from '../io/http.ts';
 
 const TIMEOUT_MS = 20_000;
 const MAX_ERROR_BYTES = 2048;
@@ -72,7 +73,7 @@ const send = async (
 ): Promise<Response> => {
   const url = new URL(path, source);
   // TLS is loaded only where it is used: it costs memory.
-  const open = url.protocol === 'https:' ? (await import('node:https')).request : httpRequest;
+  const open = url.protocol === 'https:' ? (await import('node:https')).request : http.request;
   return await new Promise<Response>((resolve, reject) => {
     const fail = (error: Error) => reject(new Error(`${source}: ${error.message}`, { cause: error }));
     const request: ClientRequest = open(

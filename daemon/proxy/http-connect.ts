@@ -3,9 +3,10 @@
  * credentials of Proxy-Authorization (Basic, RFC 7617) mean what SOCKS5's mean, see credentials.ts. A dial that fails is
  * answered with a status and its code in `x-nyx-error`.
  */
-import { createServer, type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import ipaddr from 'ipaddr.js';
+import { http } from '../io/http.ts';
 import { DialError, type DialErrorCode, type DialOptions } from '../pump/contract.ts';
 import { anonymousOptions, credentialOptions } from './credentials.ts';
 import { defaultHandshakeTimeoutMs, type ProxyOptions, type ProxyServer } from './proxy.ts';
@@ -44,7 +45,7 @@ export async function startHttpConnect(options: ProxyOptions): Promise<ProxyServ
   const stopping = new AbortController();
   const listener = `http-connect ${options.listen.host}:${options.listen.port}`;
   const timeoutMs = options.handshakeTimeoutMs ?? defaultHandshakeTimeoutMs;
-  const server = createServer(
+  const server = http.createServer(
     {
       maxHeaderSize: maxHeaderBytes,
       headersTimeout: timeoutMs,
@@ -137,7 +138,7 @@ function statusOfParseError(code: string | undefined): number {
 function answer(status: number, text: string, code?: DialErrorCode, header = ''): string {
   const body = `${text}\n`;
   return (
-    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n` +
+    `HTTP/1.1 ${status} ${http.STATUS_CODES[status]}\r\n` +
     (code === undefined ? '' : `x-nyx-error: ${code}\r\n`) +
     `${header}Content-Type: text/plain; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\n` +
     `Connection: close\r\n\r\n${body}`

@@ -1,32 +1,18 @@
 /** `GET /metrics` (Prometheus text) and `GET /healthz`, on loopback. Values are the pumps' own; labels are closed sets. */
-import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { Counter, Gauge, Registry } from 'prom-client';
-import type { P2pCounters, P2pState } from '../p2p/contract.ts';
+import type { Registry } from 'prom-client';
+import { http } from '../io/http.ts';
 import type { ListenAddress } from '../pump/contract.ts';
-import type { SupervisorSnapshot } from '../supervision/supervise.ts';
-import type { Meter } from './meter.ts';
-
-export interface MetricsHost {
-  readonly meter: Meter;
-  readonly measure: () => Promise<void>;
-  readonly supervisor: () => { snapshot(maxDynamic?: number): SupervisorSnapshot };
-  readonly controlPlane: { state(): P2pState | undefined; readonly counters: P2pCounters } | undefined;
-  readonly directory: { readonly view: { readonly verified: { readonly nodes: readonly unknown[] } } | undefined };
-  readonly paths: {
-    entropy(): { readonly pathBits: number; readonly costBits: number } | undefined;
-    guardInfos(): readonly { readonly droppedAt: number | null }[];
-  };
-  readonly state: () => string;
-  readonly startedAtMs: number;
-}
+import type { MetricsHost } from './metrics-registry.ts';
 
 export const startMetricsServer = async (
   listen: ListenAddress,
   host: MetricsHost,
 ): Promise<{ readonly address: ListenAddress; close(): Promise<void> }> => {
-  const registry = createRegistry(host);
-  const server = createServer({ requestTimeout: 5000, headersTimeout: 5000 }, (request, response) => {
+  // Loaded for the first who asks: it costs memory.
+  let loading: Promise<Registry> | undefined;
+  const load = async () => (await import('./metrics-registry.ts')).createRegistry(host);
+  const server = http.createServer({ requestTimeout: 5000, headersTimeout: 5000 }, (request, response) => {
     if (request.method !== 'GET') {
       response.writeHead(405, { allow: 'GET' }).end();
       return;
@@ -40,13 +26,13 @@ export const startMetricsServer = async (
       response.writeHead(404).end('there are /metrics and /healthz\n');
       return;
     }
-    host
-      .measure()
-      .then(() => registry.metrics())
-      .then(
-        (text) => response.writeHead(200, { 'content-type': registry.contentType }).end(text),
-        (error: Error) => response.writeHead(500, { 'content-type': 'text/plain' }).end(`${error.message}\n`),
-      );
+    loading ??= load();
+    Promise.all([loading, host.measure()])
+      .then(async ([registry]) => {
+        const text = await registry.metrics();
+        response.writeHead(200, { 'content-type': registry.contentType }).end(text);
+      })
+      .catch((error: Error) => response.writeHead(500, { 'content-type': 'text/plain' }).end(`${error.message}\n`));
   });
   server.maxConnections = 64;
   await new Promise<void>((resolve, reject) => {
@@ -63,155 +49,3 @@ export const startMetricsServer = async (
       }),
   };
 };
-
-const createRegistry = (host: MetricsHost): Registry => {
-  const registry = new Registry();
-  const { meter } = host;
-  const registers = [registry];
-  const counter = (name: string, help: string, value: () => number) =>
-    new Counter({
-      name,
-      help,
-      registers,
-      collect() {
-        this.reset();
-        this.inc(value());
-      },
-    });
-  const gauge = (name: string, help: string, value: () => number) =>
-    new Gauge({
-      name,
-      help,
-      registers,
-      collect() {
-        this.set(value());
-      },
-    });
-  counter('nyx_link_datagrams_received_total', 'Datagrams received', () => meter.totals.datagramsIn);
-  counter('nyx_link_datagrams_sent_total', 'Datagrams sent', () => meter.totals.datagramsOut);
-  counter('nyx_link_received_bytes_total', 'Bytes received in datagrams', () => meter.bytesIn);
-  counter('nyx_link_sent_bytes_total', 'Bytes sent in datagrams', () => meter.bytesOut);
-  gauge('nyx_link_links', 'Links that are up', () => meter.sum((stats) => stats.links.length));
-  counter('nyx_onion_cells_forward_total', 'Cells passed on towards the last hop', () => meter.totals.cellsForward);
-  counter('nyx_onion_cells_backward_total', 'Cells passed on towards the client', () => meter.totals.cellsBackward);
-  counter('nyx_onion_cells_delivered_total', 'Cells that ended here', () => meter.totals.cellsDelivered);
-  counter('nyx_onion_cells_originated_total', 'Cells that began here', () => meter.totals.cellsOriginated);
-  counter('nyx_onion_setups_total', 'Circuit set-ups processed', () => meter.totals.setups);
-  gauge('nyx_onion_relay_circuits', "Others' circuits", () => meter.sum((stats) => stats.relayCircuits));
-  gauge('nyx_mix_waiting_cells', 'Cells of class mix that wait', () => meter.sum((stats) => stats.mixWaiting));
-  counter('nyx_mix_released_cells_total', 'Cells of class mix that have waited', () => meter.totals.mixReleased);
-  counter('nyx_mix_delay_seconds_total', 'Time that they waited', () => meter.totals.mixWaitedMs / 1000);
-  gauge('nyx_path_client_circuits', 'Own circuits', () => meter.sum((stats) => stats.clientCircuits.length));
-  gauge('nyx_path_entropy_bits', 'Entropy of a path by default', () => host.paths.entropy()?.pathBits ?? 0);
-  gauge('nyx_path_entropy_cost_bits', 'What the strategy costs of it', () => host.paths.entropy()?.costBits ?? 0);
-  gauge(
-    'nyx_path_guards_dropped',
-    'Guards dropped for failing circuits',
-    () => host.paths.guardInfos().filter(({ droppedAt }) => droppedAt !== null).length,
-  );
-  gauge('nyx_stream_streams', 'Client streams open', () => meter.sum((stats) => stats.streams.length));
-  gauge('nyx_exit_streams', 'Exit streams open', () => meter.sum((stats) => stats.exitStreams));
-  counter('nyx_exit_sockets_opened_total', 'Sockets that the exit opened', () => meter.totals.exitSocketsOpened);
-  gauge('nyx_pump_buffered_bytes', 'Memory in queues and sessions', () => meter.sum((stats) => stats.bufferedBytes));
-  counter('nyx_pump_shed_total', 'Circuits and sessions ended for memory', () => meter.totals.shedTotal);
-  counter('nyx_pump_cpu_seconds_total', 'CPU time of the pump workers', () => meter.totals.cpuSeconds);
-  gauge('nyx_directory_nodes', 'Nodes in the verified view', () => host.directory.view?.verified.nodes.length ?? 0);
-  gauge('nyx_process_resident_memory_bytes', 'Resident memory', () => process.memoryUsage.rss());
-  gauge('nyx_process_uptime_seconds', 'Since start', () => (performance.now() - host.startedAtMs) / 1000);
-  new Counter({
-    name: 'nyx_pump_dropped_total',
-    help: 'Datagrams and cells dropped, by reason',
-    labelNames: ['reason'],
-    registers,
-    collect() {
-      this.reset();
-      for (const [reason, count] of Object.entries(meter.totals.drops)) this.inc({ reason }, count);
-    },
-  });
-  if (host.controlPlane !== undefined) registerControlPlane(host.controlPlane, registry, { counter, gauge });
-  const supervised = (name: string, help: string, value: (child: SupervisorSnapshot['children'][number]) => number) =>
-    new Gauge({
-      name,
-      help,
-      labelNames: ['child'],
-      registers,
-      collect() {
-        this.reset();
-        for (const child of staticChildren(host.supervisor().snapshot(0))) this.set({ child: child.id }, value(child));
-      },
-    });
-  supervised('nyx_supervision_restarts', 'Restarts of a child', (child) => child.restarts);
-  supervised('nyx_supervision_inbox_messages', 'Messages that wait', (child) => child.inboxLength);
-  supervised('nyx_supervision_inbox_dropped', 'Messages lost to a full inbox', (child) => child.inboxDropped);
-  return registry;
-};
-
-type Register = (name: string, help: string, value: () => number) => unknown;
-
-const registerControlPlane = (
-  plane: NonNullable<MetricsHost['controlPlane']>,
-  registry: Registry,
-  { counter, gauge }: { readonly counter: Register; readonly gauge: Register },
-): void => {
-  const { counters } = plane;
-  const state = (value: (state: P2pState) => number) => () => {
-    const present = plane.state();
-    return present === undefined ? 0 : value(present);
-  };
-  gauge(
-    'nyx_p2p_peers',
-    'Connected peers',
-    state(({ peers }) => peers.length),
-  );
-  gauge(
-    'nyx_p2p_nodes',
-    'Nodes among them',
-    state(({ peers }) => new Set(peers.flatMap((p) => p.nodeId ?? [])).size),
-  );
-  gauge(
-    'nyx_p2p_routing_peers',
-    'Peers in the routing table',
-    state(({ routingPeers }) => routingPeers),
-  );
-  gauge(
-    'nyx_p2p_stored_peers',
-    'Peers on disk',
-    state(({ storedPeers }) => storedPeers),
-  );
-  gauge(
-    'nyx_p2p_records',
-    'DHT records held',
-    state(({ records }) => records),
-  );
-  gauge(
-    'nyx_p2p_denied_peers',
-    'Peers denied now',
-    state(({ deniedPeers }) => deniedPeers),
-  );
-  counter('nyx_p2p_peers_denied_total', 'Peers dropped and denied', () => counters.peersDenied);
-  counter('nyx_p2p_connections_refused_total', 'Connections refused', () => counters.connectionsRefused);
-  counter('nyx_p2p_descriptors_received_total', 'Descriptors of others', () => counters.descriptorsReceived);
-  counter('nyx_p2p_descriptors_relayed_total', 'Descriptors passed on', () => counters.descriptorsRelayed);
-  counter('nyx_p2p_descriptors_delivered_total', 'Deliveries to authorities', () => counters.descriptorsDelivered);
-  counter('nyx_p2p_views_served_total', 'Views given to peers', () => counters.viewsServed);
-  counter('nyx_p2p_views_fetched_total', 'Newer views got from peers', () => counters.viewsFetched);
-  counter('nyx_p2p_view_served_bytes_total', 'Bytes of views given', () => counters.viewBytesServed);
-  counter('nyx_p2p_view_fetched_bytes_total', 'Bytes of views got', () => counters.viewBytesFetched);
-  new Counter({
-    name: 'nyx_p2p_refused_total',
-    help: 'What peers sent and was refused, by reason',
-    labelNames: ['reason'],
-    registers: [registry],
-    collect() {
-      this.reset();
-      for (const [reason, count] of Object.entries(counters.refusals)) this.inc({ reason }, count);
-    },
-  });
-};
-
-/** All but the actors of single links, circuits and streams, which are no closed set. */
-const staticChildren = (snapshot: SupervisorSnapshot): SupervisorSnapshot['children'] =>
-  snapshot.children.flatMap((child) => [
-    child,
-    ...(child.supervisor === undefined ? [] : staticChildren(child.supervisor)),
-  ]);

@@ -14,7 +14,8 @@ import {
 import { buildProgram } from '@nyx/cli/main.ts';
 import { ApiError, toStatus } from '@nyx/daemon/api/errors.ts';
 import { Validator } from '@nyx/daemon/api/validate.ts';
-import { ConfigError, parseConfig } from '@nyx/daemon/config/load.ts';
+import { ConfigError } from '@nyx/daemon/config/config-error.ts';
+import { parseConfig } from '@nyx/daemon/config/load.ts';
 import { KeyStore } from '@nyx/daemon/directory/key-store.ts';
 import { KeyStoreError, SealedFiles } from '@nyx/daemon/directory/sealed-files.ts';
 import { credentialOptions } from '@nyx/daemon/proxy/credentials.ts';
