@@ -72,7 +72,7 @@ export default {
     },
     {
       name: 'http-by-its-own-door',
-      comment: 'Importing node:http loads all of Node\'s fetch; daemon/io/http.ts does not.',
+      comment: "Importing node:http loads all of Node's fetch; daemon/io/http.ts does not.",
       severity: 'error',
       from: { path: '^daemon/', pathNot: tests },
       to: { path: '^(node:)?http$', dependencyTypesNot: ['type-only'] },
