@@ -146,6 +146,8 @@ export interface LinkInfo {
   readonly bytesIn: number;
   readonly bytesOut: number;
   readonly upSinceMs: TimeMs | undefined;
+  /** When the peer was heard last. A living one acknowledges a set-up within its ack delay. */
+  readonly lastHeardMs: TimeMs;
 }
 
 /**

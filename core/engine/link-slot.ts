@@ -81,6 +81,7 @@ export class LinkSlot implements Timed {
       bytesIn: this.bytesIn,
       bytesOut: this.bytesOut,
       upSinceMs: this.upSinceMs,
+      lastHeardMs: link.lastHeardMs,
     };
   }
 }

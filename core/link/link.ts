@@ -182,6 +182,11 @@ export class Link {
   }
 
   /** Smoothed round-trip time of the control channel. */
+  /** When the peer was heard last. */
+  get lastHeardMs(): number {
+    return this.#lastHeardMs;
+  }
+
   get rttMs(): number | undefined {
     return this.#sender.rttMs;
   }

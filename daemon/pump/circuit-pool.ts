@@ -24,7 +24,7 @@ import type { TimeMs, UnixSeconds } from '@nyx/core/ports.ts';
 import type { SessionApi } from '@nyx/core/stream/contract.ts';
 import { DialError, DialErrorCode, type FromPump, type PathConstraints } from './contract.ts';
 import { describeCircuitEnd } from './dial-code.ts';
-import { MAX_ATTEMPTS, PathRace, SetupTimes } from './path-race.ts';
+import { MAX_ATTEMPTS, MIN_WAIT_MS, PathRace, SetupTimes } from './path-race.ts';
 import { PooledCircuit } from './pooled-circuit.ts';
 import { type SpareOptions, SparePlan } from './spare-circuits.ts';
 import { Suspects } from './suspects.ts';
@@ -122,11 +122,16 @@ export class CircuitPool {
 
   /**
    * Another circuit for the request, in place of a ready one on which nothing comes back. Resolves once it is ready;
-   * undefined: it ended first. Rejects with DialError when there is no path. The quiet one stays as it is.
+   * undefined: it ended first. Rejects with DialError when there is no path. The quiet one stays as it is. Who is to
+   * blame is not known while the first hop, too, has not been heard `sinceMs`: it owes no answer to data that it passes on.
    */
-  async replacement(record: PooledCircuit, request: CircuitRequest): Promise<PooledCircuit | undefined> {
+  async replacement(
+    record: PooledCircuit,
+    request: CircuitRequest,
+    sinceMs: TimeMs,
+  ): Promise<PooledCircuit | undefined> {
     record.noteQuiet();
-    this.#suspects.noteSilent(record.path, [], this.#host.nowMs());
+    if (this.#isHeardSince(record.path[0]!, sinceMs)) this.#suspects.noteSilent(record.path, [], this.#host.nowMs());
     let other: PooledCircuit | undefined = await this.acquire(request, record);
     await other.settled;
     other = other.successor ?? other;
@@ -276,7 +281,7 @@ export class CircuitPool {
     const nowMs = this.#host.nowMs();
     for (const loser of losers) {
       loser.successor = record;
-      this.#suspect(loser, record.path, nowMs);
+      if (nowMs - loser.builtAtMs >= MIN_WAIT_MS) this.#suspect(loser, record.path, nowMs);
       this.#engine.closeCircuit(loser.circuit, CircuitEnd.requested, nowMs);
     }
   }
@@ -294,14 +299,18 @@ export class CircuitPool {
     if (racer.isSuspected) return;
     racer.isSuspected = true;
     const first = racer.path[0]!;
-    if (this.#isLinkUp(first)) this.#suspects.noteSilent(racer.path, answering, nowMs);
-    else this.#suspects.noteUnlinked(first, nowMs);
+    // It acknowledges a set-up on its link whatever is behind it.
+    if (this.#isHeardSince(first, racer.builtAtMs)) this.#suspects.noteSilent(racer.path, answering, nowMs);
+    else this.#suspects.noteFirst(first, nowMs);
   }
 
-  #isLinkUp(nodeIdHex: string): boolean {
+  #isHeardSince(nodeIdHex: string, sinceMs: TimeMs): boolean {
     return this.#engine
       .links()
-      .some(({ nodeId, upSinceMs }) => upSinceMs !== undefined && nodeId !== undefined && hex(nodeId) === nodeIdHex);
+      .some(
+        ({ nodeId, upSinceMs, lastHeardMs }) =>
+          upSinceMs !== undefined && lastHeardMs > sinceMs && nodeId !== undefined && hex(nodeId) === nodeIdHex,
+      );
   }
 
   // --- circuits built ahead ---
@@ -325,7 +334,7 @@ export class CircuitPool {
     const nowMs = this.#host.nowMs();
     const isSuspect = (record: PooledCircuit) => record.path.some((id) => this.#suspects.has(id, nowMs));
     const ready = spares.filter(({ state }) => state === 'ready');
-    const taken = ready.find((record) => !isSuspect(record)) ?? ready[0] ?? spares.at(-1);
+    const taken = ready.find((record) => !isSuspect(record)) ?? ready[0] ?? spares.findLast((r) => !r.isSuspected);
     if (taken === undefined) return undefined;
     for (const record of taken.race?.racers ?? [taken]) {
       this.#removeFromKey(record);

@@ -170,17 +170,18 @@ export class ClientStream implements NyxConnection, CircuitUser {
     const record = this.#record!;
     if (this.#options.circuit !== undefined || record.state !== 'ready') return;
     const { packetsReceived } = record.session.stats;
+    const sinceMs = this.#host.nowMs();
     this.#cancelQuiet = this.#host.schedule(this.#host.pool.quietMs(record), () => {
-      if (record.session.stats.packetsReceived === packetsReceived) void this.#replace(record);
+      if (record.session.stats.packetsReceived === packetsReceived) void this.#replace(record, sinceMs);
     });
   }
 
-  async #replace(record: PooledCircuit): Promise<void> {
+  async #replace(record: PooledCircuit, sinceMs: number): Promise<void> {
     const isStuck = () =>
       this.#state === 'opening' && !this.#duplex.destroyed && !this.#duplex.confirmed && this.#record === record;
     if (!isStuck()) return;
     try {
-      const other = await this.#host.pool.replacement(record, this.#request);
+      const other = await this.#host.pool.replacement(record, this.#request, sinceMs);
       if (other === undefined || !isStuck() || !record.isQuiet) return;
       this.#duplex.detach();
       await this.#dial(record);

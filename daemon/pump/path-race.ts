@@ -9,13 +9,18 @@ import type { PooledCircuit } from './pooled-circuit.ts';
 /** Circuits of one race, the first included. */
 export const MAX_ATTEMPTS = 6;
 /** Waits grow, so that a slow network is not asked for ever more. */
-const GROWTH = 1.5;
+const GROWTH = 1.3;
 const FIRST_WAIT_MS = 1000;
-const MIN_WAIT_MS = 300;
-const MAX_WAIT_MS = 3000;
-/** A set-up that takes so many times the usual is taken for lost. */
+export const MIN_WAIT_MS = 300;
+/** As long as that is far above what is usual. */
+const MAX_WAIT_MS = 1200;
+/** What takes so many times the usual is taken for lost, … */
 const USUAL_TIMES = 4;
-const SMOOTHING = 0.25;
+/** … but never less than so many. */
+const LEAST_TIMES = 1.5;
+/** Slow ones (a machine that has just started, a first link) say less about the network than fast ones. */
+const SMOOTHING_UP = 0.25;
+const SMOOTHING_DOWN = 0.5;
 
 export class PathRace {
   readonly racers = new Set<PooledCircuit>();
@@ -40,22 +45,22 @@ export class SetupTimes {
   note(circuitClass: CircuitClass, hops: number, setupMs: number): void {
     const key = `${circuitClass} ${hops}`;
     const before = this.#usualMs.get(key) ?? setupMs;
-    this.#usualMs.set(key, before + SMOOTHING * (setupMs - before));
+    this.#usualMs.set(key, before + (setupMs < before ? SMOOTHING_DOWN : SMOOTHING_UP) * (setupMs - before));
   }
 
   /** What the next attempt waits for the one before it. */
   waitMs(circuitClass: CircuitClass, hops: number, attempts: number): number {
     const usualMs = this.#usualMs.get(`${circuitClass} ${hops}`);
-    const firstMs = usualMs === undefined ? FIRST_WAIT_MS : clamp(USUAL_TIMES * usualMs);
+    const firstMs = usualMs === undefined ? FIRST_WAIT_MS : patienceMs(usualMs);
     return firstMs * GROWTH ** (attempts - 1);
   }
 
   /** A ready circuit with this round trip on which nothing comes back for this long after something was sent is quiet. */
   quietMs(rttMs: number | undefined): number {
-    return rttMs === undefined ? FIRST_WAIT_MS : clamp(2 * USUAL_TIMES * rttMs);
+    return rttMs === undefined ? FIRST_WAIT_MS : patienceMs(rttMs);
   }
 }
 
-function clamp(ms: number): number {
-  return Math.min(MAX_WAIT_MS, Math.max(MIN_WAIT_MS, ms));
+function patienceMs(usualMs: number): number {
+  return Math.max(Math.min(MAX_WAIT_MS, Math.max(MIN_WAIT_MS, USUAL_TIMES * usualMs)), LEAST_TIMES * usualMs);
 }

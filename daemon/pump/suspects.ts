@@ -3,17 +3,15 @@
  * which. They are left out of new paths for a short while, as far as there are others.
  *
  * Which guard is used is the guards' affair (core/path/guards.ts), not that of whoever drops a packet behind it: a first
- * hop is left out only when there is no link to it, or after several silent paths over it in a row, and only for some
- * seconds or until a path over it answers. Then it is to blame itself, and what lay behind it is not suspected any more.
+ * hop is left out only when nothing is heard on the link to it. Then it is to blame itself, and what lay behind it on
+ * silent paths is not suspected any more.
  */
 import type { TimeMs } from '@nyx/core/ports.ts';
 
 export const SUSPECT_MS = 30_000;
 const MAX_SUSPECTS = 64;
-/** Silent paths in a row until their common first hop is left out, and for how long. */
-const GUARD_STRIKES = 2;
-const GUARD_SUSPECT_MS = 10_000;
-const MAX_GUARDS = 32;
+export const SILENT_LINK_MS = 10_000;
+const MAX_FIRST = 32;
 
 interface Suspicion {
   readonly untilMs: TimeMs;
@@ -21,23 +19,16 @@ interface Suspicion {
   readonly first: string;
 }
 
-interface Strikes {
-  readonly count: number;
-  readonly untilMs: TimeMs;
-}
-
 export class Suspects {
   /** By NodeID in hex; oldest first. */
   readonly #later = new Map<string, Suspicion>();
-  readonly #first = new Map<string, Strikes>();
+  /** First hops, until when. */
+  readonly #first = new Map<string, TimeMs>();
 
-  /** This path (first hop first) is silent although the link to its first hop is up. `answering`: hops of one that is not silent. */
+  /** This path (first hop first) is silent, but its first hop is not. `answering`: hops of a path that answers. */
   noteSilent(path: readonly string[], answering: readonly string[], nowMs: TimeMs): void {
     const [first, ...later] = path;
     if (first === undefined) return;
-    const before = this.#first.get(first);
-    const count = before !== undefined && before.untilMs > nowMs ? before.count + 1 : 1;
-    if (!answering.includes(first) && this.#strike(first, count, nowMs)) return;
     for (const id of later) {
       if (answering.includes(id)) continue;
       this.#later.delete(id);
@@ -46,9 +37,12 @@ export class Suspects {
     forgetOldest(this.#later, MAX_SUSPECTS);
   }
 
-  /** There is no link to this first hop. */
-  noteUnlinked(first: string, nowMs: TimeMs): void {
-    this.#strike(first, GUARD_STRIKES, nowMs);
+  /** There is no link to this first hop, or nothing is heard on it. */
+  noteFirst(first: string, nowMs: TimeMs): void {
+    this.#first.delete(first);
+    this.#first.set(first, nowMs + SILENT_LINK_MS);
+    forgetOldest(this.#first, MAX_FIRST);
+    for (const [id, suspicion] of this.#later) if (suspicion.first === first) this.#later.delete(id);
   }
 
   /** A circuit over these came up. */
@@ -60,28 +54,14 @@ export class Suspects {
   }
 
   has(nodeId: string, nowMs: TimeMs): boolean {
-    return (this.#later.get(nodeId)?.untilMs ?? 0) > nowMs || isStruck(this.#first.get(nodeId), nowMs);
+    return (this.#later.get(nodeId)?.untilMs ?? 0) > nowMs || (this.#first.get(nodeId) ?? 0) > nowMs;
   }
 
   list(nowMs: TimeMs): string[] {
     for (const [id, { untilMs }] of this.#later) if (untilMs <= nowMs) this.#later.delete(id);
-    const struck = [...this.#first].filter(([, strikes]) => isStruck(strikes, nowMs)).map(([id]) => id);
-    return [...this.#later.keys(), ...struck];
+    for (const [id, untilMs] of this.#first) if (untilMs <= nowMs) this.#first.delete(id);
+    return [...this.#later.keys(), ...this.#first.keys()];
   }
-
-  /** True when it is left out from now on. */
-  #strike(first: string, count: number, nowMs: TimeMs): boolean {
-    this.#first.delete(first);
-    this.#first.set(first, { count, untilMs: nowMs + GUARD_SUSPECT_MS });
-    forgetOldest(this.#first, MAX_GUARDS);
-    if (count < GUARD_STRIKES) return false;
-    for (const [id, suspicion] of this.#later) if (suspicion.first === first) this.#later.delete(id);
-    return true;
-  }
-}
-
-function isStruck(strikes: Strikes | undefined, nowMs: TimeMs): boolean {
-  return strikes !== undefined && strikes.count >= GUARD_STRIKES && strikes.untilMs > nowMs;
 }
 
 function forgetOldest(map: Map<string, unknown>, limit: number): void {
