@@ -25,7 +25,7 @@ const server = new Session(
   },
   0,
 );
-server.sendCryptoMessage(2, new Uint8Array(1120));
+server.firstPath.sendCryptoMessage(2, new Uint8Array(1120));
 
 const stream = client.openStream({ kind: 'tcp', host: 'bench', port: 1 })!;
 const chunk = new Uint8Array(65_536).fill(7);
@@ -49,9 +49,9 @@ let mark = started;
 fill();
 while (performance.now() - started < 60_000) {
   let now = performance.now();
-  if (client.nextTimeoutMs() <= now) client.handleTimeout(now);
+  if (client.firstPath.nextTimeoutMs() <= now) client.firstPath.handleTimeout(now);
   let count = 0;
-  while (count < BATCH && client.pollPayload(payloads[count]!, numbers.client, now)) {
+  while (count < BATCH && client.firstPath.pollPayload(payloads[count]!, numbers.client, now)) {
     numbers.client++;
     count++;
   }
@@ -59,14 +59,14 @@ while (performance.now() - started < 60_000) {
   mark = performance.now();
   spent.send += mark - now;
   now = mark;
-  if (server.nextTimeoutMs() <= now) server.handleTimeout(now);
-  for (let i = 0; i < count; i++) server.handlePayload(numbers.client - count + i, payloads[i]!, now);
-  const replied = server.pollPayload(reply, numbers.server, now);
+  if (server.firstPath.nextTimeoutMs() <= now) server.firstPath.handleTimeout(now);
+  for (let i = 0; i < count; i++) server.firstPath.handlePayload(numbers.client - count + i, payloads[i]!, now);
+  const replied = server.firstPath.pollPayload(reply, numbers.server, now);
   mark = performance.now();
   spent.receive += mark - now;
   if (replied) {
     now = mark;
-    client.handlePayload(numbers.server++, reply, now);
+    client.firstPath.handlePayload(numbers.server++, reply, now);
     spent.send += performance.now() - now;
   }
   if (stream.stats.bytesAcked >= totalBytes - 65_536) break;

@@ -9,6 +9,7 @@ import type { TimeMs } from '../ports.ts';
 import type { SessionApi } from '../stream/contract.ts';
 import { SessionError } from '../stream/contract.ts';
 import { Session } from '../stream/session.ts';
+import type { SessionPath } from '../stream/session-path.ts';
 import type { LayeredCell } from '../wire/datagram.ts';
 import { CellType } from '../wire/datagram.ts';
 import type { Cid } from './cid-table.ts';
@@ -49,6 +50,7 @@ export class ClientCircuit implements EngineCircuit {
   readonly handle: number;
   readonly hops: readonly NodeContact[];
   readonly session: SessionApi;
+  readonly #path: SessionPath;
   readonly #context: EngineContext;
   readonly #onion: ClientOnion;
   readonly #link: LinkSlot;
@@ -93,7 +95,7 @@ export class ClientCircuit implements EngineCircuit {
     this.#nowMs = nowMs;
     this.#heardMs = nowMs;
     this.#setupTimeoutMs = SETUP_TIMEOUT_MS + 3 * addedLatencyMs;
-    this.session = new Session(
+    const session = new Session(
       { ...context.options.session, role: 'client', mixRttMs: 2 * addedLatencyMs },
       {
         onCryptoMessage: (type, body) => this.#onCrypto(type, body),
@@ -109,6 +111,8 @@ export class ClientCircuit implements EngineCircuit {
       },
       nowMs,
     );
+    this.session = session;
+    this.#path = session.firstPath;
   }
 
   /** It could not be opened: ends with the next flush, when whoever built it knows its number. */
@@ -154,7 +158,7 @@ export class ClientCircuit implements EngineCircuit {
     this.#rekeyedMs = nowMs;
     this.#cellsSinceRekey = 0;
     const body = encodeRekey(this.#fresh.dh.publicKey, this.#fresh.kem.publicKey);
-    if (!sendKeyMessage(this.session, CryptoMessage.rekey, body)) return;
+    if (!sendKeyMessage(this.#path, CryptoMessage.rekey, body)) return;
     if (byTime) this.#onion.skipToNextGeneration();
   }
 
@@ -173,7 +177,7 @@ export class ClientCircuit implements EngineCircuit {
     this.#cellsSinceRekey++;
     this.#context.counters.cellsDelivered++;
     const payload = cell.layerPayloads[this.#onion.hops - 1]!;
-    const bad = this.session.handlePayload(this.#onion.lastIndex, payload, nowMs);
+    const bad = this.#path.handlePayload(this.#onion.lastIndex, payload, nowMs);
     this.#context.markCircuit(this);
     return bad;
   }
@@ -182,11 +186,12 @@ export class ClientCircuit implements EngineCircuit {
     this.#nowMs = nowMs;
     if (this.#ended) return false;
     const { counters, timers, sendScratch } = this.#context;
-    const session = this.session;
+    const { session } = this;
+    const path = this.#path;
     if (this.#link.link.state !== 'up') {
       // What the session asked for waits for the link, but not its end.
       if (session.closed) this.end(CircuitEnd.requested, undefined, nowMs);
-      else timers.set(this, this.#ready ? session.nextTimeoutMs() : this.#startedMs + this.#setupTimeoutMs);
+      else timers.set(this, this.#ready ? path.nextTimeoutMs() : this.#startedMs + this.#setupTimeoutMs);
       return false;
     }
     this.#rekeyIfDue(nowMs);
@@ -194,14 +199,14 @@ export class ClientCircuit implements EngineCircuit {
     const link = this.#link;
     const payload = sendScratch.layerPayloads[onion.hops - 1]!;
     let budget = CELLS_PER_TURN;
-    while (!this.#ended && budget-- > 0 && session.wantsSend(nowMs)) {
+    while (!this.#ended && budget-- > 0 && path.wantsSend(nowMs)) {
       const index = onion.allocateIndex();
       if (index < 0) {
         this.end(CircuitEnd.limit, undefined, nowMs);
         return false;
       }
       // A callback within may have ended the circuit, and with it the keys.
-      if (!session.pollPayload(payload, index, nowMs) || this.#ended) break;
+      if (!path.pollPayload(payload, index, nowMs) || this.#ended) break;
       onion.sealForward(index, CellType.data, 0, sendScratch);
       const cell = link.peek();
       cell.cell.set(sendScratch.cell);
@@ -215,9 +220,9 @@ export class ClientCircuit implements EngineCircuit {
       this.end(CircuitEnd.requested, undefined, nowMs);
       return false;
     }
-    const due = session.nextTimeoutMs();
+    const due = path.nextTimeoutMs();
     timers.set(this, this.#ready ? due : Math.min(due, this.#startedMs + this.#setupTimeoutMs));
-    return session.wantsSend(nowMs);
+    return path.wantsSend(nowMs);
   }
 
   handleTimeout(nowMs: TimeMs): void {
@@ -230,7 +235,7 @@ export class ClientCircuit implements EngineCircuit {
       this.end(CircuitEnd.timeout, undefined, nowMs);
       return;
     }
-    this.session.handleTimeout(nowMs);
+    this.#path.handleTimeout(nowMs);
     this.#context.markCircuit(this);
   }
 

@@ -1,7 +1,8 @@
 /** Key messages on a session's CRYPTO stream (docs/protocol.md §5): the engine's part of it. */
 import { MLKEM768_PUBLIC_KEY_BYTES, X25519_BYTES } from '../crypto/suite.ts';
 import type { ClientFresh } from '../onion/fresh-exchange.ts';
-import { type SessionApi, SessionError } from '../stream/contract.ts';
+import { SessionError } from '../stream/contract.ts';
+import type { SessionPath } from '../stream/session-path.ts';
 
 export const CryptoMessage = { caps: 1, keys: 2, rekey: 3, rekeyKeys: 4 } as const;
 
@@ -24,13 +25,13 @@ export function decodeRekey(body: Uint8Array): ClientFresh | undefined {
  * Queues a key message. A peer that never acknowledges them must not fill our memory, nor make the session throw: false,
  * and the session is closed.
  */
-export function sendKeyMessage(session: SessionApi, type: number, body: Uint8Array): boolean {
+export function sendKeyMessage(path: SessionPath, type: number, body: Uint8Array): boolean {
   try {
-    session.sendCryptoMessage(type, body);
+    path.sendCryptoMessage(type, body);
     return true;
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
-    session.close(SessionError.protocolViolation, 'key messages are not acknowledged');
+    path.session.close(SessionError.protocolViolation, 'key messages are not acknowledged');
     return false;
   }
 }

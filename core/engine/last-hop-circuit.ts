@@ -8,6 +8,7 @@ import type { TimeMs } from '../ports.ts';
 import type { SessionApi } from '../stream/contract.ts';
 import { SessionError } from '../stream/contract.ts';
 import { Session } from '../stream/session.ts';
+import type { SessionPath } from '../stream/session-path.ts';
 import type { LayeredCell } from '../wire/datagram.ts';
 import { CellType } from '../wire/datagram.ts';
 import type { Cid } from './cid-table.ts';
@@ -52,7 +53,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
   readonly #delayMs: number;
   /** Cells in the engine's delay queue. */
   #delayed = 0;
-  readonly #session: SessionApi;
+  readonly #path: SessionPath;
   #owner: SessionOwner | undefined = undefined;
   #ended = false;
   #nowMs: TimeMs;
@@ -77,7 +78,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     this.#expiry = route.expiry;
     this.#delayMs = route.class === 'mix' ? boundedDelayMs(route.delayMeanUs) : 0;
     this.#nowMs = nowMs;
-    this.#session = new Session(
+    const session = new Session(
       { ...context.options.session, role: 'server', mixRttMs: 2 * USUAL_MIX_HOPS * this.#delayMs },
       {
         onCryptoMessage: (type, body) => this.#onCrypto(type, body),
@@ -93,6 +94,11 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
       },
       nowMs,
     );
+    this.#path = session.firstPath;
+  }
+
+  get #session(): SessionApi {
+    return this.#path.session;
   }
 
   /** Enters the tables and answers with the fresh key exchange; false when that is impossible. */
@@ -103,7 +109,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     this.#link.circuits.add(this);
     this.#hop.installFresh(reply.shared);
     suite.wipe(reply.shared);
-    this.#session.sendCryptoMessage(CryptoMessage.keys, reply.message);
+    this.#path.sendCryptoMessage(CryptoMessage.keys, reply.message);
     this.#owner = host.onIncomingSession(this.#session, this.handle);
     this.#context.markCircuit(this);
     return true;
@@ -127,7 +133,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
       this.#session.close(SessionError.cryptoFail, 'bad key exchange');
       return;
     }
-    if (!sendKeyMessage(this.#session, CryptoMessage.rekeyKeys, reply.message)) {
+    if (!sendKeyMessage(this.#path, CryptoMessage.rekeyKeys, reply.message)) {
       suite.wipe(reply.shared);
       return;
     }
@@ -155,7 +161,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     }
     this.#nowMs = nowMs;
     this.#context.counters.cellsDelivered++;
-    const bad = this.#session.handlePayload(this.#hop.lastIndex, cell.payload, nowMs);
+    const bad = this.#path.handlePayload(this.#hop.lastIndex, cell.payload, nowMs);
     this.#context.markCircuit(this);
     return bad;
   }
@@ -181,7 +187,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     bytes.fill(0);
     counters.cellsDelivered++;
     try {
-      const bad = this.#session.handlePayload(note, mixScratch.payload, nowMs);
+      const bad = this.#path.handlePayload(note, mixScratch.payload, nowMs);
       if (bad !== Drop.none) counters.drops[bad]!++;
     } catch (error) {
       this.end(CircuitEnd.protocol, undefined, nowMs);
@@ -192,11 +198,11 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
 
   service(nowMs: TimeMs): boolean {
     const { counters, timers, delays, mixScratch } = this.#context;
-    const session = this.#session;
+    const path = this.#path;
     const link = this.#link;
     const delayMs = this.#delayMs;
     let budget = CELLS_PER_TURN;
-    while (!this.#ended && budget-- > 0 && session.wantsSend(nowMs)) {
+    while (!this.#ended && budget-- > 0 && path.wantsSend(nowMs)) {
       if (delayMs > 0 && !delays.hasRoom(this.#delayed)) {
         timers.set(this, nowMs + FULL_RETRY_MS);
         return false;
@@ -208,7 +214,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
         return false;
       }
       // A callback within may have ended the circuit, and with it the keys.
-      if (!session.pollPayload(cell.payload, index, nowMs) || this.#ended) break;
+      if (!path.pollPayload(cell.payload, index, nowMs) || this.#ended) break;
       this.#hop.sealBackward(CellType.data, 0, cell, index);
       writeHeader(cell, this.#backwardCid, this.#hop.counterFor(index), CellType.data, 0);
       if (delayMs > 0) {
@@ -220,16 +226,16 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
       counters.cellsOriginated++;
     }
     if (this.#ended) return false;
-    if (session.closed) {
+    if (path.session.closed) {
       this.end(CircuitEnd.requested, undefined, nowMs);
       return false;
     }
-    timers.set(this, session.nextTimeoutMs());
-    return session.wantsSend(nowMs);
+    timers.set(this, path.nextTimeoutMs());
+    return path.wantsSend(nowMs);
   }
 
   handleTimeout(nowMs: TimeMs): void {
-    this.#session.handleTimeout(nowMs);
+    this.#path.handleTimeout(nowMs);
     this.#context.markCircuit(this);
   }
 

@@ -3,8 +3,9 @@
  * Pure: payloads and time go in, payloads and callbacks come out. This file is the session's public shape;
  * session.ts implements it.
  */
-import type { Drop } from '../drop-reason.ts';
 import type { TimeMs } from '../ports.ts';
+import type { Scheduler } from './path-choice.ts';
+import type { PathState, SessionPath } from './session-path.ts';
 
 /** Session and stream error codes; on the wire in CLOSE, RESET and STOP. */
 export const SessionError = {
@@ -53,6 +54,8 @@ export interface SessionOptions {
    * round trip. Default 0: they don't.
    */
   readonly mixRttMs: number;
+  /** How data is spread where the session has several paths. Default latency_weighted. */
+  readonly scheduler: Scheduler;
 }
 
 export interface StreamTarget {
@@ -70,8 +73,6 @@ export interface ResolvedAddress {
 
 /** What the session tells its owner. Called synchronously from within handle*() and stream calls; must not throw. */
 export interface SessionHost {
-  /** The CRYPTO key messages (types 2, 3, 4) belong to the onion layer: handed up and sent down as they are. */
-  onCryptoMessage(type: number, body: Uint8Array): void;
   /** Both CAPS and (client) KEYS have arrived. */
   onReady?(capabilities: readonly string[]): void;
   /** Server: the peer opened a stream to a target. */
@@ -79,8 +80,13 @@ export interface SessionHost {
   /** Server: RESOLVE; answer with session.resolved(). */
   onResolve?(requestId: number, kind: 'name' | 'address', value: string): void;
   onDatagram?(flowId: number, data: Uint8Array): void;
-  /** There may be something to send now (a write, a window update): poll soon. */
-  onWantSend(): void;
+  /**
+   * Server: a newcomer's path asks for a session by its id. True: that session has adopted the path. Without this
+   * callback, or with false, the newcomer is refused.
+   */
+  onAttach?(path: SessionPath, sessionId: Uint8Array, proof: Uint8Array): boolean;
+  /** The last path is lost; the session waits for another. Without this callback it ends instead. */
+  onDetached?(): void;
   /** The session is over; every stream has already been told. */
   onClose(code: number, reason: string, remote: boolean): void;
 }
@@ -122,6 +128,22 @@ export interface StreamStats {
   readonly openedAtMs: TimeMs;
 }
 
+/** Of one circuit under a session. */
+export interface PathStats {
+  readonly path: number;
+  readonly state: PathState;
+  readonly smoothedRttMs: number | undefined;
+  readonly minRttMs: number | undefined;
+  readonly packetsSent: number;
+  readonly packetsReceived: number;
+  readonly packetsLost: number;
+  readonly spuriousRetransmissions: number;
+  readonly packetsInFlight: number;
+  readonly windowPackets: number;
+  readonly deliveredPacketsPerMs: number;
+}
+
+/** Sums over the paths; round trip times are those of the quickest. */
 export interface SessionStats {
   readonly smoothedRttMs: number | undefined;
   readonly minRttMs: number | undefined;
@@ -135,6 +157,7 @@ export interface SessionStats {
   readonly streams: number;
   /** Memory held in send and receive buffers. */
   readonly bufferedBytes: number;
+  readonly paths: readonly PathStats[];
 }
 
 export interface SessionApi {
@@ -150,25 +173,11 @@ export interface SessionApi {
   resolved(requestId: number, code: number, addresses: readonly ResolvedAddress[], name?: string): void;
   /** Unreliable; false when it does not fit (max ~1120 bytes) or the queue is full. */
   sendDatagram(flowId: number, data: Uint8Array): boolean;
-  sendCryptoMessage(type: number, body: Uint8Array): void;
-  /** One payload of the peer, packet number = cell index. Borrows `payload`. Time does not go backwards. */
-  handlePayload(packetNumber: number, payload: Uint8Array, nowMs: TimeMs): Drop;
-  /**
-   * Writes the next payload due (all of `out`, 1144 bytes, zero-filled) and records it under `packetNumber`;
-   * false = nothing to send now (out untouched). Call until false, or until the caller has no room.
-   * Packet numbers strictly increase; gaps are allowed and mean nothing.
-   */
-  pollPayload(out: Uint8Array, packetNumber: number, nowMs: TimeMs): boolean;
-  /** Something would be sent by pollPayload at `nowMs`. Cheap. */
-  wantsSend(nowMs: TimeMs): boolean;
-  /** When handleTimeout wants to be called (absolute; Infinity = never). Includes the pacer's next release. */
-  nextTimeoutMs(): TimeMs;
-  handleTimeout(nowMs: TimeMs): void;
   /** Round trip time of PING/PONG. */
   ping(onPong: (rttMs: number) => void): void;
   /** CLOSE frame, then nothing more. Streams are closed with this code. */
   close(code: number, reason: string): void;
-  /** The circuit under it is gone: no frame can be sent any more. Streams get `code`. */
+  /** No frame can be sent any more. Streams get `code`. */
   abandon(code: number, reason: string): void;
   readonly closed: boolean;
   readonly stats: SessionStats;

@@ -44,6 +44,8 @@ export class Recovery {
   spurious = 0;
   /** Probes that may leave whatever the window says. */
   probes = 0;
+  /** Something was acknowledged after giveUp(). */
+  heardSinceGivenUp = true;
   readonly #owner: FrameOwner;
   readonly #mixed: boolean;
   #largestAcked = -1;
@@ -146,6 +148,7 @@ export class Recovery {
       }
     }
     if (newest >= 0) {
+      this.heardSinceGivenUp = true;
       if (newest + 1 > this.#ackedEnd) this.#ackedEnd = newest + 1;
       this.#probeCount = 0;
       this.probes = 0;
@@ -191,6 +194,19 @@ export class Recovery {
     this.#sample.lostPackets = 0;
     this.#detectLoss(nowMs);
     return this.#sample.lostPackets > 0;
+  }
+
+  /** All that is under way counts as lost: its frames go out again, on another path. */
+  giveUp(): void {
+    const { sent } = this;
+    this.heardSinceGivenUp = false;
+    for (let seq = sent.nextUnsettled(sent.head); seq < sent.tail; seq = sent.nextUnsettled(seq + 1)) {
+      if (!sent.isInFlight(seq)) continue;
+      sent.markLost(seq);
+      this.inFlight--;
+      this.packetsLost++;
+      this.#requeue(seq);
+    }
   }
 
   /** Time in which an answer should have come. */

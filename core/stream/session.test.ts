@@ -39,13 +39,13 @@ class End {
       },
       0,
     );
-    if (options.role === 'server') this.session.sendCryptoMessage(2, new Uint8Array(1120));
+    if (options.role === 'server') this.session.firstPath.sendCryptoMessage(2, new Uint8Array(1120));
   }
 
   /** The next payload, or undefined. */
   poll(nowMs: number): Uint8Array | undefined {
     const out = new Uint8Array(PAYLOAD_BYTES);
-    return this.session.pollPayload(out, this.next, nowMs) ? out : undefined;
+    return this.session.firstPath.pollPayload(out, this.next, nowMs) ? out : undefined;
   }
 }
 
@@ -70,14 +70,14 @@ class Pair {
       const up = this.#take(this.client);
       const down = this.#take(this.server);
       this.nowMs++;
-      for (const [number, payload] of up) this.server.session.handlePayload(number, payload, this.nowMs);
-      for (const [number, payload] of down) this.client.session.handlePayload(number, payload, this.nowMs);
+      for (const [number, payload] of up) this.server.session.firstPath.handlePayload(number, payload, this.nowMs);
+      for (const [number, payload] of down) this.client.session.firstPath.handlePayload(number, payload, this.nowMs);
     }
   }
 
   #take(end: End): [number, Uint8Array][] {
     const out: [number, Uint8Array][] = [];
-    if (end.session.nextTimeoutMs() <= this.nowMs) end.session.handleTimeout(this.nowMs);
+    if (end.session.firstPath.nextTimeoutMs() <= this.nowMs) end.session.firstPath.handleTimeout(this.nowMs);
     for (let payload = end.poll(this.nowMs); payload !== undefined; payload = end.poll(this.nowMs)) {
       out.push([end.next++, payload]);
     }
@@ -355,13 +355,13 @@ test('close: the peer is told, replies are bounded, streams end with the code', 
   assert.equal(pair.server.session.closed, true);
   let replies = 0;
   for (let i = 0; i < 50; i++) {
-    pair.client.session.handlePayload(1000 + i, new Uint8Array(PAYLOAD_BYTES), pair.nowMs);
+    pair.client.session.firstPath.handlePayload(1000 + i, new Uint8Array(PAYLOAD_BYTES), pair.nowMs);
     if (pair.client.poll(pair.nowMs) !== undefined) replies++;
   }
   assert.ok(replies >= 1 && replies <= 5, String(replies));
-  pair.client.session.handleTimeout(pair.client.session.nextTimeoutMs());
+  pair.client.session.firstPath.handleTimeout(pair.client.session.firstPath.nextTimeoutMs());
   assert.equal(pair.client.session.closed, true);
-  assert.equal(pair.client.session.nextTimeoutMs(), Number.POSITIVE_INFINITY);
+  assert.equal(pair.client.session.firstPath.nextTimeoutMs(), Number.POSITIVE_INFINITY);
 });
 
 test('idle: keep-alives hold a session open, silence ends it', () => {
@@ -374,7 +374,7 @@ test('idle: keep-alives hold a session open, silence ends it', () => {
   pair.run(5000);
   assert.deepEqual(pair.client.closes, []);
   for (let t = pair.nowMs; t < pair.nowMs + 2100; t += 10) {
-    if (pair.client.session.nextTimeoutMs() <= t) pair.client.session.handleTimeout(t);
+    if (pair.client.session.firstPath.nextTimeoutMs() <= t) pair.client.session.firstPath.handleTimeout(t);
     while (pair.client.poll(t) !== undefined) pair.client.next++;
   }
   assert.equal(pair.client.session.closed, true);
@@ -413,12 +413,12 @@ test('a stalled host reads its sockets before it believes in loss', () => {
   pair.run(1);
   // The ACKs are there, but the host was away for a second and looks at its timers first.
   const late = pair.nowMs + 1000;
-  pair.client.session.handleTimeout(late);
-  assert.equal(pair.client.session.wantsSend(late), false);
-  const again = pair.client.session.nextTimeoutMs();
+  pair.client.session.firstPath.handleTimeout(late);
+  assert.equal(pair.client.session.firstPath.wantsSend(late), false);
+  const again = pair.client.session.firstPath.nextTimeoutMs();
   assert.ok(again > late && again <= late + 1, String(again - late));
-  pair.client.session.handleTimeout(again);
-  assert.equal(pair.client.session.wantsSend(again), true, 'then it probes');
+  pair.client.session.firstPath.handleTimeout(again);
+  assert.equal(pair.client.session.firstPath.wantsSend(again), true, 'then it probes');
 });
 
 // ---- Hostile peers
@@ -431,7 +431,7 @@ function attack(
 ): number | undefined {
   const payload = new Uint8Array(PAYLOAD_BYTES);
   write(payload);
-  const drop = end.session.handlePayload(packetNumber, payload, 1);
+  const drop = end.session.firstPath.handlePayload(packetNumber, payload, 1);
   if (end.closes.length > 0) assert.equal(drop, Drop.badFrame);
   return end.closes[0]?.[0];
 }
@@ -537,7 +537,7 @@ test('more holes than an honest sender leaves are not acknowledged, and cost lit
       pos = writeStreamHeader(payload, pos, 0, offset, 1, false) + 1;
       i++;
     }
-    if (end.session.handlePayload(packets, payload, 1) === Drop.memory) refused++;
+    if (end.session.firstPath.handlePayload(packets, payload, 1) === Drop.memory) refused++;
   }
   const cpuMs = process.cpuUsage(started).user / 1000;
   assert.ok(refused > 0);
@@ -565,8 +565,8 @@ test('random payloads never throw, whatever state the session is in', () => {
         payload[pos++] = types[random(types.length)]!;
         for (let k = random(8); k > 0; k--) payload[pos++] = random(random(3) === 0 ? 256 : 8);
       }
-      end.session.handlePayload(i, payload, 2 + i);
-      if (end.session.nextTimeoutMs() <= 2 + i) end.session.handleTimeout(2 + i);
+      end.session.firstPath.handlePayload(i, payload, 2 + i);
+      if (end.session.firstPath.nextTimeoutMs() <= 2 + i) end.session.firstPath.handleTimeout(2 + i);
       if (end.poll(2 + i) !== undefined) end.next++;
     }
     assert.ok(end.closes.length <= 1, `NYX_FUZZ_SEED=${seed}, run ${run}`);

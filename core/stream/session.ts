@@ -1,13 +1,16 @@
 /**
- * The session (docs/protocol.md §5, contract.ts). The way of a payload in: handlePayload → frames → buffers, ACK
- * tracking → callbacks, once everything is consistent. The way of a payload out: pollPayload → CRYPTO, ACK, control
- * frames, lost data, fresh data in turn over the streams → record for loss detection.
+ * The session (docs/protocol.md §5, contract.ts) over one or more paths (session-path.ts). The way of a payload in: its
+ * path's handlePayload → frames → buffers, ACK tracking of the path → callbacks, once everything is consistent. The way of
+ * a payload out: a path's pollPayload, if this path is to carry (path-choice.ts) → CRYPTO, ACK, control frames, lost data,
+ * fresh data in turn over the streams → record for loss detection of the path. What is lost on one path goes on any.
  */
 import { Drop } from '../drop-reason.ts';
 import type { TimeMs } from '../ports.ts';
 import { PAYLOAD_BYTES } from '../wire/datagram.ts';
 import {
   ACK_FIXED_BYTES,
+  ATTACH_BYTES,
+  ATTACH_FRAME_BYTES,
   connectSize,
   cryptoHeaderSize,
   datagramHeaderSize,
@@ -19,9 +22,11 @@ import {
   type ResolvedEntry,
   readUint32,
   resolvedSize,
+  SESSION_ID_BYTES,
   Setting,
   streamHeaderSize,
   writeAck,
+  writeAttach,
   writeClose,
   writeConnect,
   writeConnected,
@@ -36,7 +41,6 @@ import {
   writeStreamHeader,
   writeValueFrame,
 } from '../wire/frames.ts';
-import { AckTracker } from './ack-tracker.ts';
 import { Bbr } from './bbr.ts';
 import { decodeCapabilities, decodePlugin, encodeCapabilities } from './capabilities.ts';
 import type { CongestionController } from './congestion.ts';
@@ -50,13 +54,14 @@ import type {
   StreamTarget,
 } from './contract.ts';
 import { SessionError } from './contract.ts';
-import { CryptoMessage, CryptoStream } from './crypto-stream.ts';
+import { CryptoMessage } from './crypto-stream.ts';
 import { LinkedList } from './linked-list.ts';
-import { Pacer } from './pacer.ts';
+import { choosesPath, Scheduler } from './path-choice.ts';
 import { RangeSet } from './ranges.ts';
 import { Received } from './receive-buffer.ts';
-import { AckResult, type FrameOwner, Recovery } from './recovery.ts';
+import { AckResult } from './recovery.ts';
 import { Answers, Questions } from './resolver.ts';
+import { type PathHost, type PathOwner, PathState, SessionPath } from './session-path.ts';
 import { Stream, StreamControl, StreamEvent, type StreamOwner } from './stream.ts';
 
 export const defaultSessionOptions: SessionOptions = {
@@ -69,6 +74,7 @@ export const defaultSessionOptions: SessionOptions = {
   keepAliveMs: 15_000,
   capabilities: [],
   mixRttMs: 0,
+  scheduler: Scheduler.latencyWeighted,
 };
 
 /** What a client may use before it has seen the peer's SETTINGS (0-RTT); smaller windows are raised to these. */
@@ -100,7 +106,6 @@ const Control = {
   pong: 16,
   resolve: 32,
   resolved: 64,
-  pathResponse: 128,
 } as const;
 
 interface Ping {
@@ -123,13 +128,16 @@ export class Session implements SessionApi {
   #state: State = 'open';
   #nowMs: number;
   readonly #decoder = new FrameDecoder();
-  readonly #acks = new AckTracker();
-  readonly #recovery: Recovery;
-  readonly #pacer = new Pacer();
-  readonly #crypto = new CryptoStream();
-  #packetsReceived = 0;
+  readonly #pathOwner: PathOwner;
+  /** Usable or on the way to it. */
+  readonly #paths: SessionPath[] = [];
+  #pathCount = 0;
+  readonly #newCongestion: () => CongestionController;
+  /** Of paths that are gone. */
+  readonly #past = { packetsSent: 0, packetsReceived: 0, packetsLost: 0, spurious: 0 };
+  /** The one that a payload is being taken from or written for. */
+  #path: SessionPath;
   #lastReceivedMs: number;
-  #lastSentMs: number;
   #idleTimeoutMs: number;
   #control: number = Control.settings;
 
@@ -172,7 +180,6 @@ export class Session implements SessionApi {
   #pingQueue: number[] = [];
   #nextPingId = 1;
   #pongs: number[] = [];
-  #pathResponse: readonly [number, number] = [0, 0];
   #questions: Questions | undefined;
   #answers: Answers | undefined;
 
@@ -188,35 +195,115 @@ export class Session implements SessionApi {
   #closePending = false;
   #drainUntilMs = 0;
 
-  /** `congestion` replaces the default controller (BBR). */
+  /** The path that the session began on; gone, perhaps. */
+  readonly firstPath: SessionPath;
+
+  /** `congestion` makes controllers other than the default one (BBR), one for each path. */
   constructor(
     options: Partial<SessionOptions>,
-    host: SessionHost,
+    host: SessionHost & PathHost,
     nowMs: number,
-    congestion: CongestionController = new Bbr(),
+    congestion: () => CongestionController = () => new Bbr(),
   ) {
     this.#options = { ...defaultSessionOptions, ...options };
     this.#host = host;
     this.#isClient = this.#options.role === 'client';
     this.#nowMs = nowMs;
     this.#lastReceivedMs = nowMs;
-    this.#lastSentMs = nowMs;
     this.#idleTimeoutMs = this.#options.idleTimeoutMs;
     this.#ourMaxStreams = this.#options.maxStreams;
     this.#closedIds = new RangeSet(this.#options.maxStreams + 2 * INITIAL_MAX_STREAMS);
     this.#receiveMax = Math.max(INITIAL_SESSION_WINDOW_BYTES, this.#options.sessionWindowBytes);
-    const owner: FrameOwner = {
-      onFrameAcked: (kind, fin, length, id, offset) => this.#onFrameAcked(kind, fin, length, id, offset),
-      onFrameLost: (kind, fin, length, id, offset) => this.#onFrameLost(kind, fin, length, id, offset),
+    this.#newCongestion = congestion;
+    this.#pathOwner = {
+      session: this,
+      handlePayload: (path, packetNumber, payload, now) => this.#handlePayload(path, packetNumber, payload, now),
+      pollPayload: (path, out, packetNumber, now) => this.#pollPayload(path, out, packetNumber, now),
+      wantsSend: (path, now) => this.#wantsSend(path, now),
+      nextTimeoutMs: (path) => this.#nextTimeoutMs(path),
+      handleTimeout: (path, now) => this.#handleTimeout(path, now),
+      sendCryptoMessage: (path, type, body) => this.#sendCryptoMessage(path, type, body),
+      onFrameAcked: (path, kind, fin, length, id, offset) => this.#onFrameAcked(path, kind, fin, length, id, offset),
+      onFrameLost: (path, kind, fin, length, id, offset) => this.#onFrameLost(path, kind, fin, length, id, offset),
+      lost: (path, now) => this.#pathLost(path, now),
+      release: (path) => this.#release(path),
     };
-    this.#recovery = new Recovery(owner, congestion, this.#options.mixRttMs);
     this.#streamOwner = {
       sendBufferBytes: this.#options.sendBufferBytes,
       update: (stream) => this.#onStreamChanged(stream),
       onRead: (stream, length) => this.#onRead(stream, length),
       resetStream: (stream, code) => this.#resetLocally(stream, code),
     };
-    if (this.#isClient) this.#queueCaps();
+    this.firstPath = this.#newPath(host, this.#options.mixRttMs, nowMs);
+    this.#path = this.firstPath;
+    if (this.#isClient) this.#queueCaps(this.firstPath);
+  }
+
+  // ---- Paths
+
+  /**
+   * Client: one more circuit to the same last hop. It carries `attach` (session id ‖ proof, 32 bytes) until the peer has
+   * confirmed it, and data from then on. `mixRttMs` as in SessionOptions.
+   */
+  addPath(host: PathHost, attach: Uint8Array, mixRttMs: number, nowMs: TimeMs): SessionPath {
+    if (attach.length !== ATTACH_BYTES) {
+      throw new RangeError(`addPath: attach has ${attach.length} bytes, not ${ATTACH_BYTES}`);
+    }
+    this.#nowMs = Math.max(this.#nowMs, nowMs);
+    const path = this.#newPath(host, mixRttMs, nowMs);
+    path.state = PathState.attaching;
+    path.attach = attach.slice();
+    path.attachDue = true;
+    return path;
+  }
+
+  /** Server: takes over a newcomer's path (SessionHost.onAttach). */
+  adopt(path: SessionPath): void {
+    path.owner.release(path);
+    path.owner = this.#pathOwner;
+    path.state = PathState.usable;
+    this.#paths.push(path);
+    this.#lastReceivedMs = Math.max(this.#lastReceivedMs, path.lastReceivedMs);
+    this.#wakeAll();
+  }
+
+  #newPath(host: PathHost, mixRttMs: number, nowMs: TimeMs): SessionPath {
+    const path = new SessionPath(this.#pathCount++, this.#pathOwner, host, this.#newCongestion(), mixRttMs, nowMs);
+    this.#paths.push(path);
+    return path;
+  }
+
+  #release(path: SessionPath): void {
+    this.#removePath(path);
+    // It was made for the newcomer alone; nobody has seen it yet.
+    if (this.#paths.length === 0) this.#state = 'closed';
+  }
+
+  #removePath(path: SessionPath): void {
+    const at = this.#paths.indexOf(path);
+    if (at >= 0) this.#paths.splice(at, 1);
+  }
+
+  #pathLost(path: SessionPath, nowMs: TimeMs): void {
+    this.#nowMs = Math.max(this.#nowMs, nowMs);
+    this.#removePath(path);
+    path.state = PathState.gone;
+    this.#past.packetsSent += path.recovery.packetsSent;
+    this.#past.packetsReceived += path.packetsReceived;
+    this.#past.packetsLost += path.recovery.packetsLost;
+    this.#past.spurious += path.recovery.spurious;
+    if (this.#state === 'open') path.recovery.giveUp();
+    if (this.#paths.length > 0) {
+      this.#wakeAll();
+      return;
+    }
+    if (this.#state === 'open' && this.#host.onDetached !== undefined) this.#host.onDetached();
+    else this.abandon(SessionError.sessionLost, 'the circuit ended');
+  }
+
+  /** Any path may have something to send. */
+  #wakeAll(): void {
+    for (const path of this.#paths) path.host.onWantSend();
   }
 
   // ---- SessionApi: streams, names, datagrams, key messages
@@ -262,75 +349,81 @@ export class Session implements SessionApi {
     if (this.#state !== 'open' || this.#datagrams.length >= MAX_DATAGRAM_QUEUE) return false;
     if (datagramHeaderSize(flowId) + data.length > PAYLOAD_BYTES) return false;
     this.#datagrams.push({ flowId, data: new Uint8Array(data) });
-    this.#host.onWantSend();
+    this.#wakeAll();
     return true;
   }
 
-  /** Throws RangeError when the body is too long or too many messages are unacknowledged. */
-  sendCryptoMessage(type: number, body: Uint8Array): void {
+  #sendCryptoMessage(path: SessionPath, type: number, body: Uint8Array): void {
     if (this.#state !== 'open') return;
-    if (!this.#crypto.write(type, body)) throw new RangeError(`sendCryptoMessage: no room for ${body.length} bytes`);
+    if (!path.crypto.write(type, body)) throw new RangeError(`sendCryptoMessage: no room for ${body.length} bytes`);
     // The set-up reply has to be the first message of the last hop.
-    if (!this.#isClient && type === CryptoMessage.keys) this.#queueCaps();
-    this.#host.onWantSend();
+    if (!this.#isClient && type === CryptoMessage.keys) this.#queueCaps(path);
+    path.host.onWantSend();
   }
 
-  // ---- SessionApi: packets and time
+  // ---- Packets and time, by path
 
-  handlePayload(packetNumber: number, payload: Uint8Array, nowMs: TimeMs): Drop {
+  #handlePayload(path: SessionPath, packetNumber: number, payload: Uint8Array, nowMs: TimeMs): Drop {
     if (this.#state === 'closed') return Drop.closed;
     this.#nowMs = nowMs;
     if (this.#state === 'closing') {
       if (this.#closeFrames < MAX_CLOSE_FRAMES) this.#closePending = true;
       return Drop.closed;
     }
-    if (this.#acks.isDuplicate(packetNumber)) return Drop.replayed;
-    this.#packetsReceived++;
+    if (path.acks.isDuplicate(packetNumber)) return Drop.replayed;
+    path.packetsReceived++;
+    path.lastReceivedMs = nowMs;
     this.#lastReceivedMs = nowMs;
+    this.#path = path;
     this.#inHandle = true;
-    const result = this.#handleFrames(packetNumber, payload);
+    const result = this.#handleFrames(path, packetNumber, payload);
     this.#inHandle = false;
     this.#dispatch();
     return result;
   }
 
-  pollPayload(out: Uint8Array, packetNumber: number, nowMs: TimeMs): boolean {
+  #pollPayload(path: SessionPath, out: Uint8Array, packetNumber: number, nowMs: TimeMs): boolean {
     this.#nowMs = nowMs;
     if (this.#eventQueue.length > 0) this.#dispatch();
     if (this.#state !== 'open') return this.#pollClose(out);
-    const recovery = this.#recovery;
+    const { recovery } = path;
     if (packetNumber <= recovery.sent.largestNumber) {
       throw new RangeError(`pollPayload: packet number ${packetNumber} is not above ${recovery.sent.largestNumber}`);
     }
-    const wants = this.#wantsEliciting();
-    const maySend = this.#maySend(nowMs);
-    if (!(wants && maySend) && !this.#acks.due(nowMs)) {
+    this.#path = path;
+    const wants = this.#wantsEliciting(path);
+    const maySend = path.maySend(nowMs);
+    if (!(wants && maySend) && !path.acks.due(nowMs)) {
       if (!wants && recovery.windowOpen) recovery.onAppLimited();
       return false;
     }
-    return this.#writePayload(out, packetNumber, maySend && wants, nowMs);
+    const written = this.#writePayload(path, out, packetNumber, maySend && wants, nowMs);
+    // Others held back for this one as long as it could send.
+    if (this.#paths.length > 1 && !path.maySend(nowMs)) this.#wakeAll();
+    return written;
   }
 
-  wantsSend(nowMs: TimeMs): boolean {
+  #wantsSend(path: SessionPath, nowMs: TimeMs): boolean {
     if (this.#state !== 'open') return this.#closePending;
-    return this.#acks.due(nowMs) || (this.#wantsEliciting() && this.#maySend(nowMs));
+    this.#nowMs = nowMs;
+    return path.acks.due(nowMs) || (this.#wantsEliciting(path) && path.maySend(nowMs));
   }
 
-  nextTimeoutMs(): TimeMs {
+  #nextTimeoutMs(path: SessionPath): TimeMs {
     if (this.#state === 'closed') return Number.POSITIVE_INFINITY;
     if (this.#state === 'closing') return this.#drainUntilMs;
     if (this.#eventQueue.length > 0) return this.#nowMs;
-    let next = Math.min(this.#idleDeadlineMs(), this.#keepAliveDeadlineMs(), this.#trimDeadlineMs());
-    next = Math.min(next, this.#recovery.nextTimeoutMs());
-    next = Math.min(next, this.#acks.deadlineMs);
-    if (this.#recovery.windowOpen && this.#wantsEliciting()) {
-      const release = this.#pacer.nextMs();
+    let next = Math.min(this.#idleDeadlineMs(), this.#keepAliveDeadlineMs(path), trimDeadlineMs(path));
+    next = Math.min(next, path.recovery.nextTimeoutMs());
+    next = Math.min(next, path.acks.deadlineMs);
+    if (path.recovery.windowOpen && this.#wantsEliciting(path)) {
+      const release = path.pacer.nextMs();
       if (release > this.#nowMs) next = Math.min(next, release);
     }
     return next;
   }
 
-  handleTimeout(nowMs: TimeMs): void {
+  #handleTimeout(path: SessionPath, nowMs: TimeMs): void {
     this.#nowMs = nowMs;
     if (this.#state === 'closing' && nowMs >= this.#drainUntilMs) this.#state = 'closed';
     if (this.#state !== 'open') return;
@@ -339,14 +432,31 @@ export class Session implements SessionApi {
       this.#state = 'closed';
       return;
     }
-    if (this.#recovery.handleTimeout(nowMs) && !this.#wantsEliciting()) this.#queuePing(undefined);
-    if (nowMs >= this.#keepAliveDeadlineMs()) this.#queuePing(undefined);
-    if (nowMs >= this.#trimDeadlineMs()) {
-      this.#recovery.sent.trim();
-      this.#acks.ranges.compact();
+    const { recovery } = path;
+    if (recovery.handleTimeout(nowMs)) {
+      if (recovery.probes > 0) this.#suspect(path);
+      if (!this.#wantsEliciting(path)) path.pingDue = true;
+    }
+    if (nowMs >= this.#keepAliveDeadlineMs(path)) path.pingDue = true;
+    if (nowMs >= trimDeadlineMs(path)) {
+      recovery.sent.trim();
+      path.acks.ranges.compact();
     }
     this.#dispatch();
   }
+
+  /** A probe time-out has passed. If others can carry what is under way on the path, it goes out there at once. */
+  #suspect(path: SessionPath): void {
+    if (path.state !== PathState.usable) return;
+    if (!this.#paths.some((other) => other !== path && other.state === PathState.usable)) return;
+    path.state = PathState.suspect;
+    path.pingDue = true;
+    path.recovery.giveUp();
+    path.recovery.probes = 1;
+    this.#wakeAll();
+  }
+
+  // ---- SessionApi: the rest
 
   ping(onPong: (rttMs: number) => void): void {
     if (this.#state === 'open') this.#queuePing(onPong);
@@ -356,7 +466,7 @@ export class Session implements SessionApi {
     if (this.#state !== 'open') return;
     this.#startClosing(code, reason);
     this.#end(code, reason, false);
-    this.#host.onWantSend();
+    this.#wakeAll();
   }
 
   abandon(code: number, reason: string): void {
@@ -372,28 +482,45 @@ export class Session implements SessionApi {
   }
 
   get stats(): SessionStats {
-    const recovery = this.#recovery;
-    let bufferedBytes = this.#crypto.heldBytes;
+    let bufferedBytes = 0;
     for (const stream of this.#streams.values()) bufferedBytes += stream.heldBytes;
     for (const { data } of this.#datagrams) bufferedBytes += data.length;
+    let { packetsSent, packetsReceived, packetsLost, spurious } = this.#past;
+    let quickest: SessionPath | undefined;
+    let inFlight = 0;
+    let windowPackets = 0;
+    let packetsPerMs = 0;
+    for (const path of this.#paths) {
+      const { recovery } = path;
+      bufferedBytes += path.crypto.heldBytes;
+      packetsSent += recovery.packetsSent;
+      packetsReceived += path.packetsReceived;
+      packetsLost += recovery.packetsLost;
+      spurious += recovery.spurious;
+      inFlight += recovery.inFlight;
+      windowPackets += recovery.congestion.windowPackets;
+      packetsPerMs += recovery.congestion.deliveryRate;
+      if (quickest === undefined || recovery.rtt.expectedMs < quickest.recovery.rtt.expectedMs) quickest = path;
+    }
     return {
-      smoothedRttMs: recovery.rtt.smoothedMs,
-      minRttMs: recovery.rtt.minMs,
-      packetsSent: recovery.packetsSent,
-      packetsReceived: this.#packetsReceived,
-      packetsLost: recovery.packetsLost,
-      spuriousRetransmissions: recovery.spurious,
-      bytesInFlight: recovery.inFlight * PAYLOAD_BYTES,
-      congestionWindowBytes: recovery.congestion.windowPackets * PAYLOAD_BYTES,
-      deliveryRateBytesPerSecond: recovery.congestion.deliveryRate * 1000 * PAYLOAD_BYTES,
+      smoothedRttMs: quickest?.recovery.rtt.smoothedMs,
+      minRttMs: quickest?.recovery.rtt.minMs,
+      packetsSent,
+      packetsReceived,
+      packetsLost,
+      spuriousRetransmissions: spurious,
+      bytesInFlight: inFlight * PAYLOAD_BYTES,
+      congestionWindowBytes: windowPackets * PAYLOAD_BYTES,
+      deliveryRateBytesPerSecond: packetsPerMs * 1000 * PAYLOAD_BYTES,
       streams: this.#streams.size,
       bufferedBytes,
+      paths: this.#paths.map((path) => path.stats),
     };
   }
 
   // ---- Receiving
 
-  #handleFrames(packetNumber: number, payload: Uint8Array): Drop {
+  #handleFrames(path: SessionPath, packetNumber: number, payload: Uint8Array): Drop {
     const decoder = this.#decoder;
     decoder.reset(payload);
     let eliciting = false;
@@ -401,13 +528,14 @@ export class Session implements SessionApi {
     while (decoder.next()) {
       if (decoder.type !== Frame.ack) eliciting = true;
       const result = this.#handleFrame(decoder, payload);
-      if (this.#state !== 'open') return result;
+      if (path.owner !== this.#pathOwner) break; // ATTACH has given it to another session
+      if (this.#state !== 'open' || path.state === PathState.gone) return result;
       if (result === Drop.memory) complete = false;
     }
     if (decoder.failed) return this.#violation(`malformed frame ${decoder.type}`);
     // A frame that could not be taken in: without an ACK the peer sends it again.
     if (!complete) return Drop.memory;
-    this.#acks.onPacket(packetNumber, eliciting, this.#nowMs, this.#recovery.rtt.smoothedMs ?? 0);
+    path.acks.onPacket(packetNumber, eliciting, this.#nowMs, path.recovery.rtt.smoothedMs ?? 0);
     return Drop.none;
   }
 
@@ -456,10 +584,12 @@ export class Session implements SessionApi {
         this.#handlePong(readUint32(payload, frame.dataStart), readUint32(payload, frame.dataStart + 4));
         return Drop.none;
       case Frame.pathChallenge:
-        this.#pathResponse = [readUint32(payload, frame.dataStart), readUint32(payload, frame.dataStart + 4)];
-        this.#control |= Control.pathResponse;
+        this.#path.challenge = [readUint32(payload, frame.dataStart), readUint32(payload, frame.dataStart + 4)];
         return Drop.none;
+      case Frame.attach:
+        return this.#handleAttach(payload.subarray(frame.dataStart, frame.dataStart + frame.dataLength));
       case Frame.close:
+        if (this.#path.state === PathState.attaching) return this.#refused(this.#path);
         this.#state = 'closed';
         this.#end(frame.code, decodeReason(payload, frame.dataStart, frame.dataLength), true);
         return Drop.none;
@@ -494,7 +624,7 @@ export class Session implements SessionApi {
     if (growth > 0) this.#receivedBytes += growth;
     const finished = buffer.finalSize === buffer.contiguous;
     // The sender has nothing more to say that could carry news of its loss: tell it at once.
-    if (frame.fin) this.#acks.now = true;
+    if (frame.fin) this.#path.acks.now = true;
     if (buffer.contiguous > readable || (frame.fin && finished)) {
       this.#event(stream, StreamEvent.readable);
       if (finished) this.#finishIfDone(stream);
@@ -518,10 +648,16 @@ export class Session implements SessionApi {
   }
 
   #handleAck(frame: FrameDecoder): Drop {
-    if (this.#recovery.onAck(frame, this.#nowMs) === AckResult.neverSent) {
+    const path = this.#path;
+    const { recovery } = path;
+    if (recovery.onAck(frame, this.#nowMs) === AckResult.neverSent) {
       return this.#violation('ACK of a packet that was never sent');
     }
-    this.#pacer.setRate(this.#recovery.congestion.pacingRate, this.#nowMs);
+    path.pacer.setRate(recovery.congestion.pacingRate, this.#nowMs);
+    if (path.state === PathState.suspect && recovery.heardSinceGivenUp) {
+      path.state = PathState.usable;
+      this.#wakeAll();
+    }
     return Drop.none;
   }
 
@@ -595,7 +731,8 @@ export class Session implements SessionApi {
   }
 
   #handleCrypto(frame: FrameDecoder, payload: Uint8Array): Drop {
-    const crypto = this.#crypto;
+    const path = this.#path;
+    const { crypto } = path;
     const result = crypto.receive(frame.value, payload, frame.dataStart, frame.dataLength);
     if (result === Received.tooManyHoles) return Drop.memory;
     if (result !== Received.ok) return this.#violation('CRYPTO beyond its window');
@@ -607,11 +744,28 @@ export class Session implements SessionApi {
         if (this.#peerCapabilities === undefined) return this.#violation('CAPS');
       } else {
         if (type === CryptoMessage.keys) this.#keysSeen = true;
-        this.#host.onCryptoMessage(type, body);
-        if (this.#state !== 'open') return Drop.closed;
+        path.host.onCryptoMessage(type, body);
+        if (this.#state !== 'open' || path.state === PathState.gone) return Drop.closed;
       }
       this.#tellReady();
     }
+    return Drop.none;
+  }
+
+  /** A newcomer's path: first comes this, or it is a session of its own. */
+  #handleAttach(body: Uint8Array): Drop {
+    if (this.#isClient) return this.#violation('ATTACH from a server');
+    const path = this.#path;
+    // Said again, before our ACK came.
+    if (path !== this.firstPath) return Drop.none;
+    if (this.#readyTold || this.#streams.size > 0 || this.#closedCount > 0) return this.#violation('ATTACH too late');
+    if (this.#host.onAttach?.(path, body.slice(0, SESSION_ID_BYTES), body.slice(SESSION_ID_BYTES))) return Drop.none;
+    this.close(SessionError.pathValidationFailed, 'no such session');
+    return Drop.closed;
+  }
+
+  #refused(path: SessionPath): Drop {
+    path.host.onRefused?.();
     return Drop.none;
   }
 
@@ -664,7 +818,7 @@ export class Session implements SessionApi {
 
   #handlePing(high: number, low: number): void {
     this.#queuePong(high, low);
-    this.#acks.now = true;
+    this.#path.acks.now = true;
   }
 
   #queuePong(high: number, low: number): void {
@@ -736,7 +890,7 @@ export class Session implements SessionApi {
 
   /** Called by streams: written, ended, connected. */
   #onStreamChanged(stream: Stream): void {
-    if (this.#reschedule(stream)) this.#host.onWantSend();
+    if (this.#reschedule(stream)) this.#wakeAll();
   }
 
   /** Puts the stream on the lists it belongs to; true when it came onto one. */
@@ -772,7 +926,7 @@ export class Session implements SessionApi {
     else if (buffer.ended && stream.sendDone) {
       // Told at the next handle or poll: the reader is still busy with what it just read.
       this.#finishIfDone(stream);
-      this.#host.onWantSend();
+      this.#wakeAll();
     }
   }
 
@@ -824,7 +978,7 @@ export class Session implements SessionApi {
     stream.control |= StreamControl.stop;
     this.#reschedule(stream);
     this.#finishIfDone(stream);
-    this.#host.onWantSend();
+    this.#wakeAll();
     if (!this.#inHandle) this.#dispatch();
   }
 
@@ -909,32 +1063,49 @@ export class Session implements SessionApi {
 
   #want(control: number): void {
     this.#control |= control;
-    this.#host.onWantSend();
+    this.#wakeAll();
   }
 
-  #wantsEliciting(): boolean {
+  /** Something that asks for an ACK has to go out, and on this path. */
+  #wantsEliciting(path: SessionPath): boolean {
+    return path.crypto.hasData || path.pingDue || path.attachDue || path.challenge !== undefined || this.#carries(path);
+  }
+
+  /** The path is to carry what the session has to send. */
+  #carries(path: SessionPath): boolean {
+    if (!this.#hasWork()) return false;
+    if (this.#paths.length === 1 && path.state !== PathState.attaching) return true;
+    return choosesPath(path, this.#paths, this.#options.scheduler, this.#nowMs, this.#queuedBytes);
+  }
+
+  #hasWork(): boolean {
     return (
       this.#control !== 0 ||
       (this.#freshList.head !== undefined && this.#sentBytes < this.#sendMax) ||
       this.#urgentList.head !== undefined ||
       this.#controlList.head !== undefined ||
-      this.#datagrams.length > 0 ||
-      this.#crypto.hasData
+      this.#datagrams.length > 0
     );
   }
 
-  #maySend(nowMs: number): boolean {
-    const recovery = this.#recovery;
-    return recovery.probes > 0 || (recovery.windowOpen && this.#pacer.ready(nowMs));
-  }
+  /** Stream data that may be sent now, about. */
+  readonly #queuedBytes = (): number => {
+    let bytes = 0;
+    for (let node = this.#freshList.head; node !== undefined; node = node.next) {
+      const { send, sendLimit } = node.item;
+      bytes += Math.min(send.tail, sendLimit) - send.next;
+    }
+    return Math.min(bytes, this.#sendMax - this.#sentBytes);
+  };
 
-  #writePayload(out: Uint8Array, packetNumber: number, withData: boolean, nowMs: number): boolean {
-    let pos = withData && this.#crypto.hasData ? this.#writeCrypto(out, 0) : 0;
+  #writePayload(path: SessionPath, out: Uint8Array, packetNumber: number, withData: boolean, nowMs: number): boolean {
+    let pos = withData && path.crypto.hasData ? this.#writeCrypto(path, out, 0) : 0;
     let eliciting = pos > 0;
-    if (this.#acks.pending > 0 || this.#acks.now) pos = this.#writeAck(out, pos, withData, nowMs);
+    if (path.acks.pending > 0 || path.acks.now) pos = this.#writeAck(path, out, pos, withData, nowMs);
     // An ACK alone needs no answer.
     const start = pos;
-    if (withData) {
+    if (withData) pos = this.#writePathControl(path, out, pos);
+    if (withData && this.#carries(path)) {
       if (this.#control !== 0) pos = this.#writeControl(out, pos);
       while (this.#controlList.head !== undefined) {
         const before = pos;
@@ -946,13 +1117,13 @@ export class Session implements SessionApi {
       this.#datagramTurn = !this.#datagramTurn;
       if (this.#urgentList.head !== undefined) pos = this.#writeUrgent(out, pos);
       if (this.#freshList.head !== undefined) pos = this.#writeFresh(out, pos);
-      eliciting ||= pos > start;
     }
+    eliciting ||= pos > start;
     if (pos === 0) return false;
     if (pos < PAYLOAD_BYTES) out.fill(0, pos, PAYLOAD_BYTES);
-    this.#recovery.onSent(packetNumber, eliciting, nowMs);
-    if (eliciting) this.#pacer.onSend();
-    this.#lastSentMs = nowMs;
+    path.recovery.onSent(packetNumber, eliciting, nowMs);
+    if (eliciting) path.pacer.onSend();
+    path.lastSentMs = nowMs;
     return true;
   }
 
@@ -962,8 +1133,31 @@ export class Session implements SessionApi {
     );
   }
 
-  #writeCrypto(out: Uint8Array, at: number): number {
-    const { send } = this.#crypto;
+  /** The path's own frames. */
+  #writePathControl(path: SessionPath, out: Uint8Array, at: number): number {
+    let pos = at;
+    const { sent } = path.recovery;
+    if (path.challenge !== undefined && PAYLOAD_BYTES - pos >= OPAQUE_FRAME_BYTES) {
+      pos = writeOpaqueFrame(out, pos, Frame.pathResponse, path.challenge[0], path.challenge[1]);
+      path.challenge = undefined;
+      sent.addFrame(Frame.pathResponse, false, 0, 0, 0);
+    }
+    if (path.pingDue && PAYLOAD_BYTES - pos >= OPAQUE_FRAME_BYTES) {
+      const id = this.#nextPingId++ >>> 0;
+      pos = writeOpaqueFrame(out, pos, Frame.ping, 0, id);
+      path.pingDue = false;
+      sent.addFrame(Frame.ping, false, 0, id, 0);
+    }
+    if (path.attachDue && path.attach !== undefined && PAYLOAD_BYTES - pos >= ATTACH_FRAME_BYTES) {
+      pos = writeAttach(out, pos, path.attach);
+      path.attachDue = false;
+      sent.addFrame(Frame.attach, false, 0, 0, 0);
+    }
+    return pos;
+  }
+
+  #writeCrypto(path: SessionPath, out: Uint8Array, at: number): number {
+    const { send } = path.crypto;
     const lost = send.hasLost;
     const offset = lost ? send.lostStart : send.next;
     const left = lost ? send.lostLength : send.tail - send.next;
@@ -972,24 +1166,24 @@ export class Session implements SessionApi {
     send.bytes.copy(offset, out, pos, length);
     if (lost) send.takeLost(length);
     else send.next += length;
-    this.#recovery.sent.addFrame(Frame.crypto, false, length, 0, offset);
+    path.recovery.sent.addFrame(Frame.crypto, false, length, 0, offset);
     return pos + length;
   }
 
-  #writeAck(out: Uint8Array, at: number, withData: boolean, nowMs: number): number {
-    const acks = this.#acks;
+  #writeAck(path: SessionPath, out: Uint8Array, at: number, withData: boolean, nowMs: number): number {
+    const { acks } = path;
     let room = PAYLOAD_BYTES - at;
     if (withData) room = Math.min(room, ACK_SHARE_BYTES);
     if (room < ACK_FIXED_BYTES || acks.ranges.count === 0) return at;
     const pos = writeAck(out, at, room, acks.delayUs(nowMs), acks.ranges);
-    this.#recovery.sent.addFrame(Frame.ack, false, 0, 0, acks.largest);
+    this.#path.recovery.sent.addFrame(Frame.ack, false, 0, 0, acks.largest);
     acks.onAckSent();
     return pos;
   }
 
   #writeControl(out: Uint8Array, at: number): number {
     let pos = at;
-    const { sent } = this.#recovery;
+    const { sent } = this.#path.recovery;
     if ((this.#control & Control.settings) !== 0 && PAYLOAD_BYTES - pos >= 64) {
       const { maxStreams, idleTimeoutMs } = this.#options;
       pos = writeSettings(out, pos, [
@@ -1018,11 +1212,6 @@ export class Session implements SessionApi {
       this.#control &= ~Control.maxStreams;
       sent.addFrame(Frame.maxStreams, false, 0, 0, this.#ourMaxStreams);
     }
-    if ((this.#control & Control.pathResponse) !== 0 && PAYLOAD_BYTES - pos >= OPAQUE_FRAME_BYTES) {
-      pos = writeOpaqueFrame(out, pos, Frame.pathResponse, this.#pathResponse[0], this.#pathResponse[1]);
-      this.#control &= ~Control.pathResponse;
-      sent.addFrame(Frame.pathResponse, false, 0, 0, 0);
-    }
     if ((this.#control & (Control.ping | Control.pong)) !== 0) pos = this.#writePings(out, pos);
     if ((this.#control & (Control.resolve | Control.resolved)) !== 0) pos = this.#writeNames(out, pos);
     return pos;
@@ -1030,7 +1219,7 @@ export class Session implements SessionApi {
 
   #writePings(out: Uint8Array, at: number): number {
     let pos = at;
-    const { sent } = this.#recovery;
+    const { sent } = this.#path.recovery;
     while (this.#pongs.length > 0 && PAYLOAD_BYTES - pos >= OPAQUE_FRAME_BYTES) {
       const high = this.#pongs.shift()!;
       const low = this.#pongs.shift()!;
@@ -1065,7 +1254,7 @@ export class Session implements SessionApi {
       if (question !== undefined) {
         if (PAYLOAD_BYTES - pos < connectSize(question.value.length)) return pos;
         pos = writeResolve(out, pos, id, question.kind, question.value);
-        this.#recovery.sent.addFrame(Frame.resolve, false, 0, id, 0);
+        this.#path.recovery.sent.addFrame(Frame.resolve, false, 0, id, 0);
       }
       queue.shift();
     }
@@ -1082,7 +1271,7 @@ export class Session implements SessionApi {
       if (answer !== undefined) {
         if (PAYLOAD_BYTES - pos < resolvedSize(answer.entries)) return pos;
         pos = writeResolved(out, pos, id, answer.status, answer.entries);
-        this.#recovery.sent.addFrame(Frame.resolved, false, 0, id, 0);
+        this.#path.recovery.sent.addFrame(Frame.resolved, false, 0, id, 0);
       }
       queue.shift();
     }
@@ -1094,7 +1283,7 @@ export class Session implements SessionApi {
   #writeStreamControl(out: Uint8Array, at: number, stream: Stream): number {
     let pos = at;
     const { id } = stream;
-    const { sent } = this.#recovery;
+    const { sent } = this.#path.recovery;
     if (
       (stream.control & StreamControl.connect) !== 0 &&
       PAYLOAD_BYTES - pos >= connectSize(stream.target.host.length)
@@ -1141,7 +1330,7 @@ export class Session implements SessionApi {
       out.set(data, pos);
       pos += data.length;
       this.#datagrams.shift();
-      this.#recovery.sent.addFrame(Frame.datagram, false, 0, flowId, 0);
+      this.#path.recovery.sent.addFrame(Frame.datagram, false, 0, flowId, 0);
     }
     return pos;
   }
@@ -1191,13 +1380,13 @@ export class Session implements SessionApi {
     const pos = writeStreamHeader(out, at, stream.id, offset, length, fin);
     if (length > 0) send.bytes.copy(offset, out, pos, length);
     if (fin) send.finPending = false;
-    this.#recovery.sent.addFrame(Frame.stream, fin, length, stream.id, offset);
+    this.#path.recovery.sent.addFrame(Frame.stream, fin, length, stream.id, offset);
     return pos + length;
   }
 
   // ---- Fate of frames
 
-  #onFrameAcked(kind: number, fin: boolean, length: number, id: number, offset: number): void {
+  #onFrameAcked(path: SessionPath, kind: number, fin: boolean, length: number, id: number, offset: number): void {
     switch (kind) {
       case Frame.stream: {
         const stream = this.#streams.get(id);
@@ -1210,10 +1399,14 @@ export class Session implements SessionApi {
         return;
       }
       case Frame.crypto:
-        this.#crypto.send.onAcked(offset, length, false);
+        path.crypto.send.onAcked(offset, length, false);
         return;
       case Frame.ack:
-        this.#acks.onAckAcked(offset, this.#nowMs, this.#recovery.rtt.expectedMs);
+        path.acks.onAckAcked(offset, this.#nowMs, path.recovery.rtt.expectedMs);
+        return;
+      case Frame.attach:
+        if (path.state === PathState.attaching) path.state = PathState.usable;
+        this.#wakeAll();
         return;
       case Frame.resolved:
         this.#answers?.onAcked(id);
@@ -1231,7 +1424,7 @@ export class Session implements SessionApi {
     }
   }
 
-  #onFrameLost(kind: number, fin: boolean, length: number, id: number, offset: number): void {
+  #onFrameLost(path: SessionPath, kind: number, fin: boolean, length: number, id: number, offset: number): void {
     switch (kind) {
       case Frame.stream: {
         const stream = this.#streams.get(id);
@@ -1241,7 +1434,10 @@ export class Session implements SessionApi {
         return;
       }
       case Frame.crypto:
-        this.#crypto.send.onLost(offset, length, false);
+        path.crypto.send.onLost(offset, length, false);
+        return;
+      case Frame.attach:
+        path.attachDue = path.state === PathState.attaching;
         return;
       case Frame.settings:
         this.#control |= Control.settings;
@@ -1285,21 +1481,18 @@ export class Session implements SessionApi {
     return this.#questions;
   }
 
-  #queueCaps(): void {
+  #queueCaps(path: SessionPath): void {
     if (this.#capsQueued) return;
     this.#capsQueued = true;
-    if (!this.#crypto.write(CryptoMessage.caps, encodeCapabilities(this.#options.capabilities))) {
+    if (!path.crypto.write(CryptoMessage.caps, encodeCapabilities(this.#options.capabilities))) {
       throw new RangeError('capabilities: too long for one CAPS message');
     }
   }
 
-  #queuePing(onPong: ((rttMs: number) => void) | undefined): void {
-    if (onPong === undefined && this.#pingQueue.length > 0) return;
+  #queuePing(onPong: (rttMs: number) => void): void {
     const id = this.#nextPingId++ >>> 0;
-    if (onPong !== undefined) {
-      if (this.#pings.length >= MAX_PINGS) this.#pings.shift();
-      this.#pings.push({ id, sentAtMs: -1, onPong });
-    }
+    if (this.#pings.length >= MAX_PINGS) this.#pings.shift();
+    this.#pings.push({ id, sentAtMs: -1, onPong });
     this.#pingQueue.push(id);
     this.#want(Control.ping);
   }
@@ -1318,14 +1511,10 @@ export class Session implements SessionApi {
     return this.#idleTimeoutMs > 0 ? this.#lastReceivedMs + this.#idleTimeoutMs : Number.POSITIVE_INFINITY;
   }
 
-  #keepAliveDeadlineMs(): number {
+  #keepAliveDeadlineMs(path: SessionPath): number {
     const { keepAliveMs } = this.#options;
-    if (keepAliveMs <= 0 || (this.#control & Control.ping) !== 0) return Number.POSITIVE_INFINITY;
-    return this.#lastSentMs + keepAliveMs;
-  }
-
-  #trimDeadlineMs(): number {
-    return this.#recovery.sent.canTrim ? this.#lastSentMs + TRIM_AFTER_MS : Number.POSITIVE_INFINITY;
+    if (keepAliveMs <= 0 || path.pingDue) return Number.POSITIVE_INFINITY;
+    return path.lastSentMs + keepAliveMs;
   }
 
   // ---- The end
@@ -1335,7 +1524,9 @@ export class Session implements SessionApi {
     this.#closeCode = code;
     this.#closeReason = new TextEncoder().encode(reason).subarray(0, MAX_REASON_BYTES);
     this.#closePending = true;
-    this.#drainUntilMs = this.#nowMs + 3 * this.#recovery.probeTimeoutMs();
+    let probeMs = 0;
+    for (const path of this.#paths) probeMs = Math.max(probeMs, path.recovery.probeTimeoutMs());
+    this.#drainUntilMs = this.#nowMs + 3 * probeMs;
   }
 
   #pollClose(out: Uint8Array): boolean {
@@ -1372,6 +1563,10 @@ export class Session implements SessionApi {
     this.#questions?.failAll(streamCode);
     this.#host.onClose(code, reason, remote);
   }
+}
+
+function trimDeadlineMs(path: SessionPath): number {
+  return path.recovery.sent.canTrim ? path.lastSentMs + TRIM_AFTER_MS : Number.POSITIVE_INFINITY;
 }
 
 /** Whole seconds that a varint carries; resolvers give anything from −1 to NaN. */

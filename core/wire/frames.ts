@@ -27,6 +27,7 @@ export const Frame = {
   pong: 0x32,
   pathChallenge: 0x33,
   pathResponse: 0x34,
+  attach: 0x35,
   close: 0x3f,
   pluginFirst: 0x50,
   pluginLast: 0x5f,
@@ -169,6 +170,9 @@ export class FrameDecoder {
       case Frame.pathChallenge:
       case Frame.pathResponse:
         this.#data(8);
+        break;
+      case Frame.attach:
+        this.#data(ATTACH_BYTES);
         break;
       case Frame.close:
         this.code = reader.varint();
@@ -374,6 +378,18 @@ export function writeOpaqueFrame(out: Uint8Array, at: number, type: number, high
   writeUint32(out, at + 1, high);
   writeUint32(out, at + 5, low);
   return at + 9;
+}
+
+export const SESSION_ID_BYTES = 16;
+/** Session id ‖ proof (16). */
+export const ATTACH_BYTES = 32;
+export const ATTACH_FRAME_BYTES = 1 + ATTACH_BYTES;
+
+/** `body` has ATTACH_BYTES. */
+export function writeAttach(out: Uint8Array, at: number, body: Uint8Array): number {
+  out[at] = Frame.attach;
+  out.set(body, at + 1);
+  return at + ATTACH_FRAME_BYTES;
 }
 
 /** Bytes of a CONNECT, at most. `hostLength` is that of the ASCII host. */

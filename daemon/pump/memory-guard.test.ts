@@ -2,11 +2,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { SessionApi, SessionHost } from '@nyx/core/stream/contract.ts';
 import { Session } from '@nyx/core/stream/session.ts';
+import type { PathHost } from '@nyx/core/stream/session-path.ts';
 import { MemoryGuard } from './memory-guard.ts';
 
 /** Real sessions; `writes` bytes wait in each one's only stream, undefined = no stream. */
 function sessions(...writes: (number | undefined)[]): SessionApi[] {
-  const host: SessionHost = { onCryptoMessage() {}, onWantSend() {}, onClose() {} };
+  const host: SessionHost & PathHost = { onCryptoMessage() {}, onWantSend() {}, onClose() {} };
   return writes.map((length) => {
     const session = new Session({ role: 'client' }, host, 0);
     if (length !== undefined) {

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
-import { type SessionApi, SessionError, type SessionHost, type SessionStream } from '@nyx/core/stream/contract.ts';
+import { SessionError, type SessionHost, type SessionStream } from '@nyx/core/stream/contract.ts';
 import { Session } from '@nyx/core/stream/session.ts';
+import type { PathHost } from '@nyx/core/stream/session-path.ts';
 import { PAYLOAD_BYTES } from '@nyx/core/wire/datagram.ts';
 import { DialError } from './contract.ts';
 import { SessionDuplex, type SessionDuplexOptions } from './session-duplex.ts';
@@ -10,14 +11,14 @@ import { SessionDuplex, type SessionDuplexOptions } from './session-duplex.ts';
 /** Two real sessions on virtual time, a millisecond apart, without loss. */
 class Pair {
   nowMs = 0;
-  readonly client: SessionApi;
-  readonly server: SessionApi;
+  readonly client: Session;
+  readonly server: Session;
   readonly accepted: SessionStream[] = [];
   readonly #payload = new Uint8Array(PAYLOAD_BYTES);
   #packet = 0;
 
   constructor() {
-    const host: SessionHost = { onCryptoMessage() {}, onWantSend() {}, onClose() {} };
+    const host: SessionHost & PathHost = { onCryptoMessage() {}, onWantSend() {}, onClose() {} };
     this.client = new Session({ role: 'client', streamWindowBytes: 128 * 1024 }, host, 0);
     this.server = new Session(
       { role: 'server', sendBufferBytes: 64 * 1024 },
@@ -51,16 +52,16 @@ class Pair {
   run(ms: number): void {
     for (const endMs = this.nowMs + ms; this.nowMs < endMs; this.nowMs++) {
       for (const session of [this.client, this.server]) {
-        if (session.nextTimeoutMs() <= this.nowMs) session.handleTimeout(this.nowMs);
+        if (session.firstPath.nextTimeoutMs() <= this.nowMs) session.firstPath.handleTimeout(this.nowMs);
       }
       this.#exchange(this.client, this.server);
       this.#exchange(this.server, this.client);
     }
   }
 
-  #exchange(from: SessionApi, to: SessionApi): void {
-    for (let i = 0; i < 1000 && from.pollPayload(this.#payload, this.#packet, this.nowMs); i++) {
-      to.handlePayload(this.#packet++, this.#payload, this.nowMs);
+  #exchange(from: Session, to: Session): void {
+    for (let i = 0; i < 1000 && from.firstPath.pollPayload(this.#payload, this.#packet, this.nowMs); i++) {
+      to.firstPath.handlePayload(this.#packet++, this.#payload, this.nowMs);
     }
   }
 

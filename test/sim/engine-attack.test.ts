@@ -6,7 +6,9 @@ import { CryptoMessage, encodeRekey, sendKeyMessage } from '@nyx/core/engine/cry
 import { LinkMessage } from '@nyx/core/engine/messages.ts';
 import { createFreshKeys } from '@nyx/core/onion/fresh-exchange.ts';
 import { TRAIN_BYTES } from '@nyx/core/onion/setup-train.ts';
-import { type SessionApi, SessionError } from '@nyx/core/stream/contract.ts';
+import { SessionError } from '@nyx/core/stream/contract.ts';
+import type { Session } from '@nyx/core/stream/session.ts';
+import type { SessionPath } from '@nyx/core/stream/session-path.ts';
 import { createNativeSuite } from '@nyx/daemon/io/native-suite.ts';
 import { RawPeer } from './raw-peer.ts';
 import { type SimNode, VirtualNetwork } from './virtual-network.ts';
@@ -54,7 +56,7 @@ describe('a malicious client', () => {
     ready(network, client);
     for (let i = 0; i < 40; i++) {
       const fresh = createFreshKeys(suite, network.random);
-      session.sendCryptoMessage(CryptoMessage.rekey, encodeRekey(fresh.dh.publicKey, fresh.kem.publicKey));
+      (session as Session).firstPath.sendCryptoMessage(CryptoMessage.rekey, encodeRekey(fresh.dh.publicKey, fresh.kem.publicKey));
     }
     network.run(network.nowMs + 2000);
     // The client's own engine closes too: it did not ask for these keys. What counts is that the exit ended it first.
@@ -64,13 +66,13 @@ describe('a malicious client', () => {
 
   test('that never acknowledges key messages closes its session and throws nothing', () => {
     const closed: number[] = [];
-    const session = {
+    const path = {
       sendCryptoMessage() {
         throw new RangeError('no room');
       },
-      close: (code: number) => void closed.push(code),
-    } as unknown as SessionApi;
-    assert.equal(sendKeyMessage(session, CryptoMessage.rekeyKeys, new Uint8Array(1120)), false);
+      session: { close: (code: number) => void closed.push(code) },
+    } as unknown as SessionPath;
+    assert.equal(sendKeyMessage(path, CryptoMessage.rekeyKeys, new Uint8Array(1120)), false);
     assert.deepEqual(closed, [SessionError.protocolViolation]);
   });
 

@@ -177,7 +177,7 @@ export class Endpoint {
       },
       clock.nowMs,
     );
-    if (options.role === 'server') this.session.sendCryptoMessage(2, new Uint8Array(1120));
+    if (options.role === 'server') this.session.firstPath.sendCryptoMessage(2, new Uint8Array(1120));
     this.wake();
   }
 
@@ -194,11 +194,11 @@ export class Endpoint {
   flush(): void {
     const { session } = this;
     const now = this.#clock.nowMs;
-    if (session.nextTimeoutMs() <= now) session.handleTimeout(now);
+    if (session.firstPath.nextTimeoutMs() <= now) session.firstPath.handleTimeout(now);
     for (;;) {
-      const wants = session.wantsSend(now);
+      const wants = session.firstPath.wantsSend(now);
       const payload = new Uint8Array(PAYLOAD_BYTES).fill(0xee);
-      const wrote = session.pollPayload(payload, this.#nextNumber, now);
+      const wrote = session.firstPath.pollPayload(payload, this.#nextNumber, now);
       if (wants !== wrote && !(wants && session.closed)) throw new Error(`wantsSend ${wants} but pollPayload ${wrote}`);
       if (!wrote) break;
       const packetNumber = this.#nextNumber;
@@ -209,7 +209,7 @@ export class Endpoint {
   }
 
   #arm(): void {
-    const next = this.session.nextTimeoutMs();
+    const next = this.session.firstPath.nextTimeoutMs();
     const now = this.#clock.nowMs;
     if (next === Number.POSITIVE_INFINITY) return;
     // Timers have whole milliseconds and are never early.
@@ -248,7 +248,7 @@ export class Endpoint {
   }
 
   receive(packetNumber: number, payload: Uint8Array): void {
-    this.session.handlePayload(packetNumber, payload, this.#clock.nowMs);
+    this.session.firstPath.handlePayload(packetNumber, payload, this.#clock.nowMs);
     this.wake();
   }
 }

@@ -1,20 +1,20 @@
 /** For tests of the exit only: two real sessions whose payloads reach each other within the process. */
 import type { TestContext } from 'node:test';
-import type { SessionApi, SessionOptions } from '@nyx/core/stream/contract.ts';
+import type { SessionOptions } from '@nyx/core/stream/contract.ts';
 import { Session } from '@nyx/core/stream/session.ts';
 import { PAYLOAD_BYTES } from '@nyx/core/wire/datagram.ts';
 import type { Exit } from '../exit.ts';
 
 export interface SessionPair {
-  readonly client: SessionApi;
-  readonly server: SessionApi;
+  readonly client: Session;
+  readonly server: Session;
   /** Set by the test. */
   onDatagram: (flowId: number, data: Uint8Array) => void;
 }
 
 interface Way {
-  readonly from: SessionApi;
-  readonly to: SessionApi;
+  readonly from: Session;
+  readonly to: Session;
   next: number;
   travelling: { readonly number: number; readonly payload: Uint8Array }[];
 }
@@ -40,18 +40,18 @@ export function connectToExit(
     for (const way of ways) {
       const { from, to, travelling } = way;
       way.travelling = [];
-      for (const { number, payload } of travelling) to.handlePayload(number, payload, performance.now());
-      from.handleTimeout(performance.now());
+      for (const { number, payload } of travelling) to.firstPath.handlePayload(number, payload, performance.now());
+      from.firstPath.handleTimeout(performance.now());
       for (let i = 0; i < 256; i++) {
         const payload = new Uint8Array(PAYLOAD_BYTES);
-        if (!from.pollPayload(payload, way.next, performance.now())) break;
+        if (!from.firstPath.pollPayload(payload, way.next, performance.now())) break;
         way.travelling.push({ number: way.next++, payload });
       }
       moved += way.travelling.length;
     }
     if (moved > 0) schedule();
     clearTimeout(timer);
-    const next = Math.min(client.nextTimeoutMs(), server.nextTimeoutMs());
+    const next = Math.min(client.firstPath.nextTimeoutMs(), server.firstPath.nextTimeoutMs());
     if (next < Number.POSITIVE_INFINITY) timer = setTimeout(pump, Math.max(0, next - performance.now()));
   };
   const owner = { current: {} as ReturnType<Exit['serve']> };

@@ -62,7 +62,7 @@ function play(role: 'client' | 'server', input: Uint8Array): void {
   let received = 0;
   let sent = 0;
   const poll = (): void => {
-    for (let i = 0; i < 64 && session.pollPayload(out, sent, nowMs); i++) sent++;
+    for (let i = 0; i < 64 && session.firstPath.pollPayload(out, sent, nowMs); i++) sent++;
   };
   poll();
   for (let steps = 0; tape.left > 0 && steps < 64; steps++) {
@@ -70,7 +70,7 @@ function play(role: 'client' | 'server', input: Uint8Array): void {
     if (kind < 0x80) {
       const payload = new Uint8Array(PAYLOAD_BYTES);
       payload.set(tape.take(Math.min(PAYLOAD_BYTES, kind < 0x70 ? kind : tape.uint16() & 0x7ff)));
-      session.handlePayload(received++, payload, nowMs);
+      session.firstPath.handlePayload(received++, payload, nowMs);
     } else {
       const stream = owner.streams[kind % Math.max(1, owner.streams.length)];
       const argument = tape.byte();
@@ -100,14 +100,14 @@ function play(role: 'client' | 'server', input: Uint8Array): void {
         default:
           if (argument > 250) session.close(0, 'over');
       }
-      session.handleTimeout(nowMs);
+      session.firstPath.handleTimeout(nowMs);
     }
     poll();
     const { bufferedBytes, streams } = session.stats;
     check(bufferedBytes >= 0 && bufferedBytes <= maxBufferedBytes, `buffers hold ${bufferedBytes} bytes`);
     check(streams <= 64 + limits.maxStreams, `${streams} streams are open`);
     check(!session.closed || owner.closes === 1, 'the owner of a closed session was told');
-    check(!Number.isNaN(session.nextTimeoutMs()), 'the next time-out is a time');
+    check(!Number.isNaN(session.firstPath.nextTimeoutMs()), 'the next time-out is a time');
   }
   for (const stream of owner.streams) {
     const { bytesAcked, bytesWritten } = stream.stats;
@@ -115,10 +115,10 @@ function play(role: 'client' | 'server', input: Uint8Array): void {
   }
   // Whatever was said, time ends it: no timer fires without end.
   for (let i = 0; i < 200 && !session.closed; i++) {
-    const next = session.nextTimeoutMs();
+    const next = session.firstPath.nextTimeoutMs();
     if (next === Number.POSITIVE_INFINITY) break;
     nowMs = Math.max(nowMs + 1, next);
-    session.handleTimeout(nowMs);
+    session.firstPath.handleTimeout(nowMs);
     poll();
   }
   session.abandon(0x2b, 'over');
