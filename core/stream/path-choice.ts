@@ -3,6 +3,9 @@ import type { TimeMs } from '../ports.ts';
 import { PAYLOAD_BYTES } from '../wire/datagram.ts';
 import { PathState, type SessionPath } from './session-path.ts';
 
+/** What the quickest path may run ahead of a hole that the slower one has yet to fill: far less than a stream's window. */
+const MAX_AHEAD_BYTES = 1024 * 1024;
+
 export const Scheduler = {
   /** The quickest path that has room; a slower one only for what would otherwise arrive later still. The default. */
   latencyWeighted: 'latency_weighted',
@@ -34,7 +37,12 @@ export function choosesPath(
   if (scheduler === Scheduler.loadBalance) return true;
   const own = path.recovery.rtt.expectedMs;
   for (const other of paths) {
-    if (other !== path && other.state === PathState.usable && other.recovery.rtt.expectedMs < own && other.maySend(nowMs))
+    if (
+      other !== path &&
+      other.state === PathState.usable &&
+      other.recovery.rtt.expectedMs < own &&
+      other.maySend(nowMs)
+    )
       return false;
   }
   return arrivesNoLater(path, quickest, queuedBytes());
@@ -51,12 +59,13 @@ function quickestUsable(paths: readonly SessionPath[]): SessionPath | undefined 
 
 /**
  * The quickest path is full. The end of the queue arrives over it when the queue is through and one way is gone; if the
- * slower path's way alone takes longer than that, using it would hold up everything behind (earliest completion first,
- * Lim et al., CoNEXT 2017).
+ * slower path may take longer than that, using it would hold up everything behind (earliest completion first, Lim et
+ * al., CoNEXT 2017). Counted against the slower path: a loss on it, repaired a round trip later.
  */
 function arrivesNoLater(path: SessionPath, quickest: SessionPath, queuedBytes: number): boolean {
   const { congestion, rtt } = quickest.recovery;
-  const packets = Math.max(1, queuedBytes / PAYLOAD_BYTES);
+  const packets = Math.max(1, Math.min(queuedBytes, MAX_AHEAD_BYTES) / PAYLOAD_BYTES);
   const throughMs = congestion.deliveryRate > 0 ? packets / congestion.deliveryRate : rtt.expectedMs;
-  return path.recovery.rtt.expectedMs / 2 <= rtt.expectedMs / 2 + throughMs;
+  const slow = path.recovery.rtt;
+  return 1.5 * slow.expectedMs + 2 * slow.variationMs <= rtt.expectedMs / 2 + throughMs;
 }

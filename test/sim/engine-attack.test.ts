@@ -56,7 +56,10 @@ describe('a malicious client', () => {
     ready(network, client);
     for (let i = 0; i < 40; i++) {
       const fresh = createFreshKeys(suite, network.random);
-      (session as Session).firstPath.sendCryptoMessage(CryptoMessage.rekey, encodeRekey(fresh.dh.publicKey, fresh.kem.publicKey));
+      (session as Session).firstPath.sendCryptoMessage(
+        CryptoMessage.rekey,
+        encodeRekey(fresh.dh.publicKey, fresh.kem.publicKey),
+      );
     }
     network.run(network.nowMs + 2000);
     // The client's own engine closes too: it did not ask for these keys. What counts is that the exit ended it first.

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { SessionStream } from '@nyx/core/stream/contract.ts';
-import { fillPattern, firstMismatch, type PathOptions, SeededRandom, SessionPair } from './stream-sim.ts';
+import { fillPattern, firstMismatch, SeededRandom, SessionPair, type WayOptions } from './stream-sim.ts';
 
 const SEEDS = Number(process.env.NYX_SIM_SEEDS ?? 1500);
 const ONE_SEED = process.env.NYX_SIM_SEED;
@@ -69,7 +69,7 @@ function drive(stream: SessionStream, side: Side, other: Side, salt: number, pai
   write();
 }
 
-function randomPath(random: SeededRandom): PathOptions {
+function randomPath(random: SeededRandom): WayOptions {
   const kind = random.next();
   const delayMs = kind < 0.2 ? 0.1 : random.integer(1, 200);
   return {

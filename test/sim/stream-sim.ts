@@ -4,6 +4,7 @@
  */
 import type { SessionHost, SessionOptions } from '@nyx/core/stream/contract.ts';
 import { Session } from '@nyx/core/stream/session.ts';
+import type { PathHost, SessionPath } from '@nyx/core/stream/session-path.ts';
 import { PAYLOAD_BYTES } from '@nyx/core/wire/datagram.ts';
 
 /** Deterministic numbers in [0, 1): mulberry32. For tests only. */
@@ -32,7 +33,7 @@ export class SeededRandom {
   }
 }
 
-export interface PathOptions {
+export interface WayOptions {
   readonly delayMs: number;
   /** Every packet takes up to this much longer, each on its own: they overtake each other. */
   readonly jitterMs?: number;
@@ -138,38 +139,136 @@ function before(a: Event, b: Event): boolean {
   return a.atMs < b.atMs || (a.atMs === b.atMs && a.order < b.order);
 }
 
-/** One end: a session, its packet counter, and the path its packets take. Wakes by timers of 1 ms. */
-export class Endpoint {
-  readonly session: Session;
-  readonly closes: { code: number; reason: string; remote: boolean }[] = [];
-  peer: Endpoint | undefined;
+/** One end of a circuit: a path of a session, its packet counter, and the way its packets take. Wakes by timers of 1 ms. */
+export class PathEnd implements PathHost {
+  /** Set by whoever makes the path. */
+  path!: SessionPath;
+  peer: PathEnd | undefined;
   lost = 0;
   sent = 0;
-  readonly #clock: VirtualClock;
-  readonly #random: SeededRandom;
-  readonly #path: PathOptions;
+  refused = 0;
+  /** Nothing leaves and nothing comes in: a relay of the circuit is dead. */
+  cut = false;
+  readonly clock: VirtualClock;
+  readonly random: SeededRandom;
+  readonly #way: WayOptions;
   #nextNumber: number;
   #timerMs = Number.POSITIVE_INFINITY;
   #wakePending = false;
   #burstUntilMs = 0;
 
+  constructor(clock: VirtualClock, random: SeededRandom, way: WayOptions) {
+    this.clock = clock;
+    this.random = random;
+    this.#way = way;
+    this.#nextNumber = random.integer(0, 3);
+  }
+
+  onCryptoMessage(): void {}
+
+  onWantSend(): void {
+    this.wake();
+  }
+
+  onRefused(): void {
+    this.refused++;
+    this.path.lost(this.clock.nowMs);
+  }
+
+  /** Flushes soon, once. */
+  wake(): void {
+    if (this.#wakePending) return;
+    this.#wakePending = true;
+    this.clock.at(this.clock.nowMs, () => {
+      this.#wakePending = false;
+      this.flush();
+    });
+  }
+
+  flush(): void {
+    const { path } = this;
+    const now = this.clock.nowMs;
+    if (path.nextTimeoutMs() <= now) path.handleTimeout(now);
+    for (;;) {
+      const wants = path.wantsSend(now);
+      const payload = new Uint8Array(PAYLOAD_BYTES).fill(0xee);
+      const wrote = path.pollPayload(payload, this.#nextNumber, now);
+      if (wants !== wrote && !(wants && path.session.closed)) {
+        throw new Error(`wantsSend ${wants} but pollPayload ${wrote}`);
+      }
+      if (!wrote) break;
+      const packetNumber = this.#nextNumber;
+      this.#nextNumber += this.random.chance(0.01) ? this.random.integer(2, 1000) : 1;
+      this.#transmit(packetNumber, payload);
+    }
+    this.#arm();
+  }
+
+  #arm(): void {
+    const next = this.path.nextTimeoutMs();
+    const now = this.clock.nowMs;
+    if (next === Number.POSITIVE_INFINITY) return;
+    // Timers have whole milliseconds and are never early.
+    const at = Math.max(Math.ceil(next), Math.floor(now) + 1);
+    if (at >= this.#timerMs && this.#timerMs > now) return;
+    this.#timerMs = at;
+    this.clock.at(at, () => {
+      if (this.#timerMs === at) this.flush();
+    });
+  }
+
+  #transmit(packetNumber: number, payload: Uint8Array): void {
+    const way = this.#way;
+    const now = this.clock.nowMs;
+    this.sent++;
+    let leaveMs: number | undefined = now;
+    if (way.bottleneck !== undefined) leaveMs = way.bottleneck.pass(now);
+    if (leaveMs === undefined || this.cut || this.#isLost(now)) {
+      this.lost++;
+      return;
+    }
+    let arriveMs = leaveMs + way.delayMs + (way.jitterMs ?? 0) * this.random.next();
+    const { hops, meanMs } = way.mix ?? { hops: 0, meanMs: 0 };
+    for (let i = 0; i < hops; i++) arriveMs -= meanMs * Math.log(1 - this.random.next());
+    this.clock.at(arriveMs, () => this.peer?.receive(packetNumber, payload));
+  }
+
+  #isLost(nowMs: number): boolean {
+    const { partition, lossRatio, burstRatio, burstMs } = this.#way;
+    if (partition !== undefined && nowMs >= partition.fromMs && nowMs < partition.toMs) return true;
+    if (burstRatio !== undefined && this.random.chance(burstRatio)) {
+      this.#burstUntilMs = nowMs + (burstMs ?? 10) * this.random.next();
+    }
+    if (nowMs < this.#burstUntilMs) return true;
+    return lossRatio !== undefined && this.random.chance(lossRatio);
+  }
+
+  receive(packetNumber: number, payload: Uint8Array): void {
+    if (this.cut) return;
+    this.path.handlePayload(packetNumber, payload, this.clock.nowMs);
+    this.wake();
+  }
+}
+
+/** One end of a session that begins on this path. */
+export class Endpoint extends PathEnd {
+  readonly session: Session;
+  readonly closes: { code: number; reason: string; remote: boolean }[] = [];
+
   constructor(
     clock: VirtualClock,
     random: SeededRandom,
-    path: PathOptions,
+    way: WayOptions,
     options: Partial<SessionOptions>,
     host: Partial<SessionHost>,
   ) {
-    this.#clock = clock;
-    this.#random = random;
-    this.#path = path;
-    this.#nextNumber = random.integer(0, 3);
+    super(clock, random, way);
     this.session = new Session(
       options,
       {
-        onCryptoMessage: () => {},
         ...host,
-        onWantSend: () => this.wake(),
+        onCryptoMessage: () => this.onCryptoMessage(),
+        onWantSend: () => this.onWantSend(),
         onClose: (code, reason, remote) => {
           this.closes.push({ code, reason, remote });
           host.onClose?.(code, reason, remote);
@@ -177,86 +276,16 @@ export class Endpoint {
       },
       clock.nowMs,
     );
-    if (options.role === 'server') this.session.firstPath.sendCryptoMessage(2, new Uint8Array(1120));
-    this.wake();
-  }
-
-  /** Flushes soon, once. */
-  wake(): void {
-    if (this.#wakePending) return;
-    this.#wakePending = true;
-    this.#clock.at(this.#clock.nowMs, () => {
-      this.#wakePending = false;
-      this.flush();
-    });
-  }
-
-  flush(): void {
-    const { session } = this;
-    const now = this.#clock.nowMs;
-    if (session.firstPath.nextTimeoutMs() <= now) session.firstPath.handleTimeout(now);
-    for (;;) {
-      const wants = session.firstPath.wantsSend(now);
-      const payload = new Uint8Array(PAYLOAD_BYTES).fill(0xee);
-      const wrote = session.firstPath.pollPayload(payload, this.#nextNumber, now);
-      if (wants !== wrote && !(wants && session.closed)) throw new Error(`wantsSend ${wants} but pollPayload ${wrote}`);
-      if (!wrote) break;
-      const packetNumber = this.#nextNumber;
-      this.#nextNumber += this.#random.chance(0.01) ? this.#random.integer(2, 1000) : 1;
-      this.#transmit(packetNumber, payload);
-    }
-    this.#arm();
-  }
-
-  #arm(): void {
-    const next = this.session.firstPath.nextTimeoutMs();
-    const now = this.#clock.nowMs;
-    if (next === Number.POSITIVE_INFINITY) return;
-    // Timers have whole milliseconds and are never early.
-    const at = Math.max(Math.ceil(next), Math.floor(now) + 1);
-    if (at >= this.#timerMs && this.#timerMs > now) return;
-    this.#timerMs = at;
-    this.#clock.at(at, () => {
-      if (this.#timerMs === at) this.flush();
-    });
-  }
-
-  #transmit(packetNumber: number, payload: Uint8Array): void {
-    const path = this.#path;
-    const now = this.#clock.nowMs;
-    this.sent++;
-    let leaveMs: number | undefined = now;
-    if (path.bottleneck !== undefined) leaveMs = path.bottleneck.pass(now);
-    if (leaveMs === undefined || this.#isLost(now)) {
-      this.lost++;
-      return;
-    }
-    let arriveMs = leaveMs + path.delayMs + (path.jitterMs ?? 0) * this.#random.next();
-    const { hops, meanMs } = path.mix ?? { hops: 0, meanMs: 0 };
-    for (let i = 0; i < hops; i++) arriveMs -= meanMs * Math.log(1 - this.#random.next());
-    this.#clock.at(arriveMs, () => this.peer?.receive(packetNumber, payload));
-  }
-
-  #isLost(nowMs: number): boolean {
-    const { partition, lossRatio, burstRatio, burstMs } = this.#path;
-    if (partition !== undefined && nowMs >= partition.fromMs && nowMs < partition.toMs) return true;
-    if (burstRatio !== undefined && this.#random.chance(burstRatio)) {
-      this.#burstUntilMs = nowMs + (burstMs ?? 10) * this.#random.next();
-    }
-    if (nowMs < this.#burstUntilMs) return true;
-    return lossRatio !== undefined && this.#random.chance(lossRatio);
-  }
-
-  receive(packetNumber: number, payload: Uint8Array): void {
-    this.session.firstPath.handlePayload(packetNumber, payload, this.#clock.nowMs);
+    this.path = this.session.firstPath;
+    if (options.role === 'server') this.path.sendCryptoMessage(2, new Uint8Array(1120));
     this.wake();
   }
 }
 
 export interface PairOptions {
   readonly seed: number;
-  readonly up: PathOptions;
-  readonly down: PathOptions;
+  readonly up: WayOptions;
+  readonly down: WayOptions;
   readonly client?: Partial<SessionOptions>;
   readonly server?: Partial<SessionOptions>;
   readonly clientHost?: Partial<SessionHost>;

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { SessionStream } from '@nyx/core/stream/contract.ts';
-import { Bottleneck, type PathOptions, SessionPair, VirtualClock } from './stream-sim.ts';
+import { Bottleneck, SessionPair, VirtualClock, type WayOptions } from './stream-sim.ts';
 
 /** Stream bytes in a payload, at least: 1144 less the STREAM header. */
 const GOOD_BYTES = 1128;
@@ -12,7 +12,7 @@ class Transfer {
   readonly pair: SessionPair;
   readonly stream: SessionStream;
 
-  constructor(clock: VirtualClock, seed: number, up: PathOptions, down: PathOptions, mixRttMs = 0) {
+  constructor(clock: VirtualClock, seed: number, up: WayOptions, down: WayOptions, mixRttMs = 0) {
     const into = new Uint8Array(65_536);
     this.pair = new SessionPair(
       {

@@ -1,0 +1,243 @@
+/**
+ * Sessions over several circuits: what the application wrote arrives once and in order, whichever circuits die, and
+ * several of them are worth more than one. `NYX_MULTIPATH_SEEDS` sets how many random schedules are run.
+ */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { SessionError, type SessionStream } from '@nyx/core/stream/contract.ts';
+import { Scheduler } from '@nyx/core/stream/path-choice.ts';
+import { PathState } from '@nyx/core/stream/session-path.ts';
+import { MultipathPair } from './multipath-sim.ts';
+import { Bottleneck, fillPattern, firstMismatch, SessionPair, type WayOptions } from './stream-sim.ts';
+
+const TARGET = { kind: 'tcp', host: 'example.org', port: 443 } as const;
+
+/** Writes `length` patterned bytes into the stream as it takes them, then FIN. */
+function send(stream: SessionStream, salt: number, length: number): void {
+  let written = 0;
+  const chunk = new Uint8Array(16_384);
+  const go = () => {
+    while (written < length) {
+      const piece = chunk.subarray(0, Math.min(chunk.length, length - written));
+      fillPattern(piece, salt, written);
+      const taken = stream.write(piece);
+      written += taken;
+      if (taken < piece.length) return;
+    }
+    stream.end();
+  };
+  stream.onWritable = go;
+  go();
+}
+
+/** Reads the stream as data comes and checks every byte. */
+class Reader {
+  bytes = 0;
+  ended = false;
+  code: number | undefined;
+  /** Longest time without a byte since the first. */
+  longestStallMs = 0;
+  #lastMs = 0;
+  readonly #into = new Uint8Array(65_536);
+
+  constructor(stream: SessionStream, salt: number, nowMs: () => number) {
+    stream.onReadable = () => {
+      for (;;) {
+        const length = stream.read(this.#into);
+        if (length === 0) break;
+        assert.equal(firstMismatch(this.#into, length, salt, this.bytes), -1);
+        if (this.bytes > 0) this.longestStallMs = Math.max(this.longestStallMs, nowMs() - this.#lastMs);
+        this.#lastMs = nowMs();
+        this.bytes += length;
+      }
+      if (stream.readEnded) this.ended = true;
+    };
+    stream.onClose = (code) => {
+      this.code = code;
+    };
+  }
+}
+
+/** A pair whose server answers every stream with `downBytes`, and reads what comes. */
+function transfer(options: {
+  seed: number;
+  first: WayOptions;
+  upBytes: number;
+  downBytes: number;
+  scheduler?: Scheduler;
+}) {
+  const { upBytes, downBytes, scheduler = Scheduler.latencyWeighted } = options;
+  let up: Reader | undefined;
+  const pair: MultipathPair = new MultipathPair({
+    seed: options.seed,
+    first: options.first,
+    client: { scheduler },
+    server: { scheduler },
+    serverHost: {
+      onStream: (stream) => {
+        up = new Reader(stream, 1, () => pair.clock.nowMs);
+        send(stream, 2, downBytes);
+      },
+    },
+  });
+  const stream = pair.client.openStream(TARGET)!;
+  const down = new Reader(stream, 2, () => pair.clock.nowMs);
+  send(stream, 1, upBytes);
+  const done = () => down.ended && down.bytes === downBytes && up?.ended === true && up.bytes === upBytes;
+  return { pair, down, up: () => up, done };
+}
+
+const near: WayOptions = { delayMs: 20 };
+
+describe('a session over several circuits', () => {
+  test('a second circuit joins and carries a share', () => {
+    const way = () => ({ delayMs: 20, bottleneck: new Bottleneck(20, 60) });
+    const { pair, down, done } = transfer({ seed: 1, first: way(), upBytes: 1, downBytes: 4e6 });
+    pair.clock.run(200, () => false);
+    const second = pair.attach(way());
+    assert.equal(second.client.path.state, PathState.attaching);
+    assert.ok(pair.clock.run(60_000, done), `only ${down.bytes} bytes`);
+    assert.equal(second.client.path.state, PathState.usable);
+    const [a, b] = pair.server.stats.paths;
+    assert.ok(b!.packetsSent > 0.3 * a!.packetsSent, `${a!.packetsSent} and ${b!.packetsSent}`);
+  });
+
+  test('two equal circuits carry at least 1.7 times what one does, a third adds to it', () => {
+    const rates = [1, 2, 3].map((count) => {
+      const way = () => ({ delayMs: 25, bottleneck: new Bottleneck(20, 80) });
+      const { pair, done } = transfer({ seed: 2, first: way(), upBytes: 1, downBytes: 16e6 });
+      for (let i = 1; i < count; i++) pair.attach(way());
+      assert.ok(pair.clock.run(60_000, done));
+      return 16e6 / pair.clock.nowMs;
+    });
+    assert.ok(rates[1]! >= 1.7 * rates[0]!, `${rates[1]! / rates[0]!}`);
+    assert.ok(rates[2]! >= 2.4 * rates[0]!, `${rates[2]! / rates[0]!}`);
+  });
+
+  test('a slow circuit never drags a fast one down', () => {
+    const fast = () => ({ delayMs: 10, bottleneck: new Bottleneck(50, 100) });
+    const alone = transfer({ seed: 3, first: fast(), upBytes: 1, downBytes: 16e6 });
+    assert.ok(alone.pair.clock.run(60_000, alone.done));
+    const both = transfer({ seed: 3, first: fast(), upBytes: 1, downBytes: 16e6 });
+    both.pair.attach({ delayMs: 300, bottleneck: new Bottleneck(1, 40), lossRatio: 0.02 });
+    assert.ok(both.pair.clock.run(60_000, both.done));
+    const ratio = both.pair.clock.nowMs / alone.pair.clock.nowMs;
+    assert.ok(ratio < 1.05, `${ratio} times the time`);
+  });
+
+  test('lowest_latency keeps to the quickest circuit', () => {
+    const { pair, done } = transfer({
+      seed: 4,
+      first: { delayMs: 40 },
+      upBytes: 1,
+      downBytes: 3e6,
+      scheduler: Scheduler.lowestLatency,
+    });
+    const quick = pair.attach({ delayMs: 10 });
+    assert.ok(pair.clock.run(60_000, done));
+    const [slow, fast] = pair.server.stats.paths;
+    assert.equal(fast!.path, pair.server.stats.paths.at(-1)!.path);
+    assert.ok(quick.server.path.recovery.packetsSent > 4 * slow!.packetsSent);
+  });
+
+  test('one of two dies unannounced: noticed in a probe time-out, nothing is lost, the stall is short', () => {
+    const way = () => ({ delayMs: 20, bottleneck: new Bottleneck(30, 80) });
+    const { pair, down, done } = transfer({ seed: 5, first: way(), upBytes: 2e6, downBytes: 20e6 });
+    const second = pair.attach(way());
+    pair.clock.run(400, () => false);
+    assert.ok(second.server.path.recovery.inFlight > 10);
+    assert.equal(second.client.path.state, PathState.usable);
+    pair.kill(second, Number.POSITIVE_INFINITY);
+    assert.ok(pair.clock.run(60_000, done));
+    assert.equal(second.server.path.state, PathState.suspect);
+    assert.ok(down.longestStallMs <= 500, `${down.longestStallMs} ms`);
+  });
+
+  test('the only one dies: the session waits, a new circuit takes over, nothing is lost or repeated', () => {
+    const { pair, down, done } = transfer({ seed: 6, first: near, upBytes: 3e6, downBytes: 20e6 });
+    pair.clock.run(300, () => false);
+    const before = down.bytes;
+    pair.kill(pair.circuits[0]!, 100);
+    pair.clock.run(900, () => false);
+    assert.equal(pair.detached, 1);
+    assert.ok(!done() && down.bytes >= before);
+    pair.attach({ delayMs: 30 });
+    assert.ok(pair.clock.run(60_000, done));
+    assert.deepEqual(pair.closes, { client: [], server: [] });
+  });
+
+  test('who can not prove that the session is his is refused, and the session goes on', () => {
+    const { pair, done } = transfer({ seed: 7, first: near, upBytes: 1e6, downBytes: 1e6 });
+    const wrongProof = pair.attach(near, undefined, new Uint8Array(16));
+    const wrongId = pair.attach(near, new Uint8Array(16));
+    assert.ok(pair.clock.run(60_000, done));
+    for (const circuit of [wrongProof, wrongId]) {
+      assert.equal(circuit.client.refused, 1);
+      assert.equal(circuit.client.path.state, PathState.gone);
+      assert.ok(circuit.server.path.session !== pair.server);
+    }
+    assert.deepEqual(pair.closes, { client: [], server: [] });
+  });
+
+  test('without onDetached a session ends with its last circuit', () => {
+    const pair = new SessionPair({ seed: 8, up: near, down: near, serverHost: { onStream: () => {} } });
+    const codes: number[] = [];
+    pair.client.session.openStream(TARGET)!.onClose = (code) => void codes.push(code);
+    pair.clock.run(100, () => false);
+    pair.client.path.lost(100);
+    assert.deepEqual(codes, [SessionError.sessionLost]);
+    assert.equal(pair.client.closes[0]?.code, SessionError.sessionLost);
+    assert.ok(pair.client.session.closed);
+  });
+});
+
+describe('random schedules of circuits that come and die', () => {
+  const seeds = Number(process.env.NYX_MULTIPATH_SEEDS ?? 100);
+  test(`${seeds} of them: every byte once and in order`, () => {
+    let allKills = 0;
+    for (let seed = 1; seed <= seeds; seed++) {
+      const way = (random: { next(): number }): WayOptions => ({
+        delayMs: 1 + 80 * random.next(),
+        jitterMs: 10 * random.next(),
+        lossRatio: random.next() < 0.5 ? 0 : 0.1 * random.next(),
+        bottleneck: new Bottleneck(5 + 40 * random.next(), 20 + Math.floor(80 * random.next())),
+      });
+      const upBytes = 1 + (seed % 7) * 300_000;
+      const downBytes = 1 + (seed % 11) * 300_000;
+      const { pair, down, up, done } = transfer({
+        seed,
+        first: {
+          delayMs: 20,
+          jitterMs: 5,
+          lossRatio: seed % 3 === 0 ? 0.05 : 0,
+          bottleneck: new Bottleneck(10, 60),
+        },
+        upBytes,
+        downBytes,
+        scheduler: Object.values(Scheduler)[seed % 3]!,
+      });
+      const { clock, random } = pair;
+      const most = random.integer(1, 8);
+      let kills = 0;
+      const step = () => {
+        if (done()) return;
+        const live = pair.circuits.filter(({ client }) => !client.cut);
+        if (live.length > 0 && random.chance(0.4)) {
+          kills++;
+          pair.kill(live[random.integer(0, live.length - 1)]!, random.integer(0, 1500));
+        }
+        if (live.length < most && random.chance(0.7)) pair.attach(way(random));
+        if (clock.nowMs > 20_000 && live.length === 0) pair.attach(near);
+        clock.at(clock.nowMs + random.integer(20, 600), clock.nowMs < 20_000 || live.length < 2 ? step : () => {});
+      };
+      clock.at(random.integer(0, 200), step);
+      const finished = clock.run(120_000, done);
+      allKills += kills;
+      assert.ok(finished, `seed ${seed}: ${down.bytes} of ${downBytes} down, ${up()?.bytes} of ${upBytes} up`);
+      for (const session of [pair.client, pair.server]) {
+        assert.ok(session.stats.bufferedBytes <= 24 * 1024 * 1024, `seed ${seed}`);
+      }
+    }
+    assert.ok(allKills > seeds, `only ${allKills} circuits died`);
+  });
+});
