@@ -12,7 +12,7 @@ import { findTor, type TorVariant } from './peers/tor/network.ts';
 import { measurePrimitives } from './primitives.ts';
 import { checkTargets, type MixMeasures, type TargetResult } from './targets.ts';
 
-const suites = ['primitives', 'onion', 'relay', 'session', 'udp', 'mix', 'network', 'tor'] as const;
+const suites = ['primitives', 'onion', 'relay', 'session', 'udp', 'paths', 'mix', 'network', 'tor'] as const;
 type Suite = (typeof suites)[number];
 
 interface Report {
@@ -70,6 +70,7 @@ report.targets = checkTargets({
   torStock: tor?.stock,
   torTuned: tor?.tuned,
   relayToOpen: (report.suites.relay as { ratio?: number } | undefined)?.ratio,
+  slowestPathMs: (report.suites.paths as { slowestMeanMs?: number } | undefined)?.slowestMeanMs,
   mix: report.suites.mix as MixMeasures | undefined,
 });
 process.stdout.write(json ? `${JSON.stringify(report)}\n` : `${formatReport(report)}\n`);
@@ -88,6 +89,8 @@ async function runSuite(suite: Suite): Promise<unknown> {
       return runScript('session.ts', [String(quick ? 200_000_000 : 1_000_000_000)]);
     case 'udp':
       return runScript('udp.ts', [quick ? '1' : '2']);
+    case 'paths':
+      return runScript('paths.ts', [quick ? '1000' : '5000']);
     case 'mix': {
       const alone = (await runScript('mix.ts', [])) as object;
       const { measureMixNetwork } = await import('./mix-network.ts');

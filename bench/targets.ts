@@ -9,6 +9,8 @@ export interface Results {
   readonly torTuned?: TorMeasures;
   /** Relay CPU per packet over one AEAD open. */
   readonly relayToOpen?: number;
+  /** Choosing a path from 10 000 nodes: mean of the slowest strategy. */
+  readonly slowestPathMs?: number;
   readonly mix?: MixMeasures;
 }
 
@@ -39,6 +41,7 @@ export function checkTargets(results: Results): TargetResult[] {
     atMost('memory per idle circuit', scaled(results.network?.idleCircuits.bytesPerCircuit, 1024), 8, 'KiB'),
     atMost('memory growth under a stalled reader', scaled(stalled, 1e6), 8, 'MB'),
     atMost('relay per packet / one AEAD open', results.relayToOpen, 3, '×'),
+    atMost('choosing a path from 10 000 nodes', results.slowestPathMs, 1, 'ms'),
     atLeast('relay throughput in mix / in fast', results.mix?.network.throughputRatio, 0.8, '×'),
     atMost('memory of 100 000 waiting cells', results.mix?.queue.rssMb, 256, 'MB'),
     atMost('longest turn with 100 000 waiting cells', results.mix?.queue.longestTurnMs, 20, 'ms'),
