@@ -2,14 +2,15 @@
  * `npm run formal`: TLC over every module, and over every mutant. Ends with one summary line; exit code 0 when every
  * property holds and every mutant is killed, 1 when not, 2 when the tools are missing.
  *
- *   npm run formal -- [--deep] [--json] [--only MODULE] [--no-mutants] [--jobs N] [--if-available]
+ *   npm run formal -- [--deep] [--json] [--only MODULE] [--no-mutants] [--tables] [--jobs N] [--if-available]
  */
 
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { findTools, ToolMissing, type Tools } from './jar.ts';
-import { type Instance, type Model, type Mutant, models } from './models.ts';
+import { configOf, type Instance, type Model, type Mutant, models } from './models.ts';
+import { buildTable, tableFile, tableSpecs } from './tables.ts';
 import { type Outcome, runTlc } from './tlc.ts';
 
 const defaultTimeoutMs = 600_000;
@@ -37,6 +38,8 @@ const { values } = parseArgs({
     json: { type: 'boolean', default: false },
     only: { type: 'string' },
     'no-mutants': { type: 'boolean', default: false },
+    /** Writes the tables of what the modules allow anew. */
+    tables: { type: 'boolean', default: false },
     /** Runs at a time, each with one thread. */
     jobs: { type: 'string', default: '1' },
     /** Where the tools can't be had, says so and is content. */
@@ -77,7 +80,7 @@ async function main(): Promise<number> {
       if (!item.good) console.log(explain(item));
     },
   );
-  return report(rows);
+  return report(rows, await checkTables(tools));
 }
 
 function tasksOf(tools: Tools, model: Model): (() => Promise<Row>)[] {
@@ -104,6 +107,24 @@ async function inOrder<T>(tasks: readonly (() => Promise<T>)[], jobs: number, do
   };
   await Promise.all(Array.from({ length: Math.max(1, jobs) }, work));
   return results as T[];
+}
+
+/** What the tests compare the running code with has to be what the modules say now. Returns what is out of date. */
+async function checkTables(tools: Tools): Promise<string[]> {
+  const stale: string[] = [];
+  for (const spec of tableSpecs) {
+    if (values.only !== undefined && values.only !== spec.module) continue;
+    const text = `${JSON.stringify(await buildTable(tools, spec), undefined, 1)}\n`;
+    const file = tableFile(spec.name);
+    if (values.tables) {
+      mkdirSync(dirname(file), { recursive: true });
+      writeFileSync(file, text);
+    } else if (!existsSync(file) || readFileSync(file, 'utf8') !== text) {
+      stale.push(spec.name);
+      console.error(`formal: tables/${spec.name}.json is not what ${spec.module} says now: npm run formal -- --tables`);
+    }
+  }
+  return stale;
 }
 
 /** Properties that no mutant is there for; TypeOK only documents. */
@@ -192,20 +213,6 @@ function row(
   };
 }
 
-/** A run is over when nothing more can happen: deadlock is no fault here, not to end is (the temporal properties). */
-function configOf(instance: Instance, invariants: readonly string[], temporal: readonly string[]): string {
-  const constants = Object.entries(instance.constants).map(([name, value]) => `  ${name} = ${value}`);
-  return [
-    'SPECIFICATION Spec',
-    'CHECK_DEADLOCK FALSE',
-    'CONSTANTS',
-    ...constants,
-    ...(invariants.length > 0 ? [`INVARIANTS ${invariants.join(' ')}`] : []),
-    ...(temporal.length > 0 ? [`PROPERTIES ${temporal.join(' ')}`] : []),
-    '',
-  ].join('\n');
-}
-
 function tableLine(item: Row): string {
   const what = item.kind === 'model' ? item.constants : `${item.property}: ${item.fault}`;
   const line = cells(
@@ -243,19 +250,19 @@ function explain({ outcome, result, module, constants }: Row): string {
   return lines.join('\n');
 }
 
-function report(rows: readonly Row[]): number {
-  const bad = rows.filter(({ good }) => !good);
+function report(rows: readonly Row[], staleTables: readonly string[]): number {
+  const ok = staleTables.length === 0 && rows.every(({ good }) => good);
   const mutants = rows.filter(({ kind }) => kind === 'mutant');
   const runs = rows.filter(({ kind }) => kind === 'model');
   const seconds = rows.reduce((sum, item) => sum + item.seconds, 0);
   if (values.json) {
     const plain = rows.map(({ outcome, ...rest }) => ({ ...rest, steps: rest.good ? undefined : outcome.steps }));
-    console.log(JSON.stringify({ ok: bad.length === 0, seconds, rows: plain }, undefined, 2));
+    console.log(JSON.stringify({ ok, staleTables, seconds, rows: plain }, undefined, 2));
   }
   const count = (items: readonly Row[]) => `${items.filter(({ good }) => good).length} of ${items.length}`;
   const states = runs.reduce((sum, item) => sum + item.states, 0).toLocaleString('en');
-  const line = `formal: ${bad.length === 0 ? 'ok' : 'FAILED'}: ${count(runs)} models hold (${states} states), ${count(mutants)} mutants killed, ${seconds.toFixed(0)} s`;
+  const line = `formal: ${ok ? 'ok' : 'FAILED'}: ${count(runs)} models hold (${states} states), ${count(mutants)} mutants killed, ${seconds.toFixed(0)} s`;
   if (values.json) console.error(line);
   else console.log(line);
-  return bad.length === 0 ? 0 : 1;
+  return ok ? 0 : 1;
 }

@@ -680,3 +680,21 @@ export const models: readonly Model[] = [
   session,
   mixBatch,
 ];
+
+/** A run is over when nothing more can happen: deadlock is no fault here, not to end is (the temporal properties). */
+export function configOf(
+  instance: Pick<Instance, 'constants'>,
+  invariants: readonly string[],
+  temporal: readonly string[],
+): string {
+  const constants = Object.entries(instance.constants).map(([name, value]) => `  ${name} = ${value}`);
+  return [
+    'SPECIFICATION Spec',
+    'CHECK_DEADLOCK FALSE',
+    'CONSTANTS',
+    ...constants,
+    ...(invariants.length > 0 ? [`INVARIANTS ${invariants.join(' ')}`] : []),
+    ...(temporal.length > 0 ? [`PROPERTIES ${temporal.join(' ')}`] : []),
+    '',
+  ].join('\n');
+}

@@ -1,22 +1,17 @@
-/** A client circuit's lifecycle: building → ready → draining → closed. */
+/** A client circuit's lifecycle: building → ready → closed. */
 import { setup } from 'xstate';
 
-export type CircuitEvent =
-  | { readonly type: 'building' }
-  | { readonly type: 'ready' }
-  | { readonly type: 'draining' }
-  | { readonly type: 'closed' };
+export type CircuitEvent = { readonly type: 'building' } | { readonly type: 'ready' } | { readonly type: 'closed' };
 
 export const circuitMachine = setup({
   types: {} as { events: CircuitEvent; input: Record<string, never> },
 }).createMachine({
   id: 'circuit',
   initial: 'building',
-  on: { draining: '.draining', closed: '.closed' },
+  on: { closed: '.closed' },
   states: {
     building: { on: { ready: 'ready' } },
     ready: {},
-    draining: {},
     closed: { type: 'final' },
   },
 });

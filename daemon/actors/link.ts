@@ -1,24 +1,22 @@
-/** A link's lifecycle, driven by what its pump says: idle → handshaking → up ⇄ rekeying → draining → closed. */
+/** A link's lifecycle, driven by what its pump says: idle → handshaking → up → closed. */
 import { setup } from 'xstate';
 
 export type LinkEvent =
   | { readonly type: 'handshaking' }
   | { readonly type: 'up' }
-  | { readonly type: 'rekeying' }
   | { readonly type: 'rekeyed' }
-  | { readonly type: 'draining' }
   | { readonly type: 'closed' };
 
 export const linkMachine = setup({ types: {} as { events: LinkEvent; input: Record<string, never> } }).createMachine({
   id: 'link',
   initial: 'idle',
-  on: { draining: '.draining', closed: '.closed' },
+  on: { closed: '.closed' },
   states: {
+    /** An accepted link is up when its initiator has proved itself; nothing is said of it before. */
     idle: { on: { handshaking: 'handshaking', up: 'up' } },
     handshaking: { on: { up: 'up' } },
-    up: { on: { rekeying: 'rekeying' } },
-    rekeying: { on: { rekeyed: 'up' } },
-    draining: {},
+    /** New keys change nothing that anybody else would have to know. */
+    up: { on: { rekeyed: 'up' } },
     closed: { type: 'final' },
   },
 });

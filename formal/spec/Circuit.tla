@@ -187,7 +187,7 @@ ExitTakesSetup ==
   /\ \E accepts \in BOOLEAN :
        IF accepts
        THEN exit' = "open" /\ fwdE' = {"old", "new"} /\ fromExit' = fromExit
-       ELSE exit' = "ended" /\ fwdE' = fwdE /\ fromExit' = Append(fromExit, "REFUSED")
+       ELSE exit' = exit /\ fwdE' = fwdE /\ fromExit' = Append(fromExit, "REFUSED")
   /\ UNCHANGED <<client, relay, next, links, toRelay, toClient, cells, held, trainAhead, counts, fwdC, backE, backC, told>>
 
 ExitTakesDestroy ==

@@ -1,0 +1,274 @@
+/**
+ * The code does what the specifications allow: what real links, engines and state machines do on a bad wire is followed
+ * through the tables that TLC made of the modules; code with a fault put in does not get through.
+ */
+import assert from 'node:assert/strict';
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { pathToFileURL } from 'node:url';
+import { CircuitEnd } from '@nyx/core/engine/contract.ts';
+import type { LinkEnd } from '@nyx/core/link/contract.ts';
+import type { Link } from '@nyx/core/link/link.ts';
+import * as wires from '@nyx/core/link/virtual-wire.ts';
+import { circuitMachine } from '@nyx/daemon/actors/circuit.ts';
+import { linkMachine } from '@nyx/daemon/actors/link.ts';
+import { createNativeSuite } from '@nyx/daemon/io/native-suite.ts';
+import { VirtualNetwork } from '@nyx/test/sim/virtual-network.ts';
+import { tableHash, tableSpecs } from './tables.ts';
+import { Deviation, Follower, readTable } from './trace.ts';
+
+const suite = createNativeSuite();
+const root = join(import.meta.dirname, '..');
+
+type Wires = typeof wires;
+
+interface LinkRun {
+  readonly follower: Follower;
+  /** Rekeys that were followed from beginning to end. */
+  readonly rounds: number;
+}
+
+test('the tables are of the modules as they are', () => {
+  for (const spec of tableSpecs) {
+    assert.equal(readTable(spec.name).sha256, tableHash(spec), `${spec.name}: npm run formal -- --tables`);
+  }
+});
+
+/** One handshake on a bad wire that goes dead after some datagrams, followed to its end. */
+function followHandshake({ VirtualNode, VirtualWire }: Wires, seed: number): Follower {
+  const follower = new Follower(readTable('handshake'));
+  let initiator = 'idle';
+  let responder = 'none';
+  const see = () => follower.see(`${initiator}/${responder}`);
+  class Node extends VirtualNode {
+    override onUp(link: Link): void {
+      super.onUp(link);
+      if (link.initiator) initiator = 'up';
+      else responder = 'up';
+      see();
+    }
+    override onIdsChanged(link: Link, added: readonly number[], removed: readonly number[]): void {
+      super.onIdsChanged(link, added, removed);
+      if (!link.initiator && added.length > 0 && responder === 'none') responder = 'unproved';
+      see();
+    }
+    override onClosed(link: Link, reason: LinkEnd): void {
+      super.onClosed(link, reason);
+      // What ends a link that was up is no matter of the handshake.
+      if (link.initiator && initiator === 'waiting') initiator = 'failed';
+      else if (!link.initiator && responder === 'unproved') responder = 'gone';
+      see();
+    }
+  }
+  const wire = new VirtualWire({ seed, jitterMs: 40, loss: 0.3, duplicates: 0.3, corruption: 0.05 });
+  let left = 1 + (seed % 23);
+  wire.observe = () => left-- > 0;
+  const a = new Node(wire, suite, 'a');
+  const b = new Node(wire, suite, 'b', { underLoad: () => seed % 3 === 0 });
+  a.connect(b);
+  initiator = 'waiting';
+  see();
+  wire.run(9000);
+  return follower;
+}
+
+test('handshakes on a wire that loses, doubles, reorders, damages and dies', () => {
+  const ends = new Set<string>();
+  for (let seed = 1; seed <= 60; seed++) ends.add(followHandshake(wires, seed).seen.at(-1)!);
+  for (const end of ['failed/none', 'up/up']) assert.ok(ends.has(end), `${end} was among ${[...ends].join(', ')}`);
+  assert.ok(ends.size >= 4, `endings: ${[...ends].join(', ')}`);
+});
+
+/** A link that renews its keys every 30 s for some minutes; `dies` = the wire is cut in the middle of a rekey. */
+function followRekeys({ VirtualNode, VirtualWire }: Wires, seed: number, dies: boolean): LinkRun {
+  const table = readTable('rekey');
+  const wire = new VirtualWire({ seed, jitterMs: 30, loss: 0.15, duplicates: 0.2 });
+  let follower: Follower | undefined;
+  let link: Link | undefined;
+  let far: Link | undefined;
+  let sends = [0, 0];
+  let rounds = 0;
+  let dead = false;
+  const see = () => {
+    if (follower === undefined || dead) return;
+    dead = link!.state === 'closed' || far!.state === 'closed';
+    if (dead) return;
+    const seen = `sends ${sends} receives under ${link!.localIds.length},${far!.localIds.length} ids`;
+    follower.see(seen);
+    if (dies && seen.startsWith('sends 0,0 receives under 2,2')) wire.loss = 1;
+    if (seen !== 'sends 1,1 receives under 1,1 ids') return;
+    rounds++;
+    sends = [0, 0];
+    follower = new Follower(table);
+  };
+  class Node extends VirtualNode {
+    override onRekeyed(): void {
+      super.onRekeyed();
+      sends[this === a ? 0 : 1]!++;
+      see();
+    }
+    override onIdsChanged(changed: Link, added: readonly number[], removed: readonly number[]): void {
+      super.onIdsChanged(changed, added, removed);
+      see();
+    }
+  }
+  const options = { link: { rekeyMs: 30_000 } };
+  const a: wires.VirtualNode = new Node(wire, suite, 'a', options);
+  const b = new Node(wire, suite, 'b', options);
+  link = a.connect(b);
+  assert.ok(
+    wire.run(5000, () => a.up.length + b.up.length === 2),
+    `seed ${seed}`,
+  );
+  far = b.up[0]!;
+  follower = new Follower(table);
+  wire.run(200_000, () => dead);
+  if (dead && dies) follower.see(`${follower.seen.at(-1)} dead`);
+  return { follower, rounds };
+}
+
+test('rekeys, and links that die while they rekey', () => {
+  for (let seed = 1; seed <= 6; seed++) {
+    assert.ok(followRekeys(wires, seed, false).rounds >= 4, `seed ${seed}`);
+    const { follower } = followRekeys(wires, seed, true);
+    assert.match(follower.seen.at(-1)!, /^sends 0,0 receives under 2,2 ids dead$/, `seed ${seed}`);
+  }
+});
+
+/** One circuit in a network where something goes wrong, as its client and its last hop see it. */
+function followCircuit(seed: number): Follower {
+  const follower = new Follower(readTable('circuit'));
+  const network = new VirtualNetwork(suite, seed, {
+    latencyMs: 10,
+    jitterMs: 20,
+    lossRatio: seed % 4 === 0 ? 0.3 : 0.02,
+    duplicateRatio: 0.1,
+  });
+  let client = 'idle';
+  let exit = 'none';
+  const see = () => follower.see(`client ${client}, exit ${exit}`);
+  const user = network.add('user', {
+    relay: false,
+    host: {
+      onCircuit: ({ kind }) => {
+        client = kind;
+        see();
+      },
+    },
+  });
+  const refuses = seed % 7 === 0;
+  const path = ['r1', 'r2', 'r3'].map((name, i) =>
+    network.add(name, {
+      exit: i === 2 && !refuses,
+      host:
+        i === 2
+          ? {
+              onIncomingSession: () => {
+                exit = 'open';
+                see();
+                return { onClose() {} };
+              },
+              onIncomingSessionEnd: () => {
+                exit = 'ended';
+                see();
+              },
+            }
+          : {},
+    }),
+  );
+  const { circuit } = user.engine.buildCircuit(
+    { hops: path.map(({ contact }) => contact), class: 'fast', delayMeanUs: 0, expiry: 2_000_000_000 },
+    { onClose() {} },
+    network.nowMs,
+  );
+  client = 'building';
+  see();
+  const untilMs = network.nowMs + (seed % 5) * 60;
+  network.run(untilMs);
+  if (seed % 3 === 0) user.engine.closeCircuit(circuit, CircuitEnd.requested, network.nowMs);
+  if (seed % 3 === 1) path[seed % 3]!.down = true;
+  if (seed % 3 === 2) network.cut = (from, to) => from === path[1] && to === path[2];
+  network.run(network.nowMs + 400_000, () => client === 'ended' && exit !== 'open');
+  assert.equal(client, 'ended', `seed ${seed}`);
+  assert.notEqual(exit, 'open', `seed ${seed}: the last hop was left with a dead circuit`);
+  return follower;
+}
+
+test('circuits that are closed, refused, cut and left by dead relays', () => {
+  const courses = new Set<string>();
+  for (let seed = 1; seed <= 40; seed++) courses.add(followCircuit(seed).seen.join(' → '));
+  assert.ok(courses.size >= 5, [...courses].join('\n'));
+});
+
+/** The same code with one fault put in, in a folder of its own. */
+async function faulty(context: TestContext, file: string, find: string, put: string): Promise<Wires> {
+  const folder = mkdtempSync(join(tmpdir(), 'nyx-faulty-'));
+  context.after(() => rmSync(folder, { recursive: true }));
+  cpSync(join(root, 'core'), join(folder, 'core'), { recursive: true });
+  symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
+  const path = join(folder, 'core', file);
+  const parts = readFileSync(path, 'utf8').split(find);
+  assert.equal(parts.length, 2, `"${find}" is in ${file} once`);
+  writeFileSync(path, parts.join(put));
+  return (await import(pathToFileURL(join(folder, 'core/link/virtual-wire.ts')).href)) as Wires;
+}
+
+test('a responder that takes an initiator at its word is found out', async (context) => {
+  const wrong = await faulty(context, 'link/link.ts', 'if (!this.initiator) return;', '');
+  assert.throws(() => {
+    for (let seed = 1; seed <= 10; seed++) followHandshake(wrong, seed);
+  }, Deviation);
+});
+
+test('an initiator that drops the old keys before the responder has switched is found out', async (context) => {
+  const wrong = await faulty(context, 'link/link.ts', 'this.#nowMs + maxSwitchMs', 'this.#nowMs');
+  assert.throws(() => {
+    for (let seed = 1; seed <= 6; seed++) followRekeys(wrong, seed, false);
+  }, Deviation);
+});
+
+test('a responder that switches as soon as it has answered is found out', async (context) => {
+  const wrong = await faulty(
+    context,
+    'link/link.ts',
+    '    this.#addId(localId);\n  }\n\n  #handleRekeyResponse',
+    '    this.#addId(localId);\n    this.#promote(this.#next, this.#nowMs);\n  }\n\n  #handleRekeyResponse',
+  );
+  assert.throws(() => {
+    for (let seed = 1; seed <= 6; seed++) followRekeys(wrong, seed, false);
+  }, Deviation);
+});
+
+interface MachineConfig {
+  readonly on?: Readonly<Record<string, unknown>>;
+  readonly states?: Readonly<
+    Record<string, { readonly on?: Readonly<Record<string, unknown>>; readonly type?: string }>
+  >;
+}
+
+/** `from > to` for every change of state that a machine's configuration has. */
+function transitionsOf({ on = {}, states = {} }: MachineConfig): string[] {
+  const found = new Set<string>();
+  for (const [from, state] of Object.entries(states)) {
+    if (state.type === 'final') continue;
+    for (const target of [...Object.values(on), ...Object.values(state.on ?? {})]) {
+      const to = String(target).replace(/^\./, '');
+      if (to !== from) found.add(`${from} > ${to}`);
+    }
+  }
+  return [...found].sort();
+}
+
+for (const [name, machine] of [
+  ['link', linkMachine],
+  ['circuit', circuitMachine],
+] as const) {
+  test(`the ${name} machine has the states and transitions of the modules, and no others`, () => {
+    const allowed = tableSpecs
+      .filter(({ lifecycle }) => lifecycle.machine === name)
+      .flatMap((spec) => readTable(spec.name).lifecycle.transitions);
+    assert.deepEqual(transitionsOf(machine.config as MachineConfig), [...new Set(allowed)].sort());
+  });
+}
