@@ -189,6 +189,11 @@ export class GuardSet {
     return this.#note(nodeId, (counts) => addUse(counts, succeeded, hops), now);
   }
 
+  /** What circuits through it say of a guard; `fine` for who is none. */
+  verdictOf(nodeId: string): BiasVerdict {
+    return judgeBias(this.#find(nodeId)?.bias ?? noBiasCounts);
+  }
+
   /** Of every member that is listed, best first, and of those that were dropped. */
   records(): readonly GuardRecord[] {
     return [...this.#ranked(), ...this.#records.filter((record) => record.droppedAt !== null)];

@@ -67,11 +67,11 @@ interface WatchedCircuit {
 
 export class PathBuilder {
   readonly #context: NodeContext;
-  readonly #directory: Directory;
-  readonly #pool: PumpPool;
-  readonly #files: SealedFiles;
+  readonly #directory: Pick<Directory, 'view' | 'contactOf'>;
+  readonly #pool: Pick<PumpPool, 'get'>;
+  readonly #files: Pick<SealedFiles, 'read' | 'write'>;
   readonly #self: string;
-  readonly #tables: IpOrigins | undefined;
+  readonly #tables: Pick<IpOrigins, 'lookup'> | undefined;
   readonly #guards: GuardSet;
   readonly #secondLayer: SecondLayer;
   readonly #feedback = new PathFeedback();
@@ -87,11 +87,11 @@ export class PathBuilder {
   /** `tables` undefined: countries are what operators declare. */
   constructor(
     context: NodeContext,
-    directory: Directory,
-    pool: PumpPool,
-    files: SealedFiles,
+    directory: Pick<Directory, 'view' | 'contactOf'>,
+    pool: Pick<PumpPool, 'get'>,
+    files: Pick<SealedFiles, 'read' | 'write'>,
     self: string,
-    tables: IpOrigins | undefined,
+    tables: Pick<IpOrigins, 'lookup'> | undefined,
   ) {
     this.#context = context;
     this.#directory = directory;
@@ -244,6 +244,9 @@ export class PathBuilder {
         // Exits are few: when all of them are in doubt, at least another way to them.
         const inner = doubtful.filter((id) => view.verified.byId.get(id)?.roles.exit !== true);
         attempts.unshift(without([...dead, ...inner]));
+        // Better over the one that came into doubt longest ago.
+        const oldest = doubtful.find((id) => !inner.includes(id));
+        attempts.unshift(without([...dead, ...doubtful.filter((id) => id !== oldest)]));
         attempts.unshift(without([...dead, ...doubtful]));
       }
     }
@@ -341,7 +344,9 @@ export class PathBuilder {
     const failed = event.path[event.hop === undefined ? 0 : event.hop + 1] ?? event.path.at(-1)!;
     if (event.hop === undefined) this.#guards.noteFailure(first, now);
     // A guard too: with two of them dead, their short waits would otherwise alternate.
-    this.#feedback.avoid(failed, now);
+    // But what comes through a guard that fails suspiciously many circuits blames nobody: it would steer us so.
+    const isHearsay = event.hop !== undefined && this.#guards.verdictOf(first) !== 'fine';
+    if (!isHearsay) this.#feedback.avoid(failed, now);
     // The guard had the set-up if it, or who is behind it, says something, or if there is a link to it that works.
     const taken = event.hop !== undefined || (event.reason === 'timeout' && [...this.#links.values()].includes(first));
     if (!taken) return;
