@@ -141,7 +141,7 @@ async function checkModel(tools: Tools, model: Model, instance: Instance, text: 
     module: model.module,
     text,
     config,
-    heapMb: instance.deep ? 4096 : 1024,
+    heapMb: instance.deep ? 2048 : 1024,
     timeoutMs: instance.timeoutMs ?? defaultTimeoutMs,
   });
   // An action that nothing ever allows is a hole in the model: what it is about would never be checked.

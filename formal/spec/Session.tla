@@ -1,9 +1,9 @@
 -------------------------------- MODULE Session --------------------------------
-(* DESIGN, not built: a session over several circuits (as built, a session has one circuit and ends with it).       *)
-(* Circuits are attached with a proof of the session's secret over the last hop's challenge;   *)
-(* a circuit that fails takes what was under way on it along; the sender sends that again over another one; a session      *)
-(* without any circuit is resumed within a grace time or fails. Acknowledgements may be lost. The adversary ends circuits,  *)
-(* and opens circuits of its own, to attach them with proofs it has seen.                                                *)
+(* DESIGN as far as attaching goes: a session over several circuits (paths, core/stream/session-path.ts). Circuits are    *)
+(* attached with a proof of the session's secret over the last hop's challenge; a circuit that fails takes what was under   *)
+(* way on it along; the sender sends that again over another one; a session without any circuit is resumed within a grace   *)
+(* time or fails. Acknowledgements may be lost. The adversary ends circuits, and opens circuits of its own, to attach them   *)
+(* with proofs it has seen.                                                                                              *)
 EXTENDS Naturals, FiniteSets
 
 CONSTANTS
