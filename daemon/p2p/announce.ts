@@ -105,12 +105,16 @@ export class AnnounceService implements DescriptorFeed {
       await answer(AnnounceStatus.busy);
       throw new RefusedError(Refusal.tooOften, 'announces too often');
     }
+    let status: AnnounceStatus = AnnounceStatus.refused;
     try {
-      await answer(this.#take(message));
+      status = this.#take(message);
     } catch (error) {
-      if (error instanceof RefusedError) await answer(AnnounceStatus.refused);
+      const { onProblem } = this.#dependencies;
+      // The sender may be gone already; why it was refused matters more.
+      if (error instanceof RefusedError) await answer(status).catch((problem: Error) => onProblem(problem.message));
       throw error;
     }
+    await answer(status);
   }
 
   /** Throws RefusedError. */

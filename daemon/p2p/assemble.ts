@@ -42,6 +42,8 @@ const STORED_PEER_MS = 30 * 86_400_000;
 /** DHT streams of one peer. */
 const DHT_BURST = 400;
 const DHT_PER_SECOND = 50;
+/** The longest request puts a descriptor of 16 KiB. */
+const MAX_DHT_STREAM_BYTES = 20 * 1024;
 
 /** Not started yet. */
 export const assemble = async (options: P2pOptions, ports: P2pPorts, observer: Observer): Promise<Parts> => {
@@ -81,7 +83,7 @@ export const assemble = async (options: P2pOptions, ports: P2pPorts, observer: O
     alpha: 4,
     disjointPaths: 4,
     allowQueryWithZeroPeers: true,
-    maxInboundStreams: 32,
+    maxInboundStreams: 16,
     // `pk` is there by default; this network does not have it.
     validators: { nyx: check, pk: check },
     selectors: { nyx: (key, found) => rules.select(key, found) },
@@ -99,7 +101,7 @@ export const assemble = async (options: P2pOptions, ports: P2pPorts, observer: O
         stream.abort(new RefusedError(Refusal.tooOften, 'too many DHT requests'));
         return;
       }
-      blameForNonsense(stream, (reason) => observer.refused(reason, peer));
+      watch(stream, (reason) => observer.refused(reason, peer));
       return sender.run(peer, () => inner(stream, connection));
     };
 
@@ -133,7 +135,10 @@ export const assemble = async (options: P2pOptions, ports: P2pPorts, observer: O
       connectionGater: createGater(penalties, {
         allowPrivate,
         maxPerSubnet: limits.maxPerSubnet,
-        connectedHosts: () => (libp2p?.getConnections() ?? []).map(({ remoteAddr }) => hostOf(remoteAddr) ?? ''),
+        dialledHosts: () =>
+          (libp2p?.getConnections() ?? [])
+            .filter(({ direction }) => direction === 'outbound')
+            .map(({ remoteAddr }) => hostOf(remoteAddr) ?? ''),
         onRefused: observer.connectionRefused,
       }),
       services: {
@@ -176,13 +181,28 @@ const withOwn = (
   });
 };
 
-/** kad-dht ends the stream of who sends what it can't read; why is seen only there. */
-const blameForNonsense = (stream: Stream, blame: (reason: Refusal) => void): void => {
+/**
+ * kad-dht reads messages of up to 4 MiB; no request of this network comes near the limit here. And it ends the stream of
+ * who sends what it can't read; why is seen only there.
+ */
+const watch = (stream: Stream, blame: (reason: Refusal) => void): void => {
+  let sizeBytes = 0;
+  stream.addEventListener('message', ({ data }) => {
+    sizeBytes += data.byteLength;
+    if (sizeBytes > MAX_DHT_STREAM_BYTES && stream.status === 'open') {
+      blame(Refusal.oversized);
+      stream.abort(new RefusedError(Refusal.oversized, 'a DHT request that is too long'));
+    }
+  });
   stream.addEventListener('close', ({ error, local }) => {
     if (error === undefined || local !== true) return;
     if (error.name === 'InvalidParametersError') blame(Refusal.unknownKey);
-    else if (/^Invalid(Message|MessageLength|DataLength|DataLengthLength)Error$/.test(error.name)) {
-      blame(Refusal.malformed);
-    }
+    else if (isNonsense(error)) blame(Refusal.malformed);
   });
 };
+
+/** What the decoders of kad-dht throw. */
+const isNonsense = ({ name, message }: Error): boolean =>
+  name === 'RangeError' ||
+  /^Invalid(Message|MessageLength|DataLength|DataLengthLength)Error$/.test(name) ||
+  (name === 'Error' && /^invalid/i.test(message));

@@ -7,8 +7,8 @@ import type { Penalties } from './penalties.ts';
 export interface GaterOptions {
   readonly allowPrivate: boolean;
   readonly maxPerSubnet: number;
-  /** Hosts of the open connections. */
-  readonly connectedHosts: () => Iterable<string>;
+  /** Hosts of the connections that this node opened. */
+  readonly dialledHosts: () => Iterable<string>;
   readonly onRefused: () => void;
 }
 
@@ -24,10 +24,19 @@ export const createGater = (penalties: Penalties, options: GaterOptions): Connec
     return true;
   };
   const denyPeer = (peer: PeerId): boolean => penalties.isDenied(peer.toString()) && refuse();
-  const isFull = (subnet: string): boolean => {
-    let count = 0;
-    for (const host of options.connectedHosts()) if (subnetOf(host) === subnet) count++;
-    return count >= options.maxPerSubnet;
+  /** Incoming connections by subnet, from the moment they are accepted: those in the handshake count as well. */
+  const incoming = new Map<string, number>();
+  const admit = (subnet: string, connection: MultiaddrConnection): boolean => {
+    let count = incoming.get(subnet) ?? 0;
+    for (const host of options.dialledHosts()) if (subnetOf(host) === subnet) count++;
+    if (count >= options.maxPerSubnet) return false;
+    incoming.set(subnet, (incoming.get(subnet) ?? 0) + 1);
+    connection.addEventListener('close', () => {
+      const left = incoming.get(subnet)! - 1;
+      if (left === 0) incoming.delete(subnet);
+      else incoming.set(subnet, left);
+    });
+    return true;
   };
   return {
     denyDialPeer: (peer) => penalties.isDenied(peer.toString()),
@@ -39,7 +48,7 @@ export const createGater = (penalties: Penalties, options: GaterOptions): Connec
       const host = hostOf(connection.remoteAddr);
       if (host === undefined || penalties.isAddressDenied(host)) return refuse();
       const subnet = subnetOf(host);
-      return (subnet === undefined || isFull(subnet)) && refuse();
+      return (subnet === undefined || !admit(subnet, connection)) && refuse();
     },
     denyInboundEncryptedConnection: denyPeer,
     denyOutboundEncryptedConnection: denyPeer,
