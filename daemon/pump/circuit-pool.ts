@@ -71,6 +71,8 @@ export class CircuitPool {
   /** Oldest first. */
   readonly #byKey = new Map<string, PooledCircuit[]>();
   readonly #pending = new Map<string, Promise<PooledCircuit>>();
+  /** Under way. */
+  readonly #races = new Set<PathRace>();
   readonly #suspects = new Suspects();
   readonly #setupTimes = new SetupTimes();
   readonly #spares: SparePlan;
@@ -131,7 +133,9 @@ export class CircuitPool {
     sinceMs: TimeMs,
   ): Promise<PooledCircuit | undefined> {
     record.noteQuiet();
-    if (this.#isHeardSince(record.path[0]!, sinceMs)) this.#suspects.noteSilent(record.path, [], this.#host.nowMs());
+    if (this.#isHeardSince(record.path[0]!, sinceMs)) {
+      this.#suspects.noteSilent(record.path, sinceMs, this.#host.nowMs());
+    }
     let other: PooledCircuit | undefined = await this.acquire(request, record);
     await other.settled;
     other = other.successor ?? other;
@@ -156,10 +160,11 @@ export class CircuitPool {
     if (event.kind === 'ready') {
       record.state = 'ready';
       record.setupMs = event.setupMs;
-      this.#suspects.clear(path);
+      this.#suspects.clear(path, this.#host.nowMs());
       this.#spares.noteReady();
       this.#setupTimes.note(record.class, path.length, event.setupMs);
       this.#host.tell({ type: 'circuit', kind: 'ready', circuit, path, setupMs: event.setupMs });
+      if (record.key === SPARE) this.#giveAway(record);
       this.#win(record);
     } else {
       const wasReady = record.state === 'ready';
@@ -227,34 +232,38 @@ export class CircuitPool {
       needExit: request.target,
       ...avoiding(this.#suspects.list(this.#host.nowMs())),
     });
-    const race = new PathRace();
-    const record = this.#enter(race, hops, key, request);
-    this.#waitForAnswer(race, request);
+    const race = new PathRace(request);
+    this.#races.add(race);
+    const record = this.#enter(race, hops, key);
+    this.#waitForAnswer(race);
     return record;
   }
 
   // --- races ---
 
-  #enter(race: PathRace, hops: readonly NodeContact[], key: string, request: CircuitRequest): PooledCircuit {
+  #enter(race: PathRace, hops: readonly NodeContact[], key: string): PooledCircuit {
+    const { request } = race;
     const record = this.#open(hops, request.class, key, request.target && targetText(request.target));
     record.race = race;
     race.racers.add(record);
     return record;
   }
 
-  #waitForAnswer(race: PathRace, request: CircuitRequest): void {
+  #waitForAnswer(race: PathRace): void {
     if (race.attempts >= MAX_ATTEMPTS) return;
+    const { request } = race;
     const waitMs = this.#setupTimes.waitMs(request.class, request.hops, race.attempts);
-    race.cancelTimer = this.#host.schedule(waitMs, () => void this.#tryBeside(race, request));
+    race.cancelTimer = this.#host.schedule(waitMs, () => void this.#tryBeside(race));
   }
 
   /** One more path, beside those that have not answered yet. */
-  async #tryBeside(race: PathRace, request: CircuitRequest): Promise<void> {
+  async #tryBeside(race: PathRace): Promise<void> {
     if (race.over) return;
+    const { request } = race;
     race.attempts++;
-    this.#waitForAnswer(race, request);
+    this.#waitForAnswer(race);
     const nowMs = this.#host.nowMs();
-    for (const racer of race.racers) this.#suspect(racer, [], nowMs);
+    for (const racer of race.racers) this.#suspect(racer, nowMs);
     try {
       const hops = await this.#host.requestPath({
         hops: request.hops,
@@ -264,7 +273,7 @@ export class CircuitPool {
       });
       // A spare's race may have become somebody's in the meantime.
       const [racer] = race.racers;
-      if (!race.over && racer?.key !== undefined) this.#enter(race, hops, racer.key, request);
+      if (!race.over && racer?.key !== undefined) this.#enter(race, hops, racer.key);
     } catch (error) {
       if (!(error instanceof DialError)) throw error;
       // Whoever waits still has the attempts under way, and hears of it when they fail.
@@ -277,11 +286,11 @@ export class CircuitPool {
     const { race } = record;
     if (race === undefined) return;
     const losers = [...race.racers].filter((racer) => racer !== record);
-    race.finish();
+    this.#finish(race);
     const nowMs = this.#host.nowMs();
     for (const loser of losers) {
       loser.successor = record;
-      if (nowMs - loser.builtAtMs >= MIN_WAIT_MS) this.#suspect(loser, record.path, nowMs);
+      if (nowMs - loser.builtAtMs >= MIN_WAIT_MS) this.#suspect(loser, nowMs);
       this.#engine.closeCircuit(loser.circuit, CircuitEnd.requested, nowMs);
     }
   }
@@ -291,16 +300,48 @@ export class CircuitPool {
     if (race === undefined) return;
     record.race = undefined;
     race.racers.delete(record);
-    if (race.racers.size === 0) race.finish();
+    if (race.racers.size === 0) this.#finish(race);
+  }
+
+  #finish(race: PathRace): void {
+    race.finish();
+    this.#races.delete(race);
+  }
+
+  /** A spare is ready while others still wait for paths of their own: it decides the race that began first. */
+  #giveAway(record: PooledCircuit): void {
+    const { options } = this.#spares;
+    for (const race of this.#races) {
+      const { request } = race;
+      const [racer] = race.racers;
+      if (racer?.key === undefined || racer.key === SPARE) continue;
+      if (request.class !== 'fast' || request.exact || request.hops !== options.hops) continue;
+      const own = record.race;
+      if (own !== undefined) {
+        own.racers.delete(record);
+        if (own.racers.size === 0) this.#finish(own);
+      }
+      this.#handTo(record, racer.key);
+      record.race = race;
+      race.racers.add(record);
+      return;
+    }
+  }
+
+  #handTo(record: PooledCircuit, key: string): void {
+    this.#removeFromKey(record);
+    record.key = key;
+    record.takenAtMs = this.#host.nowMs();
+    this.#addToKey(key, record);
   }
 
   /** Once for each set-up that does not answer. */
-  #suspect(racer: PooledCircuit, answering: readonly string[], nowMs: TimeMs): void {
+  #suspect(racer: PooledCircuit, nowMs: TimeMs): void {
     if (racer.isSuspected) return;
     racer.isSuspected = true;
     const first = racer.path[0]!;
     // It acknowledges a set-up on its link whatever is behind it.
-    if (this.#isHeardSince(first, racer.builtAtMs)) this.#suspects.noteSilent(racer.path, answering, nowMs);
+    if (this.#isHeardSince(first, racer.builtAtMs)) this.#suspects.noteSilent(racer.path, racer.builtAtMs, nowMs);
     else this.#suspects.noteFirst(first, nowMs);
   }
 
@@ -336,12 +377,7 @@ export class CircuitPool {
     const ready = spares.filter(({ state }) => state === 'ready');
     const taken = ready.find((record) => !isSuspect(record)) ?? ready[0] ?? spares.findLast((r) => !r.isSuspected);
     if (taken === undefined) return undefined;
-    for (const record of taken.race?.racers ?? [taken]) {
-      this.#removeFromKey(record);
-      record.key = key;
-      record.takenAtMs = nowMs;
-      this.#addToKey(key, record);
-    }
+    for (const record of taken.race?.racers ?? [taken]) this.#handTo(record, key);
     return taken;
   }
 

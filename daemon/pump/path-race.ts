@@ -4,16 +4,17 @@
  * given up. Happy eyeballs (RFC 8305 §5) for circuits.
  */
 import type { CircuitClass } from '@nyx/core/engine/contract.ts';
+import type { CircuitRequest } from './circuit-pool.ts';
 import type { PooledCircuit } from './pooled-circuit.ts';
 
 /** Circuits of one race, the first included. */
 export const MAX_ATTEMPTS = 6;
 /** Waits grow, so that a slow network is not asked for ever more. */
-const GROWTH = 1.3;
-const FIRST_WAIT_MS = 1000;
+const GROWTH = 1.2;
+const FIRST_WAIT_MS = 800;
 export const MIN_WAIT_MS = 300;
 /** As long as that is far above what is usual. */
-const MAX_WAIT_MS = 1200;
+const MAX_WAIT_MS = 800;
 /** What takes so many times the usual is taken for lost, … */
 const USUAL_TIMES = 4;
 /** … but never less than so many. */
@@ -23,10 +24,15 @@ const SMOOTHING_UP = 0.25;
 const SMOOTHING_DOWN = 0.5;
 
 export class PathRace {
+  readonly request: CircuitRequest;
   readonly racers = new Set<PooledCircuit>();
   attempts = 1;
   over = false;
   cancelTimer: () => void = () => {};
+
+  constructor(request: CircuitRequest) {
+    this.request = request;
+  }
 
   /** Nobody is waited for any more. */
   finish(): void {

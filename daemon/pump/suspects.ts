@@ -24,13 +24,15 @@ export class Suspects {
   readonly #later = new Map<string, Suspicion>();
   /** First hops, until when. */
   readonly #first = new Map<string, TimeMs>();
+  /** When a path over it was heard to work last. */
+  readonly #answeredMs = new Map<string, TimeMs>();
 
-  /** This path (first hop first) is silent, but its first hop is not. `answering`: hops of a path that answers. */
-  noteSilent(path: readonly string[], answering: readonly string[], nowMs: TimeMs): void {
+  /** This path (first hop first) has been silent since then, but its first hop has not. */
+  noteSilent(path: readonly string[], sinceMs: TimeMs, nowMs: TimeMs): void {
     const [first, ...later] = path;
     if (first === undefined) return;
     for (const id of later) {
-      if (answering.includes(id)) continue;
+      if ((this.#answeredMs.get(id) ?? Number.NEGATIVE_INFINITY) >= sinceMs) continue;
       this.#later.delete(id);
       this.#later.set(id, { untilMs: nowMs + SUSPECT_MS, first });
     }
@@ -46,11 +48,14 @@ export class Suspects {
   }
 
   /** A circuit over these came up. */
-  clear(path: readonly string[]): void {
+  clear(path: readonly string[], nowMs: TimeMs): void {
     for (const id of path) {
+      this.#answeredMs.delete(id);
+      this.#answeredMs.set(id, nowMs);
       this.#later.delete(id);
       this.#first.delete(id);
     }
+    forgetOldest(this.#answeredMs, MAX_SUSPECTS);
   }
 
   has(nodeId: string, nowMs: TimeMs): boolean {

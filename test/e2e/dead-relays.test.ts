@@ -13,7 +13,7 @@ let echo: TestServer;
 const frozen: number[] = [];
 
 before(async () => {
-  network = await TappedNetwork.start({ mixes: 7, exits: 2, hops: 3, taps: false });
+  network = await TappedNetwork.start({ mixes: 6, exits: 3, hops: 3, taps: false });
   echo = await serveEcho();
 });
 
