@@ -136,7 +136,7 @@ export class Admission {
       return this.#refuse(slot, message, CircuitEnd.protocol, Drop.badSetup);
     }
     this.#deps.admit(circuit);
-    if (!circuit.passOn(next, nowMs)) {
+    if (!circuit.passOn(route.nextPuzzleSolution, next, nowMs)) {
       circuit.refuse(CircuitEnd.limit, options.secrets.nodeId, 0, undefined);
       return Drop.sendQueueFull;
     }

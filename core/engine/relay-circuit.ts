@@ -44,7 +44,6 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
   readonly #outForwardCid: Cid;
   readonly #outBackward: CircuitEntry;
   readonly #expiry: number;
-  readonly #nextPuzzleSolution: Uint8Array;
   #held: CellBuffer[] | undefined = undefined;
   /** Class mix: how long a cell waits here on average; 0 = class fast. */
   readonly #delayMs: number;
@@ -79,7 +78,6 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
     this.#outBackward = new CircuitEntry(outBackwardCid, outLink, this, Travel.backward);
     this.#expiry = route.expiry;
     this.#delayMs = route.class === 'mix' ? boundedDelayMs(route.delayMeanUs) : 0;
-    this.#nextPuzzleSolution = route.nextPuzzleSolution;
   }
 
   /** Enters the tables; false when a CID is taken on its link. */
@@ -99,9 +97,9 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
    * Sends the rest of the train to the next hop, at once: data cells may be right behind it and must not overtake it.
    * False when the control channel is full.
    */
-  passOn(train: Uint8Array, nowMs: TimeMs): boolean {
+  passOn(puzzleSolution: Uint8Array, train: Uint8Array, nowMs: TimeMs): boolean {
     const out = this.#outLink;
-    if (!sendSetup(out.link, this.#outForwardCid, this.#outBackward.cid, this.#nextPuzzleSolution, train)) return false;
+    if (!sendSetup(out.link, this.#outForwardCid, this.#outBackward.cid, puzzleSolution, train)) return false;
     this.#context.sendControl(out, nowMs);
     return true;
   }

@@ -179,6 +179,7 @@ export class ClientOnion {
 
   /** Erases replaced keys whose 10 s are over. Call every second or so. */
   expireOld(nowMs: TimeMs): void {
+    for (const keys of this.#forward) keys.expireOld(nowMs);
     for (const keys of this.#backward) keys.expireOld(nowMs);
   }
 

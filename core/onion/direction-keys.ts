@@ -209,8 +209,9 @@ export class DirectionKeys {
     this.#pads.write(keys, index % GENERATION_CELLS, out, offset);
   }
 
-  /** Erases replaced keys whose time is over. */
+  /** Erases replaced keys whose time is over, and what is kept for speed if nothing is going on. */
   expireOld(nowMs: TimeMs): void {
+    this.#pads?.rest();
     while (this.#old.length > 0 && this.#old[0]!.expiresAtMs <= nowMs) this.#erase(this.#old.shift()!);
   }
 

@@ -46,3 +46,32 @@ test('pads are the PRG’s, in whatever order they are asked for', () => {
     assert.deepEqual(out.subarray(0, 16), expected.get(a)!.subarray(80, 96));
   }
 });
+
+test('an idle circuit holds nothing, a busy one keeps what it has, and the pads stay the same', () => {
+  const keys = keysOf('idle');
+  const expected = reference(keys.prgKey, 4096);
+  const cache = new PadCache(suite);
+  const out = new Uint8Array(16);
+  let index = 0;
+  const write = (count: number) => {
+    for (const end = index + count; index < end; index++) {
+      cache.write(keys, index, out, 0);
+      assert.deepEqual(out, expected.subarray(16 * index, 16 * index + 16), `${index}`);
+    }
+  };
+  for (let second = 0; second < 20; second++) {
+    write(8);
+    assert.equal(cache.memoryBytes, 0);
+    cache.rest();
+  }
+  for (let second = 0; second < 3; second++) {
+    write(100);
+    assert.ok(cache.memoryBytes > 2000);
+    cache.rest();
+    assert.ok(cache.memoryBytes > 2000, 'it is in use');
+  }
+  write(8);
+  cache.rest();
+  assert.equal(cache.memoryBytes, 0);
+  write(100);
+});

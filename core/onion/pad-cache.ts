@@ -5,6 +5,8 @@ const PADS_PER_REFILL = 64;
 const SEGMENT_BYTES = PADS_PER_REFILL * TAG_BYTES;
 const BLOCK_BYTES = 64;
 const BLOCKS_PER_REFILL = SEGMENT_BYTES / BLOCK_BYTES;
+/** Pads that are made one by one before there is a refill: the few cells of an idle circuit are not worth its memory. */
+const FIRST_PADS = 8;
 /** Cells in order touch one segment at a time, and now and then the one before. */
 const FEW_SEGMENTS = 2;
 /** Cells that mixes have put out of order: within a thousand of each other they still share their refills. */
@@ -21,14 +23,16 @@ export interface PadKeys {
 }
 
 /**
- * Pads of one direction of a circuit (docs/protocol.md §3), made 64 at a time. A circuit whose cells come in order holds
- * two refills; one whose cells come far out of order gets sixteen, and whatever is older still is made on its own.
+ * Pads of one direction of a circuit (docs/protocol.md §3), made 64 at a time. A circuit that is idle holds none, one whose
+ * cells come in order holds two refills; one whose cells come far out of order gets sixteen, and whatever is older still is made on its own.
  */
 export class PadCache {
   readonly #suite: CryptoSuite;
   #views: Uint8Array[] = [];
   #owners: (PadKeys | undefined)[] = [];
   #segments: number[] = [];
+  /** Since the last rest. */
+  #written = 0;
 
   constructor(suite: CryptoSuite) {
     this.#suite = suite;
@@ -36,6 +40,10 @@ export class PadCache {
 
   /** The pad of the cell with this index within the keys' generation into the first 16 bytes of `out` from `offset` on. */
   write(keys: PadKeys, index: number, out: Uint8Array, offset: number): void {
+    if (++this.#written <= FIRST_PADS && this.#views.length === 0) {
+      this.#writeOne(keys, index, out, offset);
+      return;
+    }
     const segment = Math.floor(index / PADS_PER_REFILL);
     let slot = segment & (this.#views.length - 1);
     if (this.#segments[slot] !== segment || this.#owners[slot] !== keys) {
@@ -55,6 +63,17 @@ export class PadCache {
     for (let slot = 0; slot < this.#views.length; slot++) {
       if (this.#owners[slot] === keys) this.#erase(slot);
     }
+  }
+
+  /** To be called every second or so: gives back the memory of a circuit that has hardly been used meanwhile. */
+  rest(): void {
+    const idle = this.#written <= FIRST_PADS;
+    this.#written = 0;
+    if (!idle || this.#views.length === 0) return;
+    this.wipe();
+    this.#views = [];
+    this.#owners = [];
+    this.#segments = [];
   }
 
   /** Erases everything; may be used on. */

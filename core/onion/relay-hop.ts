@@ -18,7 +18,10 @@ import { type HopSecrets, wipeHopSecrets } from './hop-secrets.ts';
 /** A relay's part in one circuit: one layer off on the way forward, one layer on on the way back (docs/protocol.md §3). */
 export class RelayHop {
   readonly #suite: CryptoSuite;
-  readonly #route: HopRoute;
+  readonly #forwardStart: number;
+  readonly #forwardOffset: number;
+  readonly #backwardStart: number;
+  readonly #backwardOffset: number;
   readonly #maxCells: number;
   readonly #forward: DirectionKeys;
   readonly #backward: DirectionKeys;
@@ -28,7 +31,10 @@ export class RelayHop {
   /** Takes `secrets`: they are erased here. */
   constructor(suite: CryptoSuite, secrets: HopSecrets, route: HopRoute) {
     this.#suite = suite;
-    this.#route = route;
+    this.#forwardStart = route.forwardStart;
+    this.#forwardOffset = route.forwardOffset;
+    this.#backwardStart = route.backwardStart;
+    this.#backwardOffset = route.backwardOffset;
     this.#maxCells = maxCellsOf(route);
     this.#forward = new DirectionKeys(suite, secrets.forwardChain, Direction.forward);
     this.#backward = new DirectionKeys(suite, secrets.backwardChain, Direction.backward);
@@ -47,7 +53,7 @@ export class RelayHop {
     output: CellBuffer,
     nowMs: TimeMs,
   ): Drop {
-    const index = cellIndex(counter, this.#route.forwardStart);
+    const index = cellIndex(counter, this.#forwardStart);
     if (index >= this.#maxCells) return Drop.limit;
     const seen = this.#forwardSeen.check(index);
     if (seen !== Drop.none) return seen;
@@ -75,7 +81,7 @@ export class RelayHop {
     output: CellBuffer,
     nowMs: TimeMs,
   ): Drop {
-    const index = cellIndex(counter, this.#route.backwardStart);
+    const index = cellIndex(counter, this.#backwardStart);
     if (index >= this.#maxCells) return Drop.limit;
     const seen = this.#backwardSeen.check(index);
     if (seen !== Drop.none) return seen;
@@ -94,11 +100,11 @@ export class RelayHop {
 
   /** Counter for the header of the cell sent on, from the counter it came with. */
   forwardCounterOut(counter: number): number {
-    return addCounter(counter, this.#route.forwardOffset);
+    return addCounter(counter, this.#forwardOffset);
   }
 
   backwardCounterOut(counter: number): number {
-    return addCounter(counter, this.#route.backwardOffset);
+    return addCounter(counter, this.#backwardOffset);
   }
 
   /** Erases replaced keys whose 10 s are over. Call every second or so. */

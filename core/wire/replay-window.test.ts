@@ -51,6 +51,25 @@ test('a stream in order holds one page however long it runs, and still knows its
   for (const index of [0, 1, 50_000, 99_999]) assert.equal(window.check(index), Drop.replayed);
 });
 
+test('a few indices at the beginning of a page cost next to nothing, and survive its growth', () => {
+  for (const start of [0, 7 * PAGE]) {
+    const window = new ReplayWindow();
+    const few = [0, 1, 3, 31, 32, 479].map((index) => start + index);
+    for (const index of few) window.mark(index);
+    assert.ok(window.memoryBytes < 450, `${window.memoryBytes}`);
+    for (const index of [2, 478, 480, 511, 512, 4095]) assert.equal(window.check(start + index), Drop.none, `${index}`);
+    window.mark(start + 480);
+    assert.ok(window.memoryBytes > 700);
+    for (const index of [...few, start + 480]) assert.equal(window.check(index), Drop.replayed, `${index}`);
+    assert.equal(window.check(start + 481), Drop.none);
+    // The count of its bits has moved with it: a complete page costs nothing.
+    for (let index = 0; index < PAGE; index++)
+      if (window.check(start + index) === Drop.none) window.mark(start + index);
+    // But for the table of the pages before it.
+    assert.ok(window.memoryBytes < 200, `${window.memoryBytes}`);
+  }
+});
+
 test('a jump over generations costs one page and a table', () => {
   const window = new ReplayWindow();
   window.mark(0);

@@ -4,8 +4,13 @@ const PAGE_BITS = 4096;
 const PAGE_WORDS = PAGE_BITS / 32;
 /** Pages of the widest window: 2^20 indices. */
 export const MAX_PAGES = 256;
-/** What a page costs: its words, the word that counts its bits, and the array object around them. */
-const PAGE_COST_BYTES = (PAGE_WORDS + 1) * 4 + 200;
+/**
+ * Words of a page that has seen nothing beyond its first 480 indices. So short an array needs no memory outside the heap;
+ * a circuit that is idle after its set-up never has more.
+ */
+const SHORT_PAGE_WORDS = 15;
+/** What an array costs beside its words. */
+const ARRAY_BYTES = 200;
 
 /** Marks a page all of whose indices have been seen: it needs no memory of its own. */
 const FULL = new Uint32Array(0);
@@ -16,7 +21,7 @@ const FULL = new Uint32Array(0);
  * Indices are grouped in pages of 4096 bits. A page without any seen index and one with all of them cost nothing, so
  * an idle window is a few numbers, a stream in order holds one page, and a jump of any length (a sender that skips to
  * its next generation) allocates one page and at most 2 KiB of table. The most a peer can make it hold is 256 pages
- * of 528 bytes.
+ * of 528 bytes. The last word of a page counts its bits.
  */
 export class ReplayWindow {
   /** Ring of pages; the page with number p is at `p mod length`. `undefined` inside it: nothing seen. */
@@ -24,7 +29,7 @@ export class ReplayWindow {
   #topPage = -1;
   /** No page below this one is in the ring: each was complete, or fell out of the window. */
   #basePage = 0;
-  #allocatedPages = 0;
+  #pageBytes = 0;
   readonly #maxPages: number;
 
   /** @param maxPages width in pages of 4096 indices, a power of two. */
@@ -41,7 +46,9 @@ export class ReplayWindow {
     const words = pages[page & (pages.length - 1)];
     if (words === undefined) return Drop.none;
     if (words === FULL) return Drop.replayed;
-    return (words[(index >>> 5) & (PAGE_WORDS - 1)]! & (1 << (index & 31))) === 0 ? Drop.none : Drop.replayed;
+    const at = (index >>> 5) & (PAGE_WORDS - 1);
+    if (at >= words.length - 1) return Drop.none;
+    return (words[at]! & (1 << (index & 31))) === 0 ? Drop.none : Drop.replayed;
   }
 
   /** Remembers an index for which check() gave `Drop.none`; for any other it changes nothing. */
@@ -53,25 +60,39 @@ export class ReplayWindow {
     const slot = page & (pages.length - 1);
     let words = pages[slot];
     if (words === FULL) return;
-    if (words === undefined) {
-      words = new Uint32Array(PAGE_WORDS + 1);
-      pages[slot] = words;
-      this.#allocatedPages++;
-    }
     const at = (index >>> 5) & (PAGE_WORDS - 1);
+    if (words === undefined || at >= words.length - 1) {
+      words = this.#longEnough(words, at);
+      pages[slot] = words;
+    }
     const bit = 1 << (index & 31);
     if ((words[at]! & bit) !== 0) return;
     words[at]! |= bit;
-    words[PAGE_WORDS]!++;
-    if (words[PAGE_WORDS] === PAGE_BITS) {
+    const last = words.length - 1;
+    words[last]!++;
+    if (words[last] === PAGE_BITS) {
       pages[slot] = FULL;
-      this.#allocatedPages--;
+      this.#pageBytes -= costOf(words);
     }
   }
 
   /** Memory held, for the accounts of a circuit. */
   get memoryBytes(): number {
-    return 64 + this.#allocatedPages * PAGE_COST_BYTES + (this.#pages === undefined ? 0 : 16 + this.#pages.length * 8);
+    return 64 + this.#pageBytes + (this.#pages === undefined ? 0 : 16 + this.#pages.length * 8);
+  }
+
+  /** A page with a word `at`, and what `words` holds. */
+  #longEnough(words: Uint32Array | undefined, at: number): Uint32Array {
+    const longer = new Uint32Array((at < SHORT_PAGE_WORDS ? SHORT_PAGE_WORDS : PAGE_WORDS) + 1);
+    this.#pageBytes += costOf(longer);
+    if (words !== undefined) {
+      const last = words.length - 1;
+      longer.set(words);
+      longer[last] = 0;
+      longer[longer.length - 1] = words[last]!;
+      this.#pageBytes -= costOf(words);
+    }
+    return longer;
   }
 
   #advance(page: number): void {
@@ -113,7 +134,11 @@ export class ReplayWindow {
 
   #release(pages: (Uint32Array | undefined)[], slot: number): void {
     const words = pages[slot];
-    if (words !== undefined && words !== FULL) this.#allocatedPages--;
+    if (words !== undefined && words !== FULL) this.#pageBytes -= costOf(words);
     pages[slot] = undefined;
   }
+}
+
+function costOf(words: Uint32Array): number {
+  return words.length * 4 + ARRAY_BYTES;
 }
