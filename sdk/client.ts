@@ -112,7 +112,7 @@ function buildRequest(options: BuildPathOptions) {
     ...(exitTarget && { exitTarget: { ...exitTarget } }),
     strategy: strategy === undefined ? ('PATH_STRATEGY_UNSPECIFIED' as const) : strategyNames[strategy],
     ...(latencyBias !== undefined && { latencyBias }),
-    filter: Object.fromEntries(Object.entries(filter).map(([name, list]) => [name, [...list]])),
+    filter: Object.fromEntries(Object.entries(filter).map(([name, list]) => [name, [...(list ?? [])]])),
     timeoutMs: options.timeoutMs ?? 0,
   };
 }

@@ -32,6 +32,8 @@ import type { WeightedPool } from './weighted-pool.ts';
 const maxSteps = 2000;
 /** Draws by rejection before the fitting ones are listed. */
 const maxRejections = 48;
+/** Sets of disjoint paths that are begun before the largest one is taken. */
+const maxDisjointTries = 12;
 /** Of strategy `latency` at bias 1: the fastest of so many paths. Costs at most log2 of it, in bits. */
 export const MAX_LATENCY_DRAWS = 64;
 
@@ -84,17 +86,33 @@ export function chooseDisjointPaths(
   count: number,
   random: Random,
 ): ChosenPath[] {
-  const paths = [choosePath(view, constraints, random)];
-  while (paths.length < count) {
-    const used = paths.flatMap(({ hops }) => hops.map(({ id }) => id));
-    try {
-      paths.push(choosePath(view, { ...constraints, exclude: [...(constraints.exclude ?? []), ...used] }, random));
-    } catch (error) {
-      if (!(error instanceof PathError)) throw error;
-      break;
+  let best: ChosenPath[] = [];
+  // In a small network the first path may take all exits: then another first one may leave some.
+  for (let tries = 0; tries < maxDisjointTries && best.length < count; tries++) {
+    const paths = [choosePath(view, constraints, random)];
+    while (paths.length < count) {
+      const next = chooseBeside(view, constraints, paths, random);
+      if (next === undefined) break;
+      paths.push(next);
     }
+    if (paths.length > best.length) best = paths;
   }
-  return paths;
+  return best;
+}
+
+function chooseBeside(
+  view: NodeSet,
+  constraints: SelectConstraints,
+  paths: readonly ChosenPath[],
+  random: Random,
+): ChosenPath | undefined {
+  const used = paths.flatMap(({ hops }) => hops.map(({ id }) => id));
+  try {
+    return choosePath(view, { ...constraints, exclude: [...(constraints.exclude ?? []), ...used] }, random);
+  } catch (error) {
+    if (error instanceof PathError) return undefined;
+    throw error;
+  }
 }
 
 /** Mean number of paths that strategy `latency` chooses from: 64^bias. */

@@ -136,6 +136,12 @@ describe('disjoint paths', () => {
     assert.equal(paths.length, 3); // as many as there are exits
     const used = paths.flatMap(({ hops }) => hops.map(({ id }) => id));
     assert.equal(new Set(used).size, 9);
+    // Six nodes, two of them exits: a first path over both exits would leave no second one.
+    const small = testView(Array.from({ length: 6 }, (_, i) => ({ exitPolicy: i < 2 ? web : undefined })));
+    for (let seed = 0; seed < 20; seed++) {
+      const two = chooseDisjointPaths(small, { hops: 3, needExit: { port: 443 } }, 2, createSeededRandom(seed));
+      assert.equal(two.length, 2, `seed ${seed}`);
+    }
     assert.throws(
       () => chooseDisjointPaths(view, { hops: 3, needExit: { port: 22 } }, 2, createSeededRandom(1)),
       PathError,

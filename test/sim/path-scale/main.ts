@@ -32,7 +32,7 @@ const common = {
   loadPaths: 200_000,
   seed: values.seed,
 };
-const hours = Math.round(number('hours', 3, 1000));
+const hours = Math.round(number('hours', 4, 1000));
 const startedMs = Date.now();
 const progress = (line: string) =>
   void process.stderr.write(`${((Date.now() - startedMs) / 1000).toFixed(0)} s  ${line}\n`);
@@ -40,7 +40,7 @@ const progress = (line: string) =>
 process.stderr.write('churn alike for all nodes\n');
 const even = await simulate({ ...common, hours, churnShape: 'even' }, progress);
 process.stderr.write('most nodes steady, others come and go\n');
-const skewed = await simulate({ ...common, hours: Math.max(3, Math.ceil(hours / 2)), churnShape: 'skewed' }, progress);
+const skewed = await simulate({ ...common, hours: Math.max(4, Math.ceil(hours / 3)), churnShape: 'skewed' }, progress);
 
 mkdirSync(values.out, { recursive: true });
 const write = (name: string, text: string) => writeFileSync(join(values.out, name), text);

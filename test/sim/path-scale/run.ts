@@ -64,7 +64,9 @@ export async function simulate(options: SimulationOptions, onProgress: (line: st
     view = verifyViewBundle(bundle, { authorities, suite, now, ...(previous && { previous }) });
     verifyMs.push(performance.now() - startedMs);
     bundles.unshift(bundle);
-    for (let age = 1; age <= maxDeltaAge && age < bundles.length; age++) {
+    // The delta of every hour; those for who comes back after more in some of them.
+    const oldest = hour % 6 === maxDeltaAge ? maxDeltaAge : 1;
+    for (let age = 1; age <= oldest && age < bundles.length; age++) {
       const delta = deltaOf(bundles[age]!, bundle, suite);
       deltaBytes[age - 1]!.push(delta.length);
       if (age === 1 && hour % 6 === 1) {

@@ -1,0 +1,128 @@
+/** Choosing, building and explaining paths in a network of real daemons, through SDK and command line. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import type { GetTopologyResponse, PathChoice } from '@nyx/proto/types.ts';
+import { TappedNetwork, until } from './fixture.ts';
+
+const run = promisify(execFile);
+const CLI = fileURLToPath(new URL('../../cli/nyx-cli.mjs', import.meta.url));
+const regions = ['SE', 'FI', 'NO'];
+const server = createServer((_, response) => response.end('hello'));
+let network: TappedNetwork;
+let target: { host: string; port: number };
+
+const cli = async <T>(...words: string[]): Promise<T> => {
+  const { stdout } = await run(process.execPath, [CLI, ...words, '--json', '--api', network.client.apiSocket]);
+  return JSON.parse(stdout) as T;
+};
+
+before(async () => {
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  target = { host: '127.0.0.1', port: (server.address() as AddressInfo).port };
+  network = await TappedNetwork.start({
+    mixes: 5,
+    exits: 2,
+    taps: false,
+    overrides: (role, index) =>
+      role === 'client'
+        ? {}
+        : {
+            region: regions[(role === 'exit' ? index + 5 : index) % 3]!,
+            family: role === 'mix' && index < 2 ? ['twins'] : [],
+          },
+  });
+});
+
+after(async () => {
+  await network?.stop();
+  server.close();
+});
+
+test('a built path says why it is as it is, and keeps what was asked for', async () => {
+  const { api } = network.client;
+  const built = await api.paths.build({
+    hops: 4,
+    exitTarget: target,
+    strategy: 'uniform',
+    filter: { excludeCountries: ['NO'] },
+  });
+  const { choice } = built;
+  assert.deepEqual(
+    choice!.hops.map(({ nodeId }) => nodeId),
+    built.nodeIds,
+  );
+  assert.ok(choice!.hops.every(({ countries }) => countries.length === 1 && countries[0] !== 'NO'));
+  assert.equal(choice!.strategy, 'uniform');
+  assert.match(choice!.hops[0]!.reasons[0]!, /^guard: number/);
+  assert.ok(choice!.hops[3]!.reasons.some((reason) => reason.startsWith('its exit policy takes 127.0.0.1:')));
+  assert.ok(choice!.entropy!.pathBits > 0 && choice!.entropy!.positionBits.length === 4);
+
+  await assert.rejects(api.paths.build({ filter: { includeCountries: ['XX'] } }), { code: 'NO_PATH' });
+  await assert.rejects(api.paths.build({ filter: { includeCountries: ['se'] } }), /include_countries\[0\]/);
+  await assert.rejects(api.paths.build({ latencyBias: 2 }), /latency_bias/);
+
+  const disjoint = await api.paths.choose({ exitTarget: target, count: 2 });
+  assert.equal(new Set(disjoint.flatMap(({ hops }) => hops.map(({ nodeId }) => nodeId))).size, 6);
+  const service = await Promise.all(Array.from({ length: 12 }, () => api.paths.choose({ strategy: 'service' })));
+  assert.ok(new Set(service.map(([path]) => path!.hops[1]!.nodeId)).size <= 4);
+});
+
+test('the topology has what was measured', async () => {
+  const { api } = network.client;
+  const { pathId, nodeIds } = await api.paths.build({ exitTarget: target });
+  const socket = await api.connect({ ...target, pathId });
+  socket.write('GET / HTTP/1.0\r\n\r\n');
+  await new Promise((resolve) => socket.once('data', resolve));
+  const topology = await until('measured figures', async () => {
+    const found = await api.paths.topology();
+    const measured = nodeIds
+      .slice(1)
+      .every((id) => found.nodes.find(({ nodeId }) => nodeId === id)!.latencyMs !== undefined);
+    return measured && found;
+  });
+  socket.destroy();
+  const node = (id: string) => topology.nodes.find(({ nodeId }) => nodeId === id)!;
+  assert.equal(topology.nodes.length, 7);
+  assert.ok(node(nodeIds[0]!).linkRttMs! < 1000);
+  assert.ok(node(nodeIds[1]!).setupSuccesses >= 1 && node(nodeIds[1]!).setupFailures === 0);
+  assert.ok(topology.nodes.every(({ weight, countries }) => weight > 0 && countries.length === 1));
+  const edge = topology.edges.find(({ from, to }) => from === nodeIds[1] && to === nodeIds[2]);
+  assert.ok(edge!.paths >= 1 && edge!.bytesSent > 0);
+  const guard = topology.guards.find(({ nodeId }) => nodeId === nodeIds[0])!;
+  assert.ok(guard.confirmedUnixSeconds! > 0 && guard.built >= 1 && guard.verdict === 'fine');
+  assert.ok(topology.entropy!.pathBits > 0);
+});
+
+test('the command line says the same', async () => {
+  const { paths } = await cli<{ paths: PathChoice[] }>(
+    'paths',
+    'choose',
+    '--count',
+    '2',
+    '--strategy',
+    'latency',
+    '--bias',
+    '0.5',
+  );
+  assert.ok(paths.length === 2 && paths[0]!.strategy === 'latency');
+  const built = await cli<{ choice: PathChoice; nodeIds: string[] }>(
+    'paths',
+    'build',
+    '--hops',
+    '5',
+    '--exclude-family',
+    'twins',
+  );
+  assert.equal(built.nodeIds.length, 5);
+  const topology = await cli<GetTopologyResponse>('topology');
+  assert.equal(topology.nodes.length, 7);
+  const { stdout } = await run(process.execPath, [CLI, 'topology', '--api', network.client.apiSocket]);
+  assert.match(stdout, /paths by default: \d/);
+  const text = await run(process.execPath, [CLI, 'paths', 'choose', '--api', network.client.apiSocket]);
+  assert.match(text.stdout, /strategy bandwidth: \d+\.\d\d bits/);
+});
