@@ -18,6 +18,8 @@ import {
 } from '../wire/datagram.ts';
 import { Cid, type CidEntry, type CidTable } from './cid-table.ts';
 import type { CircuitEnd, EngineCounters, EngineHost, EngineOptions } from './contract.ts';
+import type { DropCover } from './engine-cover.ts';
+import type { LinkCover } from './link-cover.ts';
 import type { LinkSlot } from './link-slot.ts';
 import type { Timed, TimerHeap } from './timer-heap.ts';
 
@@ -79,7 +81,7 @@ export interface EngineContext {
   readonly options: EngineOptions;
   readonly counters: EngineCounters;
   readonly cids: CidTable<LinkSlot, CircuitEntry>;
-  readonly timers: TimerHeap<EngineCircuit | LinkSlot>;
+  readonly timers: TimerHeap<EngineCircuit | LinkSlot | LinkCover | DropCover>;
   /** Scratch for outgoing cells of clients; valid within one call. */
   readonly sendScratch: LayeredCell;
   /** Cells that wait for links, at all relay circuits together. */

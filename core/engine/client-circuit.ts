@@ -199,7 +199,7 @@ export class ClientCircuit implements EngineCircuit {
     const link = this.#link;
     const payload = sendScratch.layerPayloads[onion.hops - 1]!;
     let budget = CELLS_PER_TURN;
-    while (!this.#ended && budget-- > 0 && path.wantsSend(nowMs)) {
+    while (!this.#ended && budget-- > 0 && !link.full && path.wantsSend(nowMs)) {
       const index = onion.allocateIndex();
       if (index < 0) {
         this.end(CircuitEnd.limit, undefined, nowMs);
@@ -207,12 +207,7 @@ export class ClientCircuit implements EngineCircuit {
       }
       // A callback within may have ended the circuit, and with it the keys.
       if (!path.pollPayload(payload, index, nowMs) || this.#ended) break;
-      onion.sealForward(index, CellType.data, 0, sendScratch);
-      const cell = link.peek();
-      cell.cell.set(sendScratch.cell);
-      writeHeader(cell, this.#forwardCid, onion.forwardCounter(index), CellType.data, 0);
-      link.commitCell(cell);
-      this.#cellsSinceRekey++;
+      this.#sendCell(index);
       counters.cellsOriginated++;
     }
     if (this.#ended) return false;
@@ -220,9 +215,34 @@ export class ClientCircuit implements EngineCircuit {
       this.end(CircuitEnd.requested, undefined, nowMs);
       return false;
     }
-    const due = path.nextTimeoutMs();
+    const due = Math.max(path.nextTimeoutMs(), link.full ? link.cover!.nextMs : Number.NEGATIVE_INFINITY);
     timers.set(this, this.#ready ? due : Math.min(due, this.#startedMs + this.#setupTimeoutMs));
-    return path.wantsSend(nowMs);
+    // A constant link asks again when it has sent some.
+    return !link.full && path.wantsSend(nowMs);
+  }
+
+  /** Seals what is in the scratch cell's payload for every hop and puts it on the link. */
+  #sendCell(index: number): void {
+    const { sendScratch } = this.#context;
+    const onion = this.#onion;
+    onion.sealForward(index, CellType.data, 0, sendScratch);
+    const cell = this.#link.peek();
+    cell.cell.set(sendScratch.cell);
+    writeHeader(cell, this.#forwardCid, onion.forwardCounter(index), CellType.data, 0);
+    this.#link.commitCell(cell);
+    this.#cellsSinceRekey++;
+  }
+
+  /** Drop cover: a cell that the last hop opens and finds nothing in. False = not now. */
+  sendCover(nowMs: TimeMs): boolean {
+    const link = this.#link;
+    if (this.#ended || !this.#ready || link.link.state !== 'up' || link.full) return false;
+    const onion = this.#onion;
+    const index = onion.allocateIndex();
+    const payload = this.#context.sendScratch.layerPayloads[onion.hops - 1]!;
+    if (index < 0 || !this.#path.coverPayload(payload, index, nowMs)) return false;
+    this.#sendCell(index);
+    return true;
   }
 
   handleTimeout(nowMs: TimeMs): void {

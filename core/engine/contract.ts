@@ -4,6 +4,7 @@
  * and time, and takes batches of datagrams and events from it.
  */
 import type { Drop } from '../drop-reason.ts';
+import type { CoverOptions } from '../mix/cover.ts';
 import type { PeerAddress, TimeMs, UnixSeconds } from '../ports.ts';
 import type { SessionApi, SessionHost, SessionOptions } from '../stream/contract.ts';
 
@@ -132,6 +133,10 @@ export interface EngineOptions {
   readonly setupMemory?: (epoch: number) => SetupMemory;
   /** Set-ups a second taken without a puzzle; as many again may come in a burst. Default 1000, about a third of a core. */
   readonly setupsPerSecond?: number;
+  /** Cover traffic; undefined = none. */
+  readonly cover?: CoverOptions;
+  /** As in LinkOptions; default 15 000. */
+  readonly linkKeepAliveMs?: number;
   /** Cells of class mix that become due within so much of each other leave together. Default 0: each at its very time. */
   readonly mixBatchMs?: number;
 }
@@ -174,11 +179,23 @@ export interface EngineApi {
   readonly relayCircuits: number;
   /** Cells of class mix that wait for their time now, and all that have; `waitedMs` is how long those waited together. */
   readonly mix: MixStats;
+  readonly cover: CoverStats;
   /** Memory of circuits, links and batches, bytes: queues, session buffers, replay windows, keys. At most a second old. */
   readonly bufferedBytes: number;
   readonly counters: EngineCounters;
   /** Closes circuits and links with a word to the peers. */
   shutdown(nowMs: TimeMs): void;
+}
+
+/** Cover on links now. */
+export interface CoverStats {
+  /** Links with cover, and the sum of their rates, cells a second (constant links: of all their cells). */
+  readonly links: number;
+  readonly cellsPerSecond: number;
+  /** Constant links: real cells that wait for their turn, those that found no room, and links whose way back is constant too. */
+  readonly queued: number;
+  readonly overflowed: number;
+  readonly granted: number;
 }
 
 export interface MixStats {
@@ -215,6 +232,10 @@ export interface EngineCounters {
   cellsBackward: number;
   cellsDelivered: number;
   cellsOriginated: number;
+  /** Cover cells: of links, sent and received; to last hops (drop cover), sent. */
+  coverOut: number;
+  coverIn: number;
+  coverDropOut: number;
   controlIn: number;
   controlOut: number;
   setups: number;

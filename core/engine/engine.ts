@@ -10,7 +10,7 @@
  */
 import type { CryptoSuite } from '../crypto/suite.ts';
 import { Drop, dropNames } from '../drop-reason.ts';
-import { LinkClose, type LinkHandshakesApi } from '../link/contract.ts';
+import { LinkClose, type LinkHandshakesApi, LinkMessage } from '../link/contract.ts';
 import { LinkHandshakes } from '../link/handshake.ts';
 import type { Link } from '../link/link.ts';
 import { boundedDelayMs, DelayQueue } from '../mix/delay-queue.ts';
@@ -42,6 +42,7 @@ import { ClientCircuit } from './client-circuit.ts';
 import {
   type BuildCircuitOptions,
   CircuitEnd,
+  type CoverStats,
   type EngineApi,
   type EngineCounters,
   type EngineHost,
@@ -54,7 +55,9 @@ import {
   Via,
 } from './contract.ts';
 import { BatchPool, Egress } from './egress.ts';
+import { DropCover, EngineCover } from './engine-cover.ts';
 import { HostGuard } from './host-guard.ts';
+import { LinkCover } from './link-cover.ts';
 import { LinkSlot } from './link-slot.ts';
 import { sendSetup } from './messages.ts';
 import { PuzzleMemory } from './puzzle-memory.ts';
@@ -102,6 +105,9 @@ export class Engine implements EngineApi {
     cellsBackward: 0,
     cellsDelivered: 0,
     cellsOriginated: 0,
+    coverOut: 0,
+    coverIn: 0,
+    coverDropOut: 0,
     controlIn: 0,
     controlOut: 0,
     setups: 0,
@@ -114,6 +120,7 @@ export class Engine implements EngineApi {
   readonly #random: Random;
   readonly #handshakes: LinkHandshakesApi;
   readonly #admission: Admission;
+  readonly #cover: EngineCover;
   readonly #context: EngineContext;
   readonly #batches = new BatchPool();
   readonly #scratch = new LayeredCell();
@@ -124,7 +131,7 @@ export class Engine implements EngineApi {
   readonly #circuits = new Set<EngineCircuit>();
   readonly #clients = new Map<number, ClientCircuit>();
   readonly #cids = new CidTable<LinkSlot, CircuitEntry>();
-  readonly #timers = new TimerHeap<EngineCircuit | LinkSlot>();
+  readonly #timers = new TimerHeap<EngineCircuit | LinkSlot | LinkCover | DropCover>();
   readonly #puzzles = new PuzzleMemory();
   readonly #spares: KeySpares;
   /** Links with a batch under way. */
@@ -163,6 +170,7 @@ export class Engine implements EngineApi {
         unixMs: () => host.unixSeconds() * 1000,
         mayAccept: () => this.#mayAccept(),
         resolve: (nodeId) => host.resolve(nodeId),
+        link: options.linkKeepAliveMs === undefined ? undefined : { keepAliveMs: options.linkKeepAliveMs },
       },
       {
         suite,
@@ -200,6 +208,10 @@ export class Engine implements EngineApi {
       memoryTight: () => this.bufferedBytes > TIGHT_SHARE * options.memoryBytes,
       forget: (circuit) => this.#forget(circuit),
     };
+    this.#cover = new EngineCover({
+      context: this.#context,
+      clients: this.#clients,
+    });
     this.#admission = new Admission(
       new MixKeyRing(suite, options.secrets.nodeId, options.secrets.mix, options.setupMemory),
       {
@@ -225,6 +237,10 @@ export class Engine implements EngineApi {
   get bufferedBytes(): number {
     const queued = this.#batches.outstandingBytes + this.#context.delays.memoryBytes;
     return queued + this.#handshakes.memoryBytes + this.#circuitBytes + this.#linkBytes;
+  }
+
+  get cover(): CoverStats {
+    return this.#cover.stats(this.#slots.values());
   }
 
   get mix(): MixStats {
@@ -282,7 +298,9 @@ export class Engine implements EngineApi {
     if ((typeAndFlags & TYPE_MASK) === CellType.control) {
       if (!link.isControl(cell, linkId)) return Drop.unknownCircuit;
       this.counters.controlIn++;
+      const covers = link.coverIn;
       const drop = link.handleControl(linkId, cell, nowMs);
+      if (link.coverIn !== covers) this.counters.coverIn++;
       this.#markLink(slot);
       return drop;
     }
@@ -331,6 +349,10 @@ export class Engine implements EngineApi {
       if (due instanceof LinkSlot) {
         due.link.handleTimeout(nowMs);
         this.#markLink(due);
+      } else if (due instanceof LinkCover) {
+        this.#cover.send(due, nowMs);
+      } else if (due instanceof DropCover) {
+        this.#cover.drop(due, nowMs);
       } else {
         try {
           due.handleTimeout(nowMs);
@@ -369,7 +391,7 @@ export class Engine implements EngineApi {
       const slot = this.#openBatches[i]!;
       if (slot.link.joinAck(nowMs)) this.#sendControl(slot, nowMs);
       slot.flush();
-      if (slot.link.noteFlushed(nowMs)) this.#timers.set(slot, slot.link.nextTimeoutMs());
+      if (slot.link.noteFlushed(nowMs)) this.#armLink(slot);
     }
     this.#openBatches.length = 0;
     // The answer takes at least a round trip: time for what the next set-up needs.
@@ -404,11 +426,17 @@ export class Engine implements EngineApi {
   #sendControl(slot: LinkSlot, nowMs: TimeMs): void {
     const { link } = slot;
     if (link.state === 'closed') return;
-    while (link.wantsSend(nowMs) && link.pollControl(slot.peek(), nowMs)) {
+    while (!slot.constant && link.wantsSend(nowMs) && link.pollControl(slot.peekOut(), nowMs)) {
       this.counters.controlOut++;
       slot.commitControl();
     }
-    if (slot.link.state !== 'closed') this.#timers.set(slot, link.nextTimeoutMs());
+    if (slot.link.state !== 'closed') this.#armLink(slot);
+  }
+
+  /** A constant link says nothing before its own next cell. */
+  #armLink(slot: LinkSlot): void {
+    const dueMs = slot.link.nextTimeoutMs();
+    this.#timers.set(slot, slot.constant ? Math.max(dueMs, slot.cover!.nextMs) : dueMs);
   }
 
   nextTimeoutMs(): TimeMs {
@@ -449,7 +477,7 @@ export class Engine implements EngineApi {
     let bytes = 0;
     for (const slot of this.#slots.values()) {
       bytes += LINK_BYTES + slot.link.memoryBytes;
-      if (slot.circuits.size > 0) slot.idleSinceMs = nowMs;
+      if (slot.circuits.size > 0 || (slot.constant && slot.link.initiator)) slot.idleSinceMs = nowMs;
       else if (nowMs - slot.idleSinceMs > (slot.link.initiator ? LINK_IDLE_MS : ACCEPTED_IDLE_MS)) {
         slot.link.close(LinkClose.idle, nowMs);
         this.#markLink(slot);
@@ -658,6 +686,7 @@ export class Engine implements EngineApi {
   #onUp(link: Link): void {
     const slot = this.#slotOf(link);
     slot.upSinceMs = this.#nowMs;
+    this.#cover.linkUp(slot, this.#nowMs);
     this.#markLink(slot);
     this.#tellLink('up', slot);
     for (const circuit of slot.circuits) circuit.linkUp(slot, this.#nowMs);
@@ -668,6 +697,7 @@ export class Engine implements EngineApi {
     if (slot === undefined) return;
     this.#slots.delete(link);
     this.#timers.remove(slot);
+    this.#cover.linkClosed(slot);
     if (link.nodeId !== undefined) {
       const key = hex(link.nodeId);
       if (this.#linkByNode.get(key) === slot) this.#linkByNode.delete(key);
@@ -684,7 +714,10 @@ export class Engine implements EngineApi {
 
   #onMessage(link: Link, type: number, body: Uint8Array): void {
     const slot = this.#slotOf(link);
-    const drop = this.#admission.handleMessage(slot, type, body, this.#nowMs);
+    const drop =
+      type === LinkMessage.cover
+        ? this.#cover.handleMessage(slot, body, this.#nowMs)
+        : this.#admission.handleMessage(slot, type, body, this.#nowMs);
     if (drop !== Drop.none) this.counters.drops[drop]!++;
     this.#markLink(slot);
   }

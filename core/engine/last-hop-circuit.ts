@@ -202,7 +202,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     const link = this.#link;
     const delayMs = this.#delayMs;
     let budget = CELLS_PER_TURN;
-    while (!this.#ended && budget-- > 0 && path.wantsSend(nowMs)) {
+    while (!this.#ended && budget-- > 0 && !link.full && path.wantsSend(nowMs)) {
       if (delayMs > 0 && !delays.hasRoom(this.#delayed)) {
         timers.set(this, nowMs + FULL_RETRY_MS);
         return false;
@@ -230,8 +230,8 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
       this.end(CircuitEnd.requested, undefined, nowMs);
       return false;
     }
-    timers.set(this, path.nextTimeoutMs());
-    return path.wantsSend(nowMs);
+    timers.set(this, Math.max(path.nextTimeoutMs(), link.full ? link.cover!.nextMs : Number.NEGATIVE_INFINITY));
+    return !link.full && path.wantsSend(nowMs);
   }
 
   handleTimeout(nowMs: TimeMs): void {

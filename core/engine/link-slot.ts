@@ -4,10 +4,11 @@
  */
 import type { Link } from '../link/link.ts';
 import type { TimeMs } from '../ports.ts';
-import { type CellBuffer, DATAGRAM_BYTES } from '../wire/datagram.ts';
+import { CellBuffer, DATAGRAM_BYTES } from '../wire/datagram.ts';
 import type { EngineCircuit } from './circuit.ts';
 import type { LinkInfo } from './contract.ts';
 import type { Egress } from './egress.ts';
+import { FULL_QUEUE_CELLS, type LinkCover } from './link-cover.ts';
 import type { Timed } from './timer-heap.ts';
 
 export class LinkSlot implements Timed {
@@ -25,6 +26,13 @@ export class LinkSlot implements Timed {
   /** When its last circuit left; an initiated link without circuits is closed after a while. */
   idleSinceMs: TimeMs;
 
+  /** Cells of a constant link that did not fit into its queue. */
+  overflowed = 0;
+  /** What the peer has agreed to send to us all the time, cells a second; undefined = nothing was asked or answered. */
+  grantedPerSecond: number | undefined = undefined;
+  #cover: LinkCover | undefined = undefined;
+  /** Where cells of a constant link are finished before they queue. */
+  #stage: CellBuffer | undefined = undefined;
   readonly #open: LinkSlot[];
   #isOpen = false;
 
@@ -42,8 +50,32 @@ export class LinkSlot implements Timed {
     return this.#isOpen;
   }
 
-  /** Where the next outgoing cell has to be written; nothing is sent unless a commit follows. */
+  get cover(): LinkCover | undefined {
+    return this.#cover;
+  }
+
+  set cover(cover: LinkCover | undefined) {
+    this.#cover = cover;
+    this.#stage = cover?.queue === undefined ? undefined : new CellBuffer(new ArrayBuffer(DATAGRAM_BYTES), 0);
+  }
+
+  /** Every cell leaves at the link's own time (constant mode). */
+  get constant(): boolean {
+    return this.#stage !== undefined;
+  }
+
+  /** A constant link has enough to send for a while. */
+  get full(): boolean {
+    return this.#stage !== undefined && this.#cover!.queue!.length >= FULL_QUEUE_CELLS;
+  }
+
+  /** Where the next circuit cell has to be written; nothing is sent unless commitCell follows. */
   peek(): CellBuffer {
+    return this.#stage ?? this.peekOut();
+  }
+
+  /** Where the next outgoing datagram has to be written; nothing is sent unless commitControl follows. */
+  peekOut(): CellBuffer {
     if (!this.#isOpen) {
       this.#isOpen = true;
       this.#open.push(this);
@@ -53,12 +85,26 @@ export class LinkSlot implements Timed {
 
   /** Sends the circuit cell from peek(): header and body are complete, the link masks it. */
   commitCell(cell: CellBuffer): void {
+    if (this.#stage !== undefined) {
+      if (!this.#cover!.queue!.push(cell.bytes)) this.overflowed++;
+      return;
+    }
     this.link.finish(cell);
     this.link.noteSent(DATAGRAM_BYTES);
     this.commitControl();
   }
 
-  /** Sends a datagram from peek() that the link itself has made. */
+  /** Constant mode: sends the oldest cell that waits; false = none does. */
+  sendQueued(): boolean {
+    const cell = this.peekOut();
+    if (this.#cover?.queue?.shift(cell.bytes) !== true) return false;
+    this.link.finish(cell);
+    this.link.noteSent(DATAGRAM_BYTES);
+    this.commitControl();
+    return true;
+  }
+
+  /** Sends a datagram from peekOut() that the link itself has made. */
   commitControl(): void {
     this.bytesOut += DATAGRAM_BYTES;
     this.#egress.commit(this.link.via, this.link.address);

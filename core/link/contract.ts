@@ -24,6 +24,8 @@ export const LinkMessage = {
   rekeyInit: 4,
   rekeyResponse: 5,
   close: 6,
+  /** Asks the responder for a constant rate of cells, and answers what it will be. */
+  cover: 7,
 } as const;
 
 /** Why a link was closed, as the one byte of a CLOSE message. */

@@ -146,7 +146,7 @@ test('an idle link lives on keep-alives; a silent peer is found dead', () => {
   assert.ok(sent < 150, `${sent} datagrams for ten idle minutes`);
   pair.wire.loss = 1;
   const startMs = pair.wire.nowMs;
-  assert.ok(pair.wire.run(70_000, () => pair.a.closed.length === 1 && pair.b.closed.length === 1));
+  assert.ok(pair.wire.run(200_000, () => pair.a.closed.length === 1 && pair.b.closed.length === 1));
   assert.equal(pair.a.closed[0]!.reason, 'timeout');
   assert.ok(pair.wire.nowMs - startMs > 30_000);
 });

@@ -64,6 +64,10 @@ const pingGapMs = 1000;
 /** The same for the first ping of all, which tells the responder that the link is real. */
 const firstPingGapMs = 250;
 const maxDrainMs = 1000;
+/** Patience with silence, and an accepted link's own keep-alive and patience, in keep-alives: a peer that saves power sends one in 60 s. */
+const SILENCE = 8;
+const ACCEPTED_KEEP_ALIVE = 6;
+const ACCEPTED_SILENCE = 12;
 /** Receive ids at once: current, next and two old ones. A peer that wants more is renewing keys too fast. */
 const maxReceiveSlots = 4;
 /** Pages of the control channel's replay window: at most 65 segments and some acks are under way at a time. */
@@ -111,6 +115,8 @@ export class Link {
   /** Where the peer is. The owner may move it after a control cell from elsewhere was accepted (path validation is its affair). */
   address: PeerAddress;
   via: Via;
+  /** Cover cells received. */
+  coverIn = 0;
   /** Receive link ids valid now. Only the link writes it. */
   readonly localIds: number[] = [];
   readonly #deps: LinkDependencies;
@@ -321,6 +327,25 @@ export class Link {
     return true;
   }
 
+  /**
+   * Fills one complete outgoing cover datagram, `finish` included. To anybody but the peer it is like any other.
+   * Throws on a link without keys.
+   */
+  sealCover(cell: CellBuffer): void {
+    const send = this.#send;
+    if (send === undefined) throw new Error(`link is ${this.#state}: no keys to send with`);
+    const fields = this.#fields;
+    fields.flags = ControlFlag.cover;
+    fields.seq = 0;
+    fields.length = 0;
+    fields.cumulative = 0;
+    fields.bitmapHigh = 0;
+    fields.bitmapLow = 0;
+    fields.ackDelayMs = 0;
+    fields.write(cell.ct, undefined);
+    this.#seal(cell, send);
+  }
+
   /** When handleTimeout or pollControl must be called at the latest (absolute; in the past = now; Infinity = no timer). */
   nextTimeoutMs(): number {
     if (this.#send === undefined) return Number.POSITIVE_INFINITY;
@@ -499,7 +524,7 @@ export class Link {
     this.#unansweredPings = 0;
     this.#heardPeer = true;
     this.#expiresMs = Number.POSITIVE_INFINITY;
-    this.#pingDueMs = nowMs + this.#options.keepAliveMs;
+    this.#pingDueMs = nowMs + this.#keepAliveMs();
     if (!this.#confirmed) this.#confirm(nowMs);
     if (slot === this.#next?.slot) this.#promote(this.#next, nowMs);
     if (slot !== this.#current) return;
@@ -527,6 +552,7 @@ export class Link {
       if (outcome === 'tooLong') return this.#violation();
       this.#noteUnacked(outcome !== 'new' || this.#receiver.hasGaps, nowMs);
     }
+    if ((fields.flags & ControlFlag.cover) !== 0) this.coverIn++;
     if (this.#state === 'draining' && this.#sender.idle) this.#end('requested');
     return Drop.none;
   }
@@ -590,10 +616,18 @@ export class Link {
     this.#unansweredPings += 1;
   }
 
+  /** Who opened the link keeps it alive, as often as it can afford; the other side asks only when that one is overdue. */
+  #keepAliveMs(): number {
+    return (this.initiator ? 1 : ACCEPTED_KEEP_ALIVE) * this.#options.keepAliveMs;
+  }
+
   #deadAtMs(): number {
     const { keepAliveMs, probeAfterMs, probeMs } = this.#options;
     const probedMs = probeAfterMs + Math.max(probeMs, probeRtts * (this.#sender.rttMs ?? 0));
-    const silentMs = Math.min(this.#lastHeardMs + 4 * keepAliveMs, this.#owedSinceMs + probedMs);
+    const silentMs = Math.min(
+      this.#lastHeardMs + (this.initiator ? SILENCE : ACCEPTED_SILENCE) * keepAliveMs,
+      this.#owedSinceMs + probedMs,
+    );
     const busySinceMs = this.#sender.busySinceMs;
     if (busySinceMs === Number.POSITIVE_INFINITY) return silentMs;
     return Math.min(silentMs, Math.max(this.#lastHeardMs, busySinceMs) + this.#options.deadMs);

@@ -12,6 +12,22 @@ export function kolmogorovSmirnov(samples: readonly number[], cdf: (x: number) =
   return distance * Math.sqrt(n);
 }
 
+/** The same between two sets of samples, scaled alike. */
+export function kolmogorovSmirnovTwo(a: readonly number[], b: readonly number[]): number {
+  const x = Float64Array.from(a).sort();
+  const y = Float64Array.from(b).sort();
+  let i = 0;
+  let j = 0;
+  let distance = 0;
+  while (i < x.length && j < y.length) {
+    const at = Math.min(x[i]!, y[j]!);
+    while (i < x.length && x[i]! <= at) i++;
+    while (j < y.length && y[j]! <= at) j++;
+    distance = Math.max(distance, Math.abs(i / x.length - j / y.length));
+  }
+  return distance * Math.sqrt((x.length * y.length) / (x.length + y.length));
+}
+
 /** What 1 in 100 honest samples exceed. */
 export const KS_ONE_PERCENT = 1.628;
 

@@ -114,6 +114,17 @@ export class SessionPath {
     return this.state !== PathState.gone && this.owner.pollPayload(this, out, packetNumber, nowMs);
   }
 
+  /**
+   * Fills a payload that carries nothing (drop cover) and notes that its packet number was used; false = not now. Nobody
+   * acknowledges it on its own, and it is never sent again.
+   */
+  coverPayload(out: Uint8Array, packetNumber: number, nowMs: TimeMs): boolean {
+    if (this.state !== PathState.usable || packetNumber <= this.recovery.sent.largestNumber) return false;
+    out.fill(0);
+    this.recovery.onSent(packetNumber, false, nowMs);
+    return true;
+  }
+
   /** Something would be sent by pollPayload at `nowMs`. Cheap. */
   wantsSend(nowMs: TimeMs): boolean {
     return this.state !== PathState.gone && this.owner.wantsSend(this, nowMs);

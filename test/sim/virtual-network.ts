@@ -41,6 +41,7 @@ export interface NodeOptions {
   readonly serve?: (session: SessionApi) => SessionOwner;
   readonly maxLinks?: number;
   readonly memoryBytes?: number;
+  readonly cover?: EngineOptions['cover'];
   /** Callbacks of the test's own, in place of the node's. */
   readonly host?: Partial<EngineHost>;
   /** Something else in the engine's place (raw-peer.ts). */
@@ -98,6 +99,7 @@ export class SimNode {
       maxCircuits: options.maxCircuits ?? 10_000,
       memoryBytes: options.memoryBytes ?? 256 * 1024 * 1024,
       session: {},
+      cover: options.cover,
       setupsPerSecond: options.setupsPerSecond,
     };
     const deps = { suite: network.suite, random: network.random, host };
