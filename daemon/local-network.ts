@@ -4,7 +4,9 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -19,6 +21,8 @@ export interface LocalNetworkOptions {
   readonly exits?: number;
   /** Default 1. */
   readonly clients?: number;
+  /** Of the relays, so many are directory authorities as well; more than half of them have to agree. Default 1. */
+  readonly authorities?: number;
   /** 3…7. Default 3. */
   readonly hops?: number;
   /** Circuits that clients keep ready. Default: that of the configuration. */
@@ -64,7 +68,7 @@ export interface NodeFailure {
 }
 
 export interface LocalNode {
-  /** E.g. `mix-0`. The first one is the directory authority too. */
+  /** E.g. `mix-0`. The first ones are directory authorities too. */
   readonly name: string;
   readonly role: NodeRole;
   readonly pid: number;
@@ -108,8 +112,8 @@ const MIN_RELAYS = 3;
 
 /** Resolves when every node has verified the full view and every client's proxies answer. Rejects with what went wrong. */
 export const startLocalNetwork = async (options: LocalNetworkOptions = {}): Promise<LocalNetwork> => {
-  const { mixes = 3, exits = 1, clients = 1, hops = 3, onProgress } = options;
-  checkCounts(mixes, exits, clients, hops);
+  const { mixes = 3, exits = 1, clients = 1, hops = 3, authorities: authorityCount = 1, onProgress } = options;
+  checkCounts(mixes, exits, clients, hops, authorityCount);
   const folder = options.folder ?? mkdtempSync(join(tmpdir(), 'nyx-'));
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const specs: NodeSpec[] = [
@@ -118,13 +122,7 @@ export const startLocalNetwork = async (options: LocalNetworkOptions = {}): Prom
     ...Array.from({ length: clients }, (_, index) => ({ role: 'client' as const, index, name: `client-${index}` })),
   ];
   const relays = mixes + exits;
-  const seed = randomBytes(32);
-  const authorityKey = createNativeSuite().ed25519(seed);
-  const authorityKeyFile = join(folder, 'authority.key');
-  writeFileSync(authorityKeyFile, `${seed.toString('hex')}\n`, { mode: 0o600 });
-  const publicKey = Buffer.from(authorityKey.publicKey).toString('hex');
-  authorityKey.wipe();
-  seed.fill(0);
+  const authorities = await makeAuthorities(folder, authorityCount);
 
   const processes: NodeProcess[] = [];
   const failures: NodeFailure[] = [];
@@ -143,7 +141,7 @@ export const startLocalNetwork = async (options: LocalNetworkOptions = {}): Prom
   let ready = 0;
   const launch = async (spec: NodeSpec, first: LocalNode | undefined): Promise<LocalNode> => {
     onProgress?.({ stage: 'starting', ready, total: specs.length, node: spec.name });
-    const config = configOf(spec, { options, folder, hops, relays, publicKey, first, authorityKeyFile });
+    const config = configOf(spec, { options, folder, hops, relays, authorities, first });
     const path = join(folder, `${spec.name}.yaml`);
     writeFileSync(path, stringify(config), { mode: 0o600 });
     const node = new NodeProcess(spec, path, onExit);
@@ -155,7 +153,7 @@ export const startLocalNetwork = async (options: LocalNetworkOptions = {}): Prom
   };
 
   try {
-    // The first relay is the authority as well, so that its address is known to the others.
+    // The first relay is an authority as well, so that its address is known to the others.
     const [first, ...others] = specs;
     const authority = await launch(first!, undefined);
     const nodes = [authority, ...(await Promise.all(others.map((spec) => launch(spec, authority))))];
@@ -180,26 +178,63 @@ interface Environment {
   readonly folder: string;
   readonly hops: number;
   readonly relays: number;
-  readonly publicKey: string;
-  /** The authority; undefined: this is it. */
+  readonly authorities: readonly LocalAuthority[];
+  /** The node that was started first; undefined: this is it. */
   readonly first: LocalNode | undefined;
-  readonly authorityKeyFile: string;
 }
 
-const checkCounts = (mixes: number, exits: number, clients: number, hops: number): void => {
+/** The i-th relay has the i-th of them. */
+interface LocalAuthority {
+  readonly publicKey: string;
+  readonly keyFile: string;
+  readonly listen: string;
+}
+
+const makeAuthorities = async (folder: string, count: number): Promise<LocalAuthority[]> => {
+  const ports = count === 1 ? [0] : await freePorts(count);
+  return ports.map((port, i) => {
+    const seed = randomBytes(32);
+    const key = createNativeSuite().ed25519(seed);
+    const keyFile = join(folder, `authority-${i}.key`);
+    writeFileSync(keyFile, `${seed.toString('hex')}\n`, { mode: 0o600 });
+    const publicKey = Buffer.from(key.publicKey).toString('hex');
+    key.wipe();
+    seed.fill(0);
+    return { publicKey, keyFile, listen: `127.0.0.1:${port}` };
+  });
+};
+
+/** Authorities have to know each other's addresses before the first of them runs. */
+const freePorts = async (count: number): Promise<number[]> => {
+  const servers = await Promise.all(
+    Array.from({ length: count }, async () => {
+      const server = createServer().listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      return server;
+    }),
+  );
+  const ports = servers.map((server) => (server.address() as AddressInfo).port);
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return ports;
+};
+
+const checkCounts = (mixes: number, exits: number, clients: number, hops: number, authorities: number): void => {
   for (const [name, value] of Object.entries({ mixes, exits, clients })) {
     if (!Number.isInteger(value) || value < 0 || value > 1000)
       throw new RangeError(`${name} must be 0…1000, got ${value}`);
   }
   if (!Number.isInteger(hops) || hops < 3 || hops > 7) throw new RangeError(`hops must be 3…7, got ${hops}`);
   if (exits < 1) throw new RangeError('exits must be at least 1');
+  if (!Number.isInteger(authorities) || authorities < 1 || authorities > mixes + exits) {
+    throw new RangeError(`authorities must be 1…${mixes + exits}, one for each relay at most, got ${authorities}`);
+  }
   if (mixes + exits < Math.max(MIN_RELAYS, hops)) {
     throw new RangeError(`${hops} hops need at least ${hops} relays (mixes + exits), got ${mixes + exits}`);
   }
 };
 
 const configOf = (spec: NodeSpec, environment: Environment): ConfigInput => {
-  const { options, folder, hops, relays, publicKey, first, authorityKeyFile } = environment;
+  const { options, folder, hops, first } = environment;
   const { role, index, name } = spec;
   const isRelay = role !== 'client';
   const port = (wanted: number | undefined) => `127.0.0.1:${index === 0 ? (wanted ?? 0) : 0}`;
@@ -217,14 +252,8 @@ const configOf = (spec: NodeSpec, environment: Environment): ConfigInput => {
     epochSeconds: options.epochSeconds ?? 3600,
     udp: options.udp ?? 'auto',
     workers: options.workers ?? 1,
-    directory: {
-      authorities: { threshold: 1, keys: [publicKey] },
-      sources: first === undefined || options.discovery === 'p2p' ? [] : [`http://${first.directory}`],
-      ...(first === undefined ? { listen: '127.0.0.1:0' } : {}),
-      refreshSeconds: 5,
-    },
+    ...directoryOf(spec, environment),
     ...(options.discovery === 'p2p' ? { p2p: controlPlaneOf(isRelay, first) } : {}),
-    ...(first === undefined ? { authority: { keyFile: authorityKeyFile, minNodes: relays } } : {}),
     api: { socket: join(folder, name, 'api.sock') },
     metrics: { listen: '127.0.0.1:0' },
     log: { level: options.logLevel ?? 'warn' },
@@ -232,6 +261,46 @@ const configOf = (spec: NodeSpec, environment: Environment): ConfigInput => {
     debug: { allowCrash: options.allowCrash ?? false },
     ...options.overrides?.(role, index),
   };
+};
+
+/** Who signs, where to ask, and what an authority needs. */
+const directoryOf = (spec: NodeSpec, environment: Environment): Pick<ConfigInput, 'directory' | 'authority'> => {
+  const { options, relays, authorities, first } = environment;
+  const position = spec.role === 'exit' ? relays - (options.exits ?? 1) + spec.index : spec.index;
+  const own = spec.role === 'client' ? undefined : authorities[position];
+  const others = authorities.filter((authority) => authority !== own);
+  const urls =
+    authorities.length > 1
+      ? others.map(({ listen }) => `http://${listen}`)
+      : first === undefined
+        ? []
+        : [`http://${first.directory}`];
+  return {
+    directory: {
+      authorities: { keys: authorities.map(({ publicKey }) => publicKey) },
+      sources: options.discovery === 'p2p' && own === undefined ? [] : urls,
+      ...(own === undefined ? {} : { listen: own.listen }),
+      refreshSeconds: 5,
+    },
+    ...(own === undefined
+      ? {}
+      : {
+          authority: {
+            keyFile: own.keyFile,
+            minNodes: relays,
+            peers: others.map(({ publicKey, listen }) => ({ key: publicKey, url: `http://${listen}` })),
+            ...(authorities.length > 1 ? { phaseMs: phaseMsOf(authorities.length, options.epochSeconds ?? 3600) } : {}),
+            // All nodes are new, in one subnet, and share this machine.
+            params: { maxPerSubnet: 0, maxPerFamily: 0, rampEpochs: 1, puzzleBits: 2, puzzleMemoryKib: 8192 },
+          },
+        }),
+  };
+};
+
+/** Here clocks do not differ and the network is fast, so that nobody need wait for long. */
+const phaseMsOf = (authorities: number, epochSeconds: number): number => {
+  const faults = Math.ceil(authorities / 2) - 1;
+  return Math.min(1000, Math.floor((epochSeconds * 1000) / (4 * (faults + 3))));
 };
 
 /** Everybody shares one address here, so the limits by subnet and address would be everybody's. */

@@ -6,9 +6,9 @@
  * Prints one JSON line on stdout once it is ready (a view of the network is verified; an authority: it serves). Logs
  * go to stderr. Exit codes: 0 ended as asked, 1 crashed, 2 bad configuration, 3 could not start (keys, addresses).
  */
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { SignKeyPair } from '@nyx/core/crypto/suite.ts';
+import { authorityChild } from './actors/authority.ts';
 import { circuitMachine } from './actors/circuit.ts';
 import type { Log, NodeContext } from './actors/context.ts';
 import { ControlPlane, dhtChild } from './actors/dht.ts';
@@ -29,9 +29,9 @@ import { formatAddress } from './config/address.ts';
 import { ConfigError } from './config/config-error.ts';
 import type { Config } from './config/load.ts';
 import { loadConfigApart } from './config/load-apart.ts';
-import { Authority, loadAuthorityKey } from './directory/authority.ts';
 import { startDirectoryServer } from './directory/directory-server.ts';
 import { KeyStore } from './directory/key-store.ts';
+import type { OpenAuthority } from './directory/open-authority.ts';
 import { readPassphrase } from './directory/passphrase.ts';
 import { SealedFiles } from './directory/sealed-files.ts';
 import { IpOrigins } from './io/ip-origins.ts';
@@ -77,7 +77,7 @@ class Daemon {
   #drainMs: number;
   #stopMeter: () => void = () => {};
 
-  constructor(config: Config, onEnd: (code: number) => void) {
+  constructor(config: Config, openAuthority: OpenAuthority | undefined, onEnd: (code: number) => void) {
     this.#config = config;
     this.#onEnd = onEnd;
     this.#drainMs = config.shutdown.drainTimeoutMs;
@@ -95,26 +95,22 @@ class Daemon {
       random: systemRandom,
       events: this.#events,
     };
-    const authorityKey = config.authority === undefined ? undefined : loadAuthorityKey(config.authority.keyFile, suite);
-    const authority =
-      config.authority === undefined || authorityKey === undefined
-        ? undefined
-        : new Authority(
-            {
-              epochSeconds: config.epochSeconds,
-              minNodes: config.authority.minNodes,
-              viewFile: join(config.dataDir, 'authority-view.bin'),
-            },
-            authorityKey,
-            suite,
-          );
+    const authority = openAuthority?.(config, {
+      suite,
+      random: systemRandom,
+      unixMs: Date.now,
+      onView: (bundle) => this.#directory.takeDecided(bundle),
+      onBehind: () => this.#tree.send('directory', { type: 'check' }),
+      onEvidence: (kind, epoch, id, content) => this.#directory.keepEvidence(kind, epoch, id, content),
+      onProblem: (message) => this.#directory.problem(message),
+    });
     this.#epochKeys = new EpochKeys(context, this.#keys, this.#pool);
     this.#directory = new Directory(context, this.#epochKeys, this.#pool, authority, (view) => {
       this.#tree.send('paths', { type: 'view', view });
       this.#hasView.resolve();
     });
     if (authority !== undefined) this.#hasView.resolve();
-    this.#controlPlane = config.p2p.enabled ? this.#makeControlPlane(context, files, authorityKey) : undefined;
+    this.#controlPlane = config.p2p.enabled ? this.#makeControlPlane(context, files, authority?.key) : undefined;
     this.#paths = new PathBuilder(
       context,
       this.#directory,
@@ -177,6 +173,7 @@ class Daemon {
         paths: pathBuilderChild(context, this.#paths),
         directoryServer: this.#directoryServerSpec(),
         directory: directoryChild(context, this.#directory),
+        authority: authority === undefined ? undefined : authorityChild(authority),
         dht: this.#controlPlane === undefined ? undefined : dhtChild(context, this.#controlPlane),
         servers: [
           apiChild(host, (address) => {
@@ -315,8 +312,12 @@ class Daemon {
     });
     directory.onDescriptor = (nodeId, descriptor, expiresAtUnixMs) =>
       plane.publish(nodeId, descriptor, expiresAtUnixMs);
-    const { submit } = directory.serverHost();
-    if (submit !== undefined) plane.subscribe(submit);
+    const { authority: served } = directory.serverHost();
+    if (served !== undefined) {
+      plane.subscribe((descriptor) => {
+        served.submit(descriptor).catch((error: Error) => directory.problem(error.message));
+      });
+    }
     return plane;
   }
 
@@ -420,7 +421,9 @@ const main = async (): Promise<void> => {
     process.stdout.write(`${values.config}: ok\n`);
     return;
   }
-  const daemon = new Daemon(config, (code) => process.exit(code));
+  const { openAuthority } =
+    config.authority === undefined ? { openAuthority: undefined } : await import('./directory/open-authority.ts');
+  const daemon = new Daemon(config, openAuthority, (code) => process.exit(code));
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void daemon.stop(undefined));
   if (values['exit-with-parent']) {
     // The parent holds the other end of stdin: when it dies, however it does, the pipe ends.

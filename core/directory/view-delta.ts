@@ -32,6 +32,11 @@ const what = 'view delta';
 const Change = { keep: 0, leave: 1, status: 2, patch: 3, enter: 4 } as const;
 const MAX_CHANGES = 2 * MAX_VIEW_NODES;
 
+/** Does what came begin as a delta does? Otherwise it may be a whole bundle. */
+export function isDelta(bytes: Uint8Array): boolean {
+  return compareBytes(bytes.subarray(0, magic.length), magic) === 0;
+}
+
 /** Which node an entry of a view is about: 32 bytes that order it. Needed because a bundle need not be decoded here. */
 export type NodeIdOf = (entry: ViewEntry) => Uint8Array;
 

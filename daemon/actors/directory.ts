@@ -1,8 +1,9 @@
 /**
- * The directory actor: keeps the view fresh, publishes the own descriptor, runs the authority and serves the view where
- * that is configured. loading → refreshing ⇄ waiting; a failed refresh is a shorter wait, never an end.
+ * The directory actor: keeps the view fresh, publishes the own descriptor with its admission puzzle solved, and serves
+ * the view where that is configured. loading → refreshing ⇄ waiting; a failed refresh is a shorter wait, never an end.
  */
 import { join } from 'node:path';
+import { type AdmissionPuzzle, admissionEpoch, puzzleOf, solveAdmission } from '@nyx/core/directory/admission.ts';
 import {
   type DescriptorFields,
   encodeDescriptor,
@@ -10,11 +11,18 @@ import {
   signDescriptor,
   toContact,
 } from '@nyx/core/directory/descriptor.ts';
+import type { ViewParams } from '@nyx/core/directory/params.ts';
+import type { ViewBundle } from '@nyx/core/directory/view.ts';
 import type { NodeContact } from '@nyx/core/engine/contract.ts';
 import { fromPromise, setup } from 'xstate';
 import type { Authority } from '../directory/authority.ts';
+import { authoritySetOf } from '../directory/authority-set.ts';
+import { DeltaStore } from '../directory/delta-store.ts';
 import { DirectoryClient, type HeldView } from '../directory/directory-client.ts';
 import type { DirectoryServerHost } from '../directory/directory-server.ts';
+import { fetchParams } from '../directory/directory-source.ts';
+import { type Evidence, type EvidenceKind, EvidenceStore } from '../directory/evidence.ts';
+import { createMemoryHard } from '../directory/memory-hard.ts';
 import { actorChild } from '../supervision/actor-child.ts';
 import type { ChildSpec } from '../supervision/supervise.ts';
 import { type NodeContext, unixSeconds } from './context.ts';
@@ -30,9 +38,16 @@ export class Directory {
   readonly #pool: PumpPool;
   readonly #authority: Authority | undefined;
   readonly client: DirectoryClient;
+  readonly #evidence: EvidenceStore;
+  readonly #deltas: DeltaStore | undefined;
   #published: Uint8Array | undefined;
   #lastPublished = 0;
   #unpublished = false;
+  /** Authorities that have the present descriptor. */
+  #taken = 0;
+  #solution: { readonly epoch: number; readonly puzzle: AdmissionPuzzle; readonly nonce: Uint8Array } | undefined;
+  /** What a source says it goes by, after an authority has refused what the view says. */
+  #hintedParams: ViewParams | undefined;
   #failures = 0;
   readonly #onView: (view: HeldView) => void;
   /** Told of every new descriptor of this node; set when there is a control plane to carry it. */
@@ -51,24 +66,41 @@ export class Directory {
     this.#authority = authority;
     this.#onView = onView;
     const { config } = context;
-    const configured = config.directory.authorities;
-    const trusted =
-      configured.keys.length > 0
-        ? configured.keys.map((key) => new Uint8Array(Buffer.from(key, 'hex')))
-        : [authority!.publicKey];
+    this.#evidence = new EvidenceStore(join(config.dataDir, 'evidence'));
+    const serves = config.directory.listen !== undefined;
+    this.#deltas = serves ? new DeltaStore(join(config.dataDir, 'deltas')) : undefined;
     this.client = new DirectoryClient(
       {
-        authorities: { threshold: configured.threshold ?? Math.floor(trusted.length / 2) + 1, keys: trusted },
+        authorities: authoritySetOf(config, authority?.key.publicKey),
         sources: config.directory.sources,
         viewFile: join(config.dataDir, 'view.bin'),
       },
       {
         suite: context.suite,
         unixSeconds: () => unixSeconds(context),
+        deltas: this.#deltas,
         onView: (view) => this.#accepted(view),
-        onProblem: (message) => this.#problem(message),
+        onEvidence: (kind, epoch, id, content) => this.keepEvidence(kind, epoch, id, content),
+        onProblem: (message) => this.problem(message),
       },
     );
+  }
+
+  /** What authorities did that they must not do; the files hold the proof. */
+  get evidence(): readonly Evidence[] {
+    return this.#evidence.all;
+  }
+
+  keepEvidence(kind: EvidenceKind, epoch: number, id: string, content: Uint8Array): void {
+    const kept = this.#evidence.keep(kind, epoch, id, content, this.#context.unixMs());
+    if (kept === undefined) return;
+    this.#context.log('error', `directory alarm: ${kind}`, { epoch, evidence: kept.file });
+    this.#context.events.publish('directory', kind, epoch, { epoch, evidence: kept.file });
+  }
+
+  /** A view that the own authority has decided on with the others. */
+  takeDecided(bundle: ViewBundle): void {
+    this.client.take(bundle).catch((error: Error) => this.problem(`the decided view: ${error.message}`));
   }
 
   get threshold(): number {
@@ -102,18 +134,18 @@ export class Directory {
   changed(): void {
     this.#published = undefined;
     this.#unpublished = true;
+    this.#taken = 0;
   }
 
-  load(): void {
-    this.client.load();
+  async load(): Promise<void> {
+    await this.client.load();
     if (this.#context.config.roles.some((role) => role !== 'client')) this.#unpublished = true;
   }
 
-  /** One round: publish what is due, sign what is due, fetch what is newer. */
+  /** One round: fetch what is newer, publish what is due. */
   async refresh(signal: AbortSignal): Promise<void> {
-    await this.#publish(signal);
-    this.#sign();
     if (!this.#isCurrent) await this.client.refresh(signal);
+    await this.#publish(signal);
     if (this.#isCurrent && !this.#unpublished) this.#failures = 0;
     else this.#failures++;
   }
@@ -122,7 +154,8 @@ export class Directory {
   get sleepMs(): number {
     const { config } = this.#context;
     const refreshMs = config.directory.refreshSeconds * 1000;
-    if (this.#authority !== undefined) return Math.min(refreshMs, this.view === undefined ? 200 : 1000);
+    // What the authority decides comes by itself; this is for what the others decided without it.
+    if (this.#authority !== undefined) return Math.min(refreshMs, this.view === undefined ? 500 : 2000);
     if (!this.#isCurrent || this.#unpublished) {
       return this.#jitter(Math.min(refreshMs, FIRST_RETRY_MS * 1.3 ** Math.min(this.#failures, 60)));
     }
@@ -131,22 +164,16 @@ export class Directory {
     return Math.min(refreshMs, toBoundaryMs + this.#jitter(Math.min(epochMs / 20, 30_000)));
   }
 
-  /** A bundle that some peer gave. True: it verified and is newer than what was held. Throws DirectoryError. */
-  offer(bytes: Uint8Array): boolean {
+  /** A bundle that some peer gave. True: it verified and is newer than what was held. Rejects with DirectoryError. */
+  offer(bytes: Uint8Array): Promise<boolean> {
     return this.client.offer(bytes);
   }
 
   serverHost(): DirectoryServerHost {
-    const authority = this.#authority;
     return {
       view: () => this.view,
-      submit:
-        authority === undefined
-          ? undefined
-          : (bytes) => {
-              authority.submit(bytes, unixSeconds(this.#context));
-              this.#sign();
-            },
+      delta: async (from) => await this.#deltas?.from(from),
+      authority: this.#authority,
     };
   }
 
@@ -160,44 +187,84 @@ export class Directory {
     return meanMs * (0.75 + (0.5 * byte[0]!) / 255);
   }
 
-  #sign(): void {
-    const bundle = this.#authority?.sign(unixSeconds(this.#context));
-    if (bundle !== undefined) this.client.take(bundle);
-    else if (this.view === undefined && this.#authority?.bundle !== undefined) this.client.take(this.#authority.bundle);
-  }
-
   async #publish(signal: AbortSignal): Promise<void> {
     const relays = this.#context.config.roles.some((role) => role !== 'client');
     if (!relays || !this.#unpublished || this.#pool.addresses.listen === undefined) return;
     if (this.#published === undefined) {
-      const descriptor = this.#describe();
+      const descriptor = await this.#describe(signal);
       this.#published = descriptor.bytes;
       this.onDescriptor?.(nodeIdHex(descriptor.nodeId), descriptor.bytes, descriptor.expires * 1000);
     }
-    if (this.#authority !== undefined) {
-      this.#authority.submit(this.#published, unixSeconds(this.#context));
-      this.#unpublished = false;
-      return;
+    const published = this.#published;
+    const { sources } = this.client.options;
+    let { taken, failed } = await this.client.publish(published, signal);
+    try {
+      if (this.#authority !== undefined) {
+        await this.#authority.submit(published);
+        taken++;
+      }
+    } catch (error) {
+      failed++;
+      this.problem((error as Error).message);
     }
-    if (this.client.options.sources.length === 0 && this.onDescriptor !== undefined) {
-      // The control plane goes on until the authorities have it.
-      this.#unpublished = false;
-      return;
-    }
-    const taken = await this.client.publish(this.#published, signal);
-    if (taken === 0) return;
-    this.#unpublished = false;
+    // New keys may have come in the meantime.
+    if (published !== this.#published) return;
+    // Without sources, the control plane goes on until the authorities have it.
+    const byOthers = sources.length === 0 && this.onDescriptor !== undefined;
+    this.#unpublished = failed > 0 || (taken === 0 && !byOthers);
+    if (taken === 0 && failed > 0) await this.#askParams(signal);
+    if (taken <= this.#taken) return;
+    this.#taken = taken;
     this.#context.log('info', 'descriptor published', { authorities: taken });
     this.#context.events.publish('directory', 'published', '', { authorities: taken });
   }
 
-  #describe(): { readonly nodeId: Uint8Array; readonly bytes: Uint8Array; readonly expires: number } {
+  /** Nobody took the descriptor: perhaps the puzzle is another one by now. */
+  async #askParams(signal: AbortSignal): Promise<void> {
+    const before = puzzleOf(this.#params);
+    for (const source of this.client.options.sources) {
+      try {
+        const params = await fetchParams(source, signal);
+        if (params === undefined) continue;
+        this.#hintedParams = params;
+        break;
+      } catch (error) {
+        if (signal.aborted) throw error;
+        this.problem((error as Error).message);
+      }
+    }
+    if (!samePuzzle(before, puzzleOf(this.#params))) this.#published = undefined;
+  }
+
+  get #params(): ViewParams {
+    return this.#hintedParams ?? this.#authority?.params ?? this.view?.verified.view.params ?? {};
+  }
+
+  /** Solves the admission puzzle of `epoch`, once for each difficulty. */
+  async #solve(epoch: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
+    const puzzle = puzzleOf(this.#params);
+    if (puzzle.bits === 0) return undefined;
+    const known = this.#solution;
+    if (known !== undefined && known.epoch === epoch && samePuzzle(known.puzzle, puzzle)) return known.nonce;
+    const { suite, random } = this.#context;
+    const { publicKey } = this.#keys.store.identity;
+    const memoryHard = createMemoryHard();
+    const nonce = await solveAdmission(publicKey, epoch, puzzle, { suite, random, memoryHard }, signal);
+    this.#solution = { epoch, puzzle, nonce };
+    return nonce;
+  }
+
+  async #describe(
+    signal: AbortSignal,
+  ): Promise<{ readonly nodeId: Uint8Array; readonly bytes: Uint8Array; readonly expires: number }> {
     const { config, suite } = this.#context;
     const { store } = this.#keys;
     const { listen } = this.#pool.addresses;
     const addresses = config.announce.length > 0 ? config.announce : [listen!];
     const isExit = config.roles.includes('exit');
     const { epoch } = this.#keys;
+    const mixKeys = store.mixPublicKeys().filter((keys) => keys.epoch >= epoch);
+    const admission = await this.#solve(admissionEpoch({ mixKeys }), signal);
     // Two descriptors of one second must still be told apart by age.
     const published = Math.max(unixSeconds(this.#context), this.#lastPublished);
     this.#lastPublished = published;
@@ -205,7 +272,7 @@ export class Directory {
       identity: store.identity.publicKey,
       linkX25519: store.linkX25519,
       linkKem: store.linkKem,
-      mixKeys: store.mixPublicKeys().filter((keys) => keys.epoch >= epoch),
+      mixKeys,
       addresses: addresses.map(({ host, port }) => ({ address: host, port })),
       roles: { mix: config.roles.includes('mix'), exit: isExit },
       exitPolicy: isExit ? config.exit.policy : [],
@@ -213,6 +280,7 @@ export class Directory {
       compliance: 'core',
       bandwidthBytesPerSecond: config.bandwidthBytesPerSecond,
       ...(config.region === undefined ? {} : { region: config.region }),
+      ...(admission === undefined ? {} : { admission }),
       published,
       expires: published + Math.min(7 * 86_400, 3 * config.epochSeconds),
     };
@@ -223,34 +291,39 @@ export class Directory {
   #accepted(view: HeldView): void {
     const { epoch, nodes } = view.verified;
     if (view.verified.view.epochSeconds !== this.#context.config.epochSeconds) {
-      this.#problem(
+      this.problem(
         `the view's epochs last ${view.verified.view.epochSeconds} s, ours ${this.#context.config.epochSeconds} s; set epochSeconds to match`,
       );
     }
     this.#context.log('info', 'view verified', { epoch, nodes: nodes.length });
     this.#context.events.publish('directory', 'refreshed', epoch, { epoch, nodes: nodes.length, digest: view.digest });
+    this.#hintedParams = undefined;
+    this.#authority?.settled(view.bundle);
     this.pushView();
     this.#onView(view);
   }
 
-  #problem(message: string): void {
+  problem(message: string): void {
     this.#context.log(this.#failures % 20 === 0 ? 'warn' : 'debug', 'directory problem', { problem: message });
   }
 }
 
+const samePuzzle = (a: AdmissionPuzzle, b: AdmissionPuzzle): boolean =>
+  a.bits === b.bits && a.memoryKib === b.memoryKib && a.passes === b.passes;
+
 const machine = setup({
   types: {} as { context: { directory: Directory }; input: { directory: Directory }; events: { type: 'check' } },
   actors: {
+    load: fromPromise<void, { directory: Directory }>(({ input }) => input.directory.load()),
     refresh: fromPromise<void, { directory: Directory }>(({ input, signal }) => input.directory.refresh(signal)),
   },
-  actions: { load: ({ context }) => context.directory.load() },
   delays: { untilDue: ({ context }) => context.directory.sleepMs },
 }).createMachine({
   id: 'directory',
   context: ({ input }) => input,
   initial: 'loading',
   states: {
-    loading: { entry: 'load', always: 'refreshing' },
+    loading: { invoke: { src: 'load', input: ({ context }) => context, onDone: 'refreshing' } },
     refreshing: { invoke: { src: 'refresh', input: ({ context }) => context, onDone: 'waiting' } },
     waiting: { after: { untilDue: 'refreshing' }, on: { check: 'refreshing' } },
   },

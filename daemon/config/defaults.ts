@@ -1,4 +1,6 @@
 /** Every default of the configuration, in one place. Documented in docs/operating.md. */
+import { defaultViewParams, ViewParam } from '@nyx/core/directory/params.ts';
+
 export const defaults = {
   dataDir: 'nyx-data',
   roles: ['client'],
@@ -34,7 +36,19 @@ export const defaults = {
     limits: { maxConnections: 256, maxPerSubnet: 32, inboundPerSecond: 5, maxStoredPeers: 4096, maxRecords: 8192 },
   },
   /** The first view waits for so many nodes. */
-  authority: { minNodes: 3 },
+  authority: {
+    minNodes: 3,
+    /** What this authority votes for; a majority decides. */
+    params: {
+      maxPerSubnet: defaultViewParams[ViewParam.maxPerSubnet],
+      maxPerFamily: defaultViewParams[ViewParam.maxPerFamily],
+      rampEpochs: defaultViewParams[ViewParam.rampEpochs],
+      maxDeclaredBandwidth: defaultViewParams[ViewParam.maxDeclaredBandwidth],
+      puzzleBits: defaultViewParams[ViewParam.puzzleBits],
+      puzzleMemoryKib: defaultViewParams[ViewParam.puzzleMemoryKib],
+      puzzlePasses: defaultViewParams[ViewParam.puzzlePasses],
+    },
+  },
   limits: {
     maxLinks: 4096,
     maxCircuits: 16_384,

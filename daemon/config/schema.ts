@@ -2,6 +2,7 @@
  * The configuration's shape. What a value must be is said in its message, so that an error names what would be right.
  * Rules that span several keys are in rules.ts.
  */
+import { maxPuzzle } from '@nyx/core/directory/admission.ts';
 import { ExitPolicy } from '@nyx/core/directory/exit-policy.ts';
 import { z } from 'zod';
 import { isMultiaddr } from '../p2p/multiaddr-text.ts';
@@ -71,6 +72,10 @@ const multiaddrs = (max: number) =>
     .default([]);
 
 const diversityModes = ['off', 'prefer', 'require'] as const;
+
+const httpUrl = z.string().refine((text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol), {
+  error: 'must be an http:// or https:// URL, e.g. http://203.0.113.5:9030',
+});
 
 const d = defaults;
 
@@ -185,7 +190,28 @@ export const configSchema = z.strictObject({
         .prefault({}),
     })
     .prefault({}),
-  authority: z.strictObject({ keyFile: path, minNodes: integer(1, 10_000).default(d.authority.minNodes) }).optional(),
+  authority: z
+    .strictObject({
+      keyFile: path,
+      minNodes: integer(1, 10_000).default(d.authority.minNodes),
+      peers: z
+        .array(z.strictObject({ key: publicKey, url: httpUrl }))
+        .max(63, { error: 'must have at most 63 entries' })
+        .default([]),
+      phaseMs: integer(100, 600_000).optional(),
+      params: z
+        .strictObject({
+          maxPerSubnet: integer(0, 65_536).default(d.authority.params.maxPerSubnet),
+          maxPerFamily: integer(0, 65_536).default(d.authority.params.maxPerFamily),
+          rampEpochs: integer(1, 100_000).default(d.authority.params.rampEpochs),
+          maxDeclaredBandwidth: integer(1_000, 1_250_000_000_000).default(d.authority.params.maxDeclaredBandwidth),
+          puzzleBits: integer(0, maxPuzzle.bits).default(d.authority.params.puzzleBits),
+          puzzleMemoryKib: integer(8, maxPuzzle.memoryKib).default(d.authority.params.puzzleMemoryKib),
+          puzzlePasses: integer(1, maxPuzzle.passes).default(d.authority.params.puzzlePasses),
+        })
+        .prefault({}),
+    })
+    .optional(),
   keys: z.strictObject({ passphraseFile: path.optional(), passphraseEnv: z.string().min(1).optional() }).prefault({}),
   api: z
     .strictObject({

@@ -1,142 +1,529 @@
 /**
- * A directory authority: takes in descriptors and signs one view per epoch. The view of an epoch never changes once it
- * is signed (clients treat two as a fork), so it is on disk before anyone sees it, and who comes later is in the next.
+ * A directory authority: takes in descriptors, looks whether their nodes can be reached, and agrees with the other
+ * authorities on one view for each epoch (core/directory/voting.ts). What it signs is on disk before anyone sees it.
+ *
+ * Way of a node into a view: submit (form, signature, age) → admission puzzle → probe → vote → view.
  */
 import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { CryptoSuite, SignKeyPair } from '@nyx/core/crypto/suite.ts';
-import { decodeDescriptor, type NodeDescriptor, nodeIdHex, verifyDescriptor } from '@nyx/core/directory/descriptor.ts';
+import { admissionEpoch, type MemoryHard, puzzleOf, verifyAdmission } from '@nyx/core/directory/admission.ts';
+import { fitsEpoch } from '@nyx/core/directory/consensus.ts';
 import {
-  buildView,
+  decodeDescriptor,
+  descriptorDigest,
+  encodeDescriptor,
+  type NodeDescriptor,
+  nodeIdHex,
+  toContact,
+  verifyDescriptor,
+  verifyDescriptorSignature,
+} from '@nyx/core/directory/descriptor.ts';
+import { DirectoryError } from '@nyx/core/directory/directory-error.ts';
+import { NodeFlag } from '@nyx/core/directory/node-status.ts';
+import { ViewParam, type ViewParams, viewParam } from '@nyx/core/directory/params.ts';
+import {
+  type AuthoritySet,
   decodeViewBundle,
   encodeViewBundle,
   epochAt,
   MAX_VIEW_NODES,
-  signView,
   type ViewBundle,
+  type ViewReference,
 } from '@nyx/core/directory/view.ts';
-import { assertPrivate, KeyStoreError, KeyStoreErrorCode, writeAtomically } from './sealed-files.ts';
+import type { VoteDraft } from '@nyx/core/directory/vote.ts';
+import { Voting, type VotingHost, type VotingProblem } from '@nyx/core/directory/voting.ts';
+import { encodeVotingMessage } from '@nyx/core/directory/voting-messages.ts';
+import { type VotingSlot, votingSchedule } from '@nyx/core/directory/voting-schedule.ts';
+import { type AuthorityPeer, AuthorityPeers } from './authority-peers.ts';
+import { type EvidenceKind, forkEvidence } from './evidence.ts';
+import { NodeHistory } from './node-history.ts';
+import type { Prober } from './prober.ts';
+import { KeyStoreError, KeyStoreErrorCode, writeAtomically, writeDurably } from './sealed-files.ts';
+
+/** Descriptors whose puzzle waits to be checked. */
+const MAX_PENDING = 512;
+const MAX_LEARNED = 2 * MAX_VIEW_NODES;
+/** Probes of a node are this part of an epoch apart; after one that failed, a quarter of that. */
+const PROBES_PER_EPOCH = 4;
+const MIN_PROBE_GAP_MS = 2000;
+const MAX_PROBE_GAP_MS = 900_000;
+/** After so many failures in a row a node is no longer voted for. */
+const FAILURES = 2;
+const PROBE_LOOK_MS = 500;
 
 export interface AuthorityOptions {
+  readonly authorities: AuthoritySet;
   readonly epochSeconds: number;
+  readonly phaseMs?: number;
   /** The first view waits for so many nodes. */
   readonly minNodes: number;
-  /** Where the signed view is kept. */
-  readonly viewFile: string;
+  /** What this authority votes for. */
+  readonly params: ViewParams;
+  /** The other authorities. */
+  readonly peers: readonly AuthorityPeer[];
+  /** Where views, signatures and the nodes' history are kept. */
+  readonly folder: string;
+}
+
+export interface AuthorityDependencies {
+  readonly suite: CryptoSuite;
+  readonly key: SignKeyPair;
+  readonly unixMs: () => number;
+  readonly memoryHard: MemoryHard;
+  readonly openProber: () => Prober;
+  /** A view has a threshold of signatures and has begun. Called again when it has more signatures. */
+  readonly onView: (bundle: ViewBundle) => void;
+  /** The others have a view that this authority does not have. */
+  readonly onBehind: () => void;
+  readonly onEvidence: (kind: EvidenceKind, epoch: number, id: string, content: Uint8Array) => void;
+  readonly onProblem: (message: string) => void;
 }
 
 export class AuthorityError extends Error {
-  readonly code: 'FULL' | 'STALE';
-  constructor(code: 'FULL' | 'STALE', message: string) {
+  readonly code: 'FULL' | 'STALE' | 'NOT_ADMITTED' | 'EARLY';
+  constructor(code: AuthorityError['code'], message: string) {
     super(message);
     this.name = 'AuthorityError';
     this.code = code;
   }
 }
 
+interface KnownNode {
+  readonly descriptor: NodeDescriptor;
+  readonly digest: Uint8Array;
+  /** Of the descriptor before: others may be voting for that one still. */
+  readonly previous: Uint8Array | undefined;
+  /** Undefined = not asked yet. */
+  reachable: boolean | undefined;
+  failures: number;
+  probing: boolean;
+  nextProbeMs: number;
+}
+
 export class Authority {
   readonly #options: AuthorityOptions;
-  readonly #key: SignKeyPair;
-  readonly #suite: CryptoSuite;
+  readonly #dependencies: AuthorityDependencies;
+  readonly #history: NodeHistory;
+  readonly #voting: Voting;
+  readonly #peers: AuthorityPeers;
+  readonly #nodes = new Map<string, KnownNode>();
+  /** Descriptors of `#nodes`, the last two of each, by hex of their digest. */
   readonly #descriptors = new Map<string, NodeDescriptor>();
+  /** Those that only other authorities voted for, until the next view. */
+  readonly #learned = new Map<string, NodeDescriptor>();
+  /** Solutions that hold: `identity epoch nonce` in hex. */
+  readonly #admitted = new Map<string, number>();
+  #pending = 0;
   #bundle: ViewBundle | undefined;
+  /** Decided, but its epoch has not begun. */
+  #upcoming: ViewBundle | undefined;
+  #savedEpoch = -1;
+  #timers: NodeJS.Timeout[] = [];
+  #running = false;
+  #prober: Prober | undefined;
+  #onFailure: (error: unknown) => void = () => {};
 
-  /** Takes up the view that was signed last. Throws DirectoryError when its file is damaged. */
-  constructor(options: AuthorityOptions, key: SignKeyPair, suite: CryptoSuite) {
+  /** Takes up what is on disk. Throws DirectoryError or Error when a file is damaged, RangeError for bad options. */
+  constructor(options: AuthorityOptions, dependencies: AuthorityDependencies) {
     this.#options = options;
-    this.#key = key;
-    this.#suite = suite;
-    if (!existsSync(options.viewFile)) return;
-    this.#bundle = decodeViewBundle(readFileSync(options.viewFile));
-    for (const entry of this.#bundle.entries) {
-      const descriptor = decodeDescriptor(entry.descriptor, suite);
-      this.#descriptors.set(nodeIdHex(descriptor.nodeId), descriptor);
-    }
+    this.#dependencies = dependencies;
+    const { suite, key } = dependencies;
+    this.#history = new NodeHistory(this.#file('history.json'));
+    this.#loadView();
+    const signed = this.#loadSigned();
+    const settledEpoch = this.#bundle?.view.epoch;
+    this.#voting = new Voting(
+      {
+        authorities: options.authorities,
+        schedule: votingSchedule(options.authorities, options.epochSeconds, options.phaseMs),
+        ...(signed === undefined ? {} : { signed }),
+        ...(settledEpoch === undefined ? {} : { settledEpoch }),
+      },
+      key,
+      suite,
+      this.#votingHost(),
+    );
+    this.#peers = new AuthorityPeers(options.peers, {
+      onVote: (bytes) => this.#voting.handleVote(bytes, dependencies.unixMs()),
+      onDescriptors: (descriptors) => this.#learn(descriptors),
+      onProblem: dependencies.onProblem,
+    });
   }
 
-  get publicKey(): Uint8Array {
-    return this.#key.publicKey;
+  get key(): SignKeyPair {
+    return this.#dependencies.key;
   }
 
   /** Nodes that have published. */
   get size(): number {
-    return this.#descriptors.size;
+    return this.#nodes.size;
   }
 
-  /** The view that was signed last. */
+  /** Nodes that answered their last probes. */
+  get reachable(): number {
+    let count = 0;
+    for (const node of this.#nodes.values()) if (isReachable(node)) count++;
+    return count;
+  }
+
+  /** The newest view that has begun. */
   get bundle(): ViewBundle | undefined {
     return this.#bundle;
   }
 
-  /** Takes in a descriptor. Throws DirectoryError for a bad one, AuthorityError for an older one or when full. */
-  submit(bytes: Uint8Array, nowUnixSeconds: number): NodeDescriptor {
-    const descriptor = decodeDescriptor(bytes, this.#suite);
-    verifyDescriptor(descriptor, this.#suite, nowUnixSeconds);
+  /** What a node has to reckon with: those of the newest view, else those this authority wants. */
+  get params(): ViewParams {
+    return this.#bundle?.view.params ?? this.#options.params;
+  }
+
+  /** Votes and probes from now on. `onFailure`: it can't go on. */
+  start(onFailure: (error: unknown) => void): void {
+    this.#running = true;
+    this.#onFailure = onFailure;
+    this.#prober ??= this.#dependencies.openProber();
+    this.#poll();
+    this.#look();
+  }
+
+  stop(): void {
+    this.#running = false;
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.#prober?.close();
+    this.#prober = undefined;
+  }
+
+  /**
+   * Takes in a descriptor. Throws DirectoryError for a bad one, AuthorityError for an older one, one from the future, or
+   * when full; what it returns rejects with AuthorityError NOT_ADMITTED when the puzzle is not solved.
+   */
+  submit(bytes: Uint8Array): Promise<void> {
+    const { suite, unixMs } = this.#dependencies;
+    const nowUnixSeconds = Math.floor(unixMs() / 1000);
+    const descriptor = decodeDescriptor(bytes, suite);
     const id = nodeIdHex(descriptor.nodeId);
-    const known = this.#descriptors.get(id);
-    if (known !== undefined && known.published > descriptor.published) {
-      throw new AuthorityError('STALE', `a descriptor of ${id} published at ${known.published} is here already`);
+    const known = this.#nodes.get(id);
+    const digest = descriptorDigest(bytes, suite);
+    if (known !== undefined && suite.equal(known.digest, digest)) return Promise.resolve();
+    verifyDescriptor(descriptor, suite, nowUnixSeconds);
+    if (known !== undefined && known.descriptor.published > descriptor.published) {
+      throw new AuthorityError(
+        'STALE',
+        `a descriptor of ${id} published at ${known.descriptor.published} is here already`,
+      );
     }
-    if (known === undefined && this.#descriptors.size >= MAX_VIEW_NODES) {
-      this.#dropExpired(nowUnixSeconds);
-      if (this.#descriptors.size >= MAX_VIEW_NODES)
-        throw new AuthorityError('FULL', `${MAX_VIEW_NODES} nodes are known`);
+    const { epochSeconds } = this.#options;
+    const latest = epochAt(nowUnixSeconds + Math.min(60, epochSeconds / 4), epochSeconds) + 1;
+    if (admissionEpoch(descriptor) > latest) {
+      throw new AuthorityError(
+        'EARLY',
+        `has mix keys of epoch ${admissionEpoch(descriptor)}; up to ${latest} are taken`,
+      );
     }
-    this.#descriptors.set(id, descriptor);
-    return descriptor;
+    if (this.#pending >= MAX_PENDING) throw new AuthorityError('FULL', `${MAX_PENDING} descriptors wait already`);
+    return this.#admit(descriptor, digest);
   }
 
-  /** Signs the present epoch's view if that is due. Returns it when it is new. */
-  sign(nowUnixSeconds: number): ViewBundle | undefined {
-    const { epochSeconds, minNodes, viewFile } = this.#options;
-    const now = Math.floor(nowUnixSeconds);
-    const epoch = epochAt(now, epochSeconds);
-    if (this.#bundle !== undefined && this.#bundle.view.epoch >= epoch) return undefined;
-    this.#dropExpired(now);
-    const nodes = [...this.#descriptors.values()].filter((descriptor) =>
-      descriptor.mixKeys.some((keys) => keys.epoch === epoch),
-    );
-    if (nodes.length < minNodes) return undefined;
-    // The first view begins when it is made, later ones with their epoch.
-    const validAfter = this.#bundle === undefined ? now : epoch * epochSeconds;
-    const unsigned = buildView(
-      nodes.map((descriptor) => {
-        const { bandwidthBytesPerSecond } = descriptor;
-        const weight = Math.max(1, bandwidthBytesPerSecond);
-        return { descriptor, status: { flags: 0, bandwidthBytesPerSecond, weight, firstEpoch: epoch } };
-      }),
-      {
-        epochSeconds,
-        validAfter,
-        freshUntil: (epoch + 1) * epochSeconds,
-        // Relays take the keys of the epoch before, so a client that missed one view still gets through.
-        validUntil: (epoch + 2) * epochSeconds,
-      },
-      this.#suite,
-    );
-    const bundle = signView(unsigned, this.#key);
-    writeAtomically(viewFile, encodeViewBundle(bundle));
+  // --- for other authorities ---
+
+  /** A message of another authority. Throws DirectoryError. */
+  handleMessage(bytes: Uint8Array): void {
+    this.#voting.handleMessage(bytes, this.#dependencies.unixMs());
+    this.#poll();
+  }
+
+  vote(digest: string): Uint8Array | undefined {
+    return this.#voting.vote(digest);
+  }
+
+  descriptor(digest: string): Uint8Array | undefined {
+    const found = this.#find(digest);
+    return found === undefined ? undefined : encodeDescriptor(found);
+  }
+
+  /** This node holds a view, its own or one it fetched: nothing more is to be decided for that epoch. */
+  settled(bundle: ViewBundle): void {
+    this.#voting.settle(bundle.view.epoch);
+    if (this.#bundle !== undefined && this.#bundle.view.epoch >= bundle.view.epoch) return;
     this.#bundle = bundle;
-    return bundle;
+    this.#remember(bundle);
   }
 
-  #dropExpired(nowUnixSeconds: number): void {
-    for (const [id, descriptor] of this.#descriptors) {
-      if (descriptor.expires <= nowUnixSeconds) this.#descriptors.delete(id);
+  // --- intake ---
+
+  async #admit(descriptor: NodeDescriptor, digest: Uint8Array): Promise<void> {
+    const { suite, memoryHard } = this.#dependencies;
+    const epoch = admissionEpoch(descriptor);
+    const { identity, admission } = descriptor;
+    const solution = `${nodeIdHex(identity)} ${epoch} ${nodeIdHex(admission ?? new Uint8Array(0))}`;
+    if (!this.#admitted.has(solution)) {
+      const puzzle = puzzleOf(this.params);
+      this.#pending++;
+      try {
+        if (!(await verifyAdmission(descriptor, puzzle, suite, memoryHard))) {
+          throw new AuthorityError(
+            'NOT_ADMITTED',
+            `the admission puzzle of epoch ${epoch} is not solved: ${puzzle.bits} bits, ${puzzle.memoryKib} KiB, ${puzzle.passes} passes`,
+          );
+        }
+      } finally {
+        this.#pending--;
+      }
+      this.#admitted.set(solution, epoch);
     }
+    const id = nodeIdHex(descriptor.nodeId);
+    const known = this.#nodes.get(id);
+    if (known !== undefined && known.descriptor.published > descriptor.published) return;
+    if (known === undefined && this.#nodes.size >= MAX_VIEW_NODES) {
+      this.#dropExpired();
+      if (this.#nodes.size >= MAX_VIEW_NODES) throw new AuthorityError('FULL', `${MAX_VIEW_NODES} nodes are known`);
+    }
+    this.#add(id, descriptor, digest);
+    this.#look();
+  }
+
+  #add(id: string, descriptor: NodeDescriptor, digest: Uint8Array): void {
+    const known = this.#nodes.get(id);
+    const moved =
+      known === undefined || JSON.stringify(known.descriptor.addresses) !== JSON.stringify(descriptor.addresses);
+    this.#nodes.set(id, {
+      descriptor,
+      digest,
+      previous: known?.digest,
+      reachable: moved ? undefined : known.reachable,
+      failures: moved ? 0 : known.failures,
+      probing: false,
+      nextProbeMs: moved ? 0 : known.nextProbeMs,
+    });
+    if (known?.previous !== undefined) this.#descriptors.delete(nodeIdHex(known.previous));
+    this.#descriptors.set(nodeIdHex(digest), descriptor);
+  }
+
+  #find(digest: string): NodeDescriptor | undefined {
+    return this.#descriptors.get(digest) ?? this.#learned.get(digest);
+  }
+
+  /** Descriptors that another authority gave. Good ones are used in counting; admitted ones in the own votes as well. */
+  async #learn(descriptors: readonly Uint8Array[]): Promise<void> {
+    const { suite, unixMs, onProblem } = this.#dependencies;
+    for (const [i, bytes] of descriptors.entries()) {
+      try {
+        const descriptor = decodeDescriptor(bytes, suite);
+        verifyDescriptorSignature(descriptor, suite);
+        if (this.#learned.size < MAX_LEARNED) {
+          this.#learned.set(nodeIdHex(descriptorDigest(bytes, suite)), descriptor);
+        }
+        this.submit(bytes).catch((error: Error) => onProblem(`a descriptor of another authority: ${error.message}`));
+      } catch (error) {
+        if (!(error instanceof DirectoryError || error instanceof AuthorityError)) throw error;
+        onProblem(`a descriptor of another authority: ${error.message}`);
+      }
+      if (i % 32 === 31) await new Promise<void>((resolve) => setImmediate(resolve));
+    }
+    this.#voting.descriptorsArrived(unixMs());
+    this.#poll();
+  }
+
+  #dropExpired(): void {
+    const { unixMs } = this.#dependencies;
+    const nowUnixSeconds = unixMs() / 1000;
+    for (const [id, { descriptor }] of this.#nodes) if (descriptor.expires <= nowUnixSeconds) this.#nodes.delete(id);
+    for (const [digest, { expires }] of this.#descriptors) {
+      if (expires <= nowUnixSeconds) this.#descriptors.delete(digest);
+    }
+    const epoch = epochAt(nowUnixSeconds, this.#options.epochSeconds);
+    for (const [solution, of] of this.#admitted) if (of < epoch - 1) this.#admitted.delete(solution);
+  }
+
+  // --- probes ---
+
+  /** Probes who is due, then again after a while. */
+  #look(): void {
+    if (!this.#running) return;
+    const nowMs = this.#dependencies.unixMs();
+    for (const [id, node] of this.#nodes) {
+      if (node.probing || node.nextProbeMs > nowMs) continue;
+      this.#probe(id, node).catch(this.#onFailure);
+    }
+    this.#after(1, PROBE_LOOK_MS, () => this.#look());
+  }
+
+  async #probe(id: string, node: KnownNode): Promise<void> {
+    const { unixMs } = this.#dependencies;
+    const { epochSeconds } = this.#options;
+    const prober = this.#prober;
+    if (prober === undefined) return;
+    node.probing = true;
+    const { reachable } = await prober.probe(toContact(node.descriptor));
+    node.probing = false;
+    if (this.#prober !== prober) return;
+    node.failures = reachable ? 0 : node.failures + 1;
+    node.reachable = reachable || (node.reachable === true && node.failures < FAILURES);
+    const gapMs = Math.min(MAX_PROBE_GAP_MS, Math.max(MIN_PROBE_GAP_MS, (epochSeconds * 1000) / PROBES_PER_EPOCH));
+    // Spread, so that a network that was started at once is not asked at once for ever.
+    const spread = 0.75 + randomBytes(1)[0]! / 512;
+    node.nextProbeMs = unixMs() + (reachable ? gapMs * spread : Math.max(MIN_PROBE_GAP_MS, gapMs / 4));
+    this.#history.probed(id, epochAt(unixMs() / 1000, epochSeconds), reachable);
+    this.#poll();
+  }
+
+  // --- voting ---
+
+  #poll(): void {
+    if (!this.#running) return;
+    const { unixMs } = this.#dependencies;
+    this.#voting.poll(unixMs());
+    this.#begin();
+    const nowMs = unixMs();
+    let dueMs = this.#voting.nextTimeoutMs(nowMs);
+    if (this.#upcoming !== undefined) dueMs = Math.min(dueMs, this.#upcoming.view.validAfter * 1000);
+    this.#after(0, Math.min(30_000, Math.max(5, dueMs - nowMs)), () => this.#poll());
+  }
+
+  /** Gives out a decided view once its time has come. */
+  #begin(): void {
+    const upcoming = this.#upcoming;
+    if (upcoming === undefined || upcoming.view.validAfter * 1000 > this.#dependencies.unixMs()) return;
+    this.#upcoming = undefined;
+    this.#bundle = upcoming;
+    this.#remember(upcoming);
+    this.#dropExpired();
+    this.#learned.clear();
+    this.#dependencies.onView(upcoming);
+  }
+
+  #votingHost(): VotingHost {
+    const { onProblem, onBehind } = this.#dependencies;
+    return {
+      propose: (slot) => this.#propose(slot),
+      find: (digest) => this.#find(digest),
+      broadcast: (message) => this.#peers.broadcast(message),
+      fetchVote: (from, digest) => this.#peers.fetchVote(from, digest),
+      fetchDescriptors: (from, digests) => this.#peers.fetchDescriptors(from, digests),
+      signing: ({ epoch, digest }) => {
+        const content = JSON.stringify({ epoch, digest: nodeIdHex(digest) });
+        writeAtomically(this.#file('signed.json'), Buffer.from(content));
+      },
+      decided: (bundle) => {
+        this.#upcoming = bundle;
+        const writing = writeDurably(this.#file('view.bin'), encodeViewBundle(bundle));
+        writing.catch((error: Error) => onProblem(`the view could not be written: ${error.message}`));
+      },
+      decidedElsewhere: () => onBehind(),
+      onProblem: (problem) => this.#problem(problem),
+    };
+  }
+
+  #propose(slot: VotingSlot): VoteDraft | undefined {
+    const { minNodes, params } = this.#options;
+    const { epoch, validAfter } = slot;
+    const ramp = viewParam(params, ViewParam.rampEpochs);
+    const believed = viewParam(params, ViewParam.maxDeclaredBandwidth);
+    const nodes = [...this.#nodes].filter(
+      ([, node]) => isReachable(node) && fitsEpoch(node.descriptor, epoch, validAfter),
+    );
+    if (nodes.length < (this.#bundle === undefined ? minNodes : 1)) return undefined;
+    // Bandwidth is not measured: it is what a node says, cut to what is believed, and the flag `measured` is not given.
+    const bandwidths = nodes.map(([, { descriptor }]) => Math.min(descriptor.bandwidthBytesPerSecond, believed));
+    const median = [...bandwidths].sort((a, b) => a - b)[bandwidths.length >> 1]!;
+    const entries = nodes.map(([id, { descriptor, digest }], i) => {
+      const slow = bandwidths[i]! < median ? NodeFlag.guard : 0;
+      return {
+        nodeId: descriptor.nodeId,
+        digest,
+        flags: this.#history.flags(id, epoch, ramp) & ~slow,
+        bandwidthBytesPerSecond: bandwidths[i]!,
+        firstEpoch: this.#history.seen(id, epoch),
+      };
+    });
+    return { params, entries };
+  }
+
+  #problem(problem: VotingProblem): void {
+    const { onProblem, onEvidence, suite } = this.#dependencies;
+    switch (problem.kind) {
+      case 'equivocation': {
+        const [a, b] = problem.offers;
+        const messages = [a, b].map(encodeVotingMessage);
+        onEvidence('equivocation', a.epoch, nodeIdHex(suite.blake3(...messages)), Buffer.concat(messages));
+        return;
+      }
+      case 'fork': {
+        const content = forkEvidence(problem.views);
+        onEvidence('fork', problem.epoch, nodeIdHex(suite.blake3(content)), content);
+        return;
+      }
+      case 'bad-vote':
+        onProblem(`authority ${problem.voter} sent a bad vote: ${problem.reason}`);
+        return;
+      case 'too-few-votes':
+        onProblem(`epoch ${problem.epoch}: ${problem.votes} votes came in time; ${this.#threshold} are needed`);
+        return;
+      case 'no-agreement':
+        onProblem(`epoch ${problem.epoch}: ${problem.prepared} authorities agreed; ${this.#threshold} are needed`);
+    }
+  }
+
+  get #threshold(): number {
+    return this.#options.authorities.threshold;
+  }
+
+  // --- disk ---
+
+  #remember(bundle: ViewBundle): void {
+    const { epoch, epochSeconds } = bundle.view;
+    if (epoch <= this.#savedEpoch) return;
+    this.#savedEpoch = epoch;
+    for (const { status, descriptor } of bundle.entries) {
+      const { nodeId } = decodeDescriptor(descriptor, this.#dependencies.suite);
+      this.#history.learn(nodeIdHex(nodeId), status.firstEpoch);
+      this.#history.seen(nodeIdHex(nodeId), epoch);
+    }
+    this.#history.save(epoch, epochSeconds);
+  }
+
+  #loadView(): void {
+    const file = this.#file('view.bin');
+    if (!existsSync(file)) return;
+    const bundle = decodeViewBundle(readFileSync(file));
+    const { suite, unixMs } = this.#dependencies;
+    if (bundle.view.validAfter * 1000 > unixMs()) this.#upcoming = bundle;
+    else this.#bundle = bundle;
+    for (const entry of bundle.entries) {
+      const descriptor = decodeDescriptor(entry.descriptor, suite);
+      this.#add(nodeIdHex(descriptor.nodeId), descriptor, descriptorDigest(entry.descriptor, suite));
+    }
+    this.#remember(bundle);
+  }
+
+  #loadSigned(): ViewReference | undefined {
+    const file = this.#file('signed.json');
+    if (!existsSync(file)) return undefined;
+    const { epoch, digest } = JSON.parse(readFileSync(file, 'utf8')) as { epoch?: unknown; digest?: unknown };
+    if (!Number.isSafeInteger(epoch) || typeof digest !== 'string' || !/^[0-9a-f]{64}$/.test(digest)) {
+      throw new KeyStoreError(
+        KeyStoreErrorCode.corrupt,
+        `${file} must hold the epoch and digest of the last signed view`,
+      );
+    }
+    return { epoch: epoch as number, digest: new Uint8Array(Buffer.from(digest, 'hex')) };
+  }
+
+  #file(name: string): string {
+    return join(this.#options.folder, `authority-${name}`);
+  }
+
+  #after(slot: 0 | 1, delayMs: number, run: () => void): void {
+    clearTimeout(this.#timers[slot]);
+    this.#timers[slot] = setTimeout(() => {
+      try {
+        run();
+      } catch (error) {
+        this.#onFailure(error);
+      }
+    }, delayMs);
   }
 }
 
-/** The authority's key: 64 hex digits of an Ed25519 seed in a private file, made if there is none. Throws KeyStoreError. */
-export const loadAuthorityKey = (path: string, suite: CryptoSuite): SignKeyPair => {
-  if (!existsSync(path)) writeAtomically(path, Buffer.from(`${randomBytes(32).toString('hex')}\n`));
-  assertPrivate(path);
-  const text = readFileSync(path, 'utf8').trim();
-  if (!/^[0-9a-f]{64}$/.test(text)) {
-    throw new KeyStoreError(KeyStoreErrorCode.corrupt, `${path} must hold 64 hex digits (an Ed25519 seed)`);
-  }
-  const seed = Buffer.from(text, 'hex');
-  const key = suite.ed25519(seed);
-  suite.wipe(seed);
-  return key;
-};
+const isReachable = (node: KnownNode): boolean => node.reachable === true;

@@ -1,17 +1,34 @@
-/** The node's hold on the directory: keeps the last verified view, on disk too, and publishes the own descriptor. */
+/**
+ * The node's hold on the directory: takes views from sources and peers, verifies them in slices, keeps the last good one
+ * on disk, refuses what rolls back, and keeps the proof when authorities have signed two. Makes the deltas that others
+ * may ask for.
+ *
+ * Way of a view: fetch (a chain of deltas from what is held, else a bundle) → verify → disk → onView.
+ */
 import { existsSync, readFileSync } from 'node:fs';
 import type { CryptoSuite } from '@nyx/core/crypto/suite.ts';
-import { nodeIdHex } from '@nyx/core/directory/descriptor.ts';
+import { decodeDescriptor, nodeIdHex } from '@nyx/core/directory/descriptor.ts';
+import { DirectoryError, DirectoryErrorCode } from '@nyx/core/directory/directory-error.ts';
 import {
   type AuthoritySet,
   decodeViewBundle,
   encodeViewBundle,
+  type SignedBody,
   type VerifiedView,
   type ViewBundle,
-  verifyViewBundle,
+  validSigners,
+  verifyViewSteps,
+  viewDigest,
 } from '@nyx/core/directory/view.ts';
+import { applyDelta, encodeDeltaSteps, isDelta } from '@nyx/core/directory/view-delta.ts';
+import type { DeltaStore } from './delta-store.ts';
 import { fetchView, postDescriptor } from './directory-source.ts';
-import { writeAtomically } from './sealed-files.ts';
+import { type EvidenceKind, forkEvidence } from './evidence.ts';
+import { writeDurably } from './sealed-files.ts';
+import { runInSlices } from './slices.ts';
+
+/** Views that are walked through to get from an old one to the newest. */
+const MAX_DELTAS_IN_ROW = 48;
 
 export interface DirectoryClientOptions {
   readonly authorities: AuthoritySet;
@@ -27,20 +44,28 @@ export interface HeldView {
   readonly digest: string;
   /** Signatures of known authorities. */
   readonly signatures: number;
+  /** Which authorities signed: lower-case hex of their keys. */
+  readonly signers: readonly string[];
 }
 
 export interface DirectoryClientDependencies {
   readonly suite: CryptoSuite;
   readonly unixSeconds: () => number;
+  /** Undefined: this node serves no deltas. */
+  readonly deltas: DeltaStore | undefined;
   readonly onView: (view: HeldView) => void;
+  readonly onEvidence: (kind: EvidenceKind, epoch: number, id: string, content: Uint8Array) => void;
   readonly onProblem: (message: string) => void;
 }
 
 export class DirectoryClient {
   readonly options: DirectoryClientOptions;
   readonly #dependencies: DirectoryClientDependencies;
-  readonly #etags = new Map<string, string>();
   #held: HeldView | undefined;
+  /** The last good view when it has ended: still what later ones are measured by, and what deltas begin with. */
+  #last: (SignedBody & { readonly bundle: ViewBundle }) | undefined;
+  /** One view at a time is verified. */
+  #work: Promise<unknown> = Promise.resolve();
 
   constructor(options: DirectoryClientOptions, dependencies: DirectoryClientDependencies) {
     this.options = options;
@@ -51,36 +76,37 @@ export class DirectoryClient {
     return this.#held;
   }
 
-  /** Takes up what is on disk, if it still holds. A damaged or expired file is reported, not fatal. */
-  load(): void {
+  /** Takes up what is on disk. A damaged file is reported, not fatal; one that has ended is remembered. */
+  async load(): Promise<void> {
     const { viewFile } = this.options;
     if (!existsSync(viewFile)) return;
     try {
-      this.#accept(readFileSync(viewFile), false);
+      const bytes = readFileSync(viewFile);
+      const bundle = decodeViewBundle(bytes);
+      const signers = validSigners(bundle, this.options.authorities, this.#dependencies.suite);
+      if (signers.size < this.options.authorities.threshold) throw new Error('too few signatures of these authorities');
+      this.#last = { view: bundle.view, body: bundle.body, signatures: bundle.signatures, bundle };
+      await this.#enqueue(() => this.#accept(bytes, false));
     } catch (error) {
       this.#dependencies.onProblem(`the stored view cannot be used: ${(error as Error).message}`);
     }
   }
 
-  /** Takes a bundle of the own authority. Throws DirectoryError. */
-  take(bundle: ViewBundle): void {
-    this.#accept(encodeViewBundle(bundle), true);
+  /** Takes a bundle of the own authority. Rejects with DirectoryError. */
+  async take(bundle: ViewBundle): Promise<void> {
+    await this.offer(encodeViewBundle(bundle));
   }
 
-  /** Takes a bundle that came some other way. False: it is the one that is held already. Throws DirectoryError. */
-  offer(bytes: Uint8Array): boolean {
-    return this.#accept(bytes, true);
+  /** Takes a bundle that came some other way. False: it is the one that is held already. Rejects with DirectoryError. */
+  offer(bytes: Uint8Array): Promise<boolean> {
+    return this.#enqueue(() => this.#accept(bytes, true));
   }
 
   /** Asks the sources in turn until one gives a newer view that verifies. True: there is a new one. */
   async refresh(signal: AbortSignal): Promise<boolean> {
     for (const source of this.options.sources) {
       try {
-        const fetched = await fetchView(source, this.#etags.get(source), signal);
-        if (fetched === undefined) continue;
-        const isNew = this.#accept(fetched.bytes, true);
-        if (fetched.etag !== undefined) this.#etags.set(source, fetched.etag);
-        if (isNew) return true;
+        if (await this.#refreshFrom(source, signal)) return true;
       } catch (error) {
         if (signal.aborted) throw error;
         this.#dependencies.onProblem((error as Error).message);
@@ -89,38 +115,128 @@ export class DirectoryClient {
     return false;
   }
 
-  /** Hands the descriptor to every authority among the sources. Returns how many took it. */
-  async publish(descriptor: Uint8Array, signal: AbortSignal): Promise<number> {
-    let taken = 0;
-    for (const source of this.options.sources) {
+  /** Hands the descriptor to every authority among the sources: how many took it, and how many did not. */
+  async publish(
+    descriptor: Uint8Array,
+    signal: AbortSignal,
+  ): Promise<{ readonly taken: number; readonly failed: number }> {
+    let failed = 0;
+    const answers = await Promise.all(
+      this.options.sources.map(async (source) => {
+        try {
+          return await postDescriptor(source, descriptor, signal);
+        } catch (error) {
+          if (signal.aborted) throw error;
+          failed++;
+          this.#dependencies.onProblem((error as Error).message);
+          return false;
+        }
+      }),
+    );
+    return { taken: answers.filter(Boolean).length, failed };
+  }
+
+  async #refreshFrom(source: string, signal: AbortSignal): Promise<boolean> {
+    const base = this.#last?.bundle;
+    if (base !== undefined) {
       try {
-        if (await postDescriptor(source, descriptor, signal)) taken++;
+        const reached = await this.#follow(source, base, signal);
+        if (reached === base) return false;
+        return await this.offer(encodeViewBundle(reached));
       } catch (error) {
-        if (signal.aborted) throw error;
-        this.#dependencies.onProblem((error as Error).message);
+        // Whatever is wrong with the deltas of this source, its bundle may be good; a fork is one either way.
+        if (signal.aborted || (error instanceof DirectoryError && error.code === DirectoryErrorCode.fork)) throw error;
+        this.#dependencies.onProblem(`${source}: ${(error as Error).message}`);
       }
     }
-    return taken;
+    const bytes = await fetchView(source, undefined, signal);
+    if (bytes === undefined) return false;
+    return await this.offer(bytes);
+  }
+
+  /** From one view to the next for as long as the source has deltas, or to the bundle it gives instead. */
+  async #follow(source: string, from: ViewBundle, signal: AbortSignal): Promise<ViewBundle> {
+    const { suite } = this.#dependencies;
+    let reached = from;
+    for (let i = 0; i < MAX_DELTAS_IN_ROW; i++) {
+      const bytes = await fetchView(source, nodeIdHex(viewDigest(reached.body, suite)), signal);
+      if (bytes === undefined) return reached;
+      if (!isDelta(bytes)) return decodeViewBundle(bytes);
+      reached = applyDelta(reached, bytes, suite);
+    }
+    return reached;
+  }
+
+  #enqueue<T>(task: () => Promise<T>): Promise<T> {
+    const run = this.#work.then(task);
+    // Its failure is its caller's.
+    this.#work = run.catch(() => {});
+    return run;
   }
 
   /** False: it is the one that is held already. */
-  #accept(bytes: Uint8Array, store: boolean): boolean {
+  async #accept(bytes: Uint8Array, store: boolean): Promise<boolean> {
     const { authorities, viewFile } = this.options;
     const { suite, unixSeconds, onView } = this.#dependencies;
     const bundle = decodeViewBundle(bytes);
-    const previous = this.#held?.verified;
-    const verified = verifyViewBundle(bundle, {
-      authorities,
-      suite,
-      now: unixSeconds(),
-      ...(previous === undefined ? {} : { previous }),
-    });
-    if (previous !== undefined && suite.equal(previous.digest, verified.digest)) return false;
-    if (store) writeAtomically(viewFile, bytes);
-    const known = new Set(authorities.keys.map(nodeIdHex));
-    const signatures = new Set(bundle.signatures.map(({ key }) => nodeIdHex(key)).filter((key) => known.has(key))).size;
-    this.#held = { verified, bundle, bytes, digest: nodeIdHex(verified.digest), signatures };
+    const digest = viewDigest(bundle.body, suite);
+    const last = this.#last;
+    const held = this.#held;
+    if (held !== undefined && suite.equal(held.verified.digest, digest)) {
+      await this.#addSignatures(held, bundle, store);
+      return false;
+    }
+    const previous =
+      held?.verified ??
+      (last === undefined ? undefined : { epoch: last.view.epoch, digest: viewDigest(last.body, suite) });
+    let verified: VerifiedView;
+    try {
+      const options = { authorities, suite, now: unixSeconds(), ...(previous === undefined ? {} : { previous }) };
+      verified = await runInSlices(verifyViewSteps(bundle, options));
+    } catch (error) {
+      if (error instanceof DirectoryError && error.code === DirectoryErrorCode.fork && last !== undefined) {
+        // The view's signatures were checked before it was compared: both are real.
+        const content = forkEvidence([last, bundle]);
+        this.#dependencies.onEvidence('fork', bundle.view.epoch, nodeIdHex(suite.blake3(content)), content);
+      }
+      throw error;
+    }
+    if (store) await writeDurably(viewFile, bytes);
+    const signers = [...validSigners(bundle, authorities, suite)];
+    this.#held = { verified, bundle, bytes, digest: nodeIdHex(digest), signatures: signers.length, signers };
+    this.#last = { view: bundle.view, body: bundle.body, signatures: bundle.signatures, bundle };
     onView(this.#held);
+    if (store && last !== undefined) await this.#keepDelta(last.bundle, bundle);
     return true;
+  }
+
+  /** More authorities have signed what is held. */
+  async #addSignatures(held: HeldView, other: ViewBundle, store: boolean): Promise<void> {
+    const signers = [...validSigners(other, this.options.authorities, this.#dependencies.suite)];
+    if (signers.length <= held.signatures) return;
+    const bundle = { ...held.bundle, signatures: other.signatures };
+    const bytes = encodeViewBundle(bundle);
+    this.#held = { ...held, bundle, bytes, signatures: signers.length, signers };
+    if (store) await writeDurably(this.options.viewFile, bytes);
+  }
+
+  async #keepDelta(from: ViewBundle, to: ViewBundle): Promise<void> {
+    const { deltas, suite, onProblem } = this.#dependencies;
+    if (deltas === undefined || from.view.epoch >= to.view.epoch) return;
+    try {
+      const ids = new Map<Uint8Array, Uint8Array>();
+      const idOf = ({ descriptor }: ViewBundle['entries'][number]): Uint8Array => {
+        let id = ids.get(descriptor);
+        if (id === undefined) {
+          id = decodeDescriptor(descriptor, suite).nodeId;
+          ids.set(descriptor, id);
+        }
+        return id;
+      };
+      const delta = await runInSlices(encodeDeltaSteps(from, to, idOf, suite));
+      await deltas.keep(nodeIdHex(viewDigest(from.body, suite)), delta);
+    } catch (error) {
+      onProblem(`the delta to epoch ${to.view.epoch} could not be kept: ${(error as Error).message}`);
+    }
   }
 }

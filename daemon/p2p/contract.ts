@@ -97,8 +97,8 @@ export interface ViewPort {
   /** The present epoch by the clock. */
   epoch(): number;
   held(): (ViewReference & { readonly bytes: Uint8Array }) | undefined;
-  /** True: it verified and is newer than what was held. Throws DirectoryError. */
-  offer(bytes: Uint8Array): boolean;
+  /** True: it verified and is newer than what was held. Throws, or rejects with, DirectoryError. */
+  offer(bytes: Uint8Array): boolean | Promise<boolean>;
 }
 
 export interface P2pPorts {

@@ -80,7 +80,7 @@ export class ViewExchange {
       const { status, bundle } = decodeViewResponse(response);
       if (status !== ViewStatus.newer) return false;
       counters.viewBytesFetched += bundle.length;
-      if (!view.offer(bundle)) return false;
+      if (!(await view.offer(bundle))) return false;
       counters.viewsFetched++;
       return true;
     } catch (error) {

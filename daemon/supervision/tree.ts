@@ -9,7 +9,8 @@
  *   ├── pumps      (one_for_one)  pump-0 … pump-n: sockets, engine, sessions, proxies, exit; one thread each
  *   ├── paths                     path selection and guards
  *   ├── directory-server          serves the view (where configured)
- *   ├── directory                 fetches, signs and publishes
+ *   ├── directory                 fetches and publishes
+ *   ├── authority                 probes, votes and signs (where configured)
  *   ├── dht                       libp2p: peers, DHT records, descriptors and views between nodes (where configured)
  *   └── api, metrics              what the outside sees
  *
@@ -26,6 +27,7 @@ export interface TreeParts {
   readonly paths: ChildSpec;
   readonly directoryServer: ChildSpec | undefined;
   readonly directory: ChildSpec;
+  readonly authority: ChildSpec | undefined;
   readonly dht: ChildSpec | undefined;
   /** API and metrics servers. */
   readonly servers: readonly ChildSpec[];
@@ -51,6 +53,7 @@ export const buildTree = (parts: TreeParts, dependencies: SupervisorDependencies
       parts.paths,
       ...(parts.directoryServer === undefined ? [] : [parts.directoryServer]),
       parts.directory,
+      ...(parts.authority === undefined ? [] : [parts.authority]),
       ...(parts.dht === undefined ? [] : [parts.dht]),
       ...parts.servers,
     ],

@@ -1,0 +1,68 @@
+/** The authority that the configuration asks for. Loaded only where there is one: it costs memory. */
+import { randomBytes } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import type { CryptoSuite, SignKeyPair } from '@nyx/core/crypto/suite.ts';
+import { ViewParam } from '@nyx/core/directory/params.ts';
+import type { Random } from '@nyx/core/ports.ts';
+import type { Config } from '../config/schema.ts';
+import { Authority, type AuthorityDependencies, type AuthorityOptions } from './authority.ts';
+import { authoritySetOf } from './authority-set.ts';
+import { createMemoryHard } from './memory-hard.ts';
+import { Prober } from './prober.ts';
+import { assertPrivate, KeyStoreError, KeyStoreErrorCode, writeAtomically } from './sealed-files.ts';
+
+export type AuthorityOutside = Pick<
+  AuthorityDependencies,
+  'suite' | 'unixMs' | 'onView' | 'onBehind' | 'onEvidence' | 'onProblem'
+> & { readonly random: Random };
+
+export type OpenAuthority = typeof openAuthority;
+
+/** Undefined when the node is none. Throws KeyStoreError, DirectoryError or RangeError. */
+export const openAuthority = (config: Config, outside: AuthorityOutside): Authority | undefined => {
+  if (config.authority === undefined) return undefined;
+  const { suite, random, unixMs } = outside;
+  const key = loadAuthorityKey(config.authority.keyFile, suite);
+  return new Authority(authorityOptions(config, config.authority, key.publicKey), {
+    ...outside,
+    key,
+    memoryHard: createMemoryHard(),
+    openProber: () => new Prober({ suite, random, unixMs }),
+  });
+};
+
+const authorityOptions = (
+  config: Pick<Config, 'directory' | 'epochSeconds' | 'dataDir'>,
+  { minNodes, phaseMs, peers, params }: NonNullable<Config['authority']>,
+  publicKey: Uint8Array,
+): AuthorityOptions => ({
+  authorities: authoritySetOf(config, publicKey),
+  epochSeconds: config.epochSeconds,
+  ...(phaseMs === undefined ? {} : { phaseMs }),
+  minNodes,
+  params: {
+    [ViewParam.maxPerSubnet]: params.maxPerSubnet,
+    [ViewParam.maxPerFamily]: params.maxPerFamily,
+    [ViewParam.rampEpochs]: params.rampEpochs,
+    [ViewParam.maxDeclaredBandwidth]: params.maxDeclaredBandwidth,
+    [ViewParam.puzzleBits]: params.puzzleBits,
+    [ViewParam.puzzleMemoryKib]: params.puzzleMemoryKib,
+    [ViewParam.puzzlePasses]: params.puzzlePasses,
+  },
+  peers,
+  folder: config.dataDir,
+});
+
+/** The authority's key: 64 hex digits of an Ed25519 seed in a private file, made if there is none. Throws KeyStoreError. */
+const loadAuthorityKey = (path: string, suite: CryptoSuite): SignKeyPair => {
+  if (!existsSync(path)) writeAtomically(path, Buffer.from(`${randomBytes(32).toString('hex')}\n`));
+  assertPrivate(path);
+  const text = readFileSync(path, 'utf8').trim();
+  if (!/^[0-9a-f]{64}$/.test(text)) {
+    throw new KeyStoreError(KeyStoreErrorCode.corrupt, `${path} must hold 64 hex digits (an Ed25519 seed)`);
+  }
+  const seed = Buffer.from(text, 'hex');
+  const key = suite.ed25519(seed);
+  suite.wipe(seed);
+  return key;
+};
