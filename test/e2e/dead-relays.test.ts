@@ -13,6 +13,7 @@ let echo: TestServer;
 const frozen: number[] = [];
 
 before(async () => {
+  // Three exits: one is killed, and the guard that is frozen may be another.
   network = await TappedNetwork.start({ mixes: 6, exits: 3, hops: 3, taps: false });
   echo = await serveEcho();
 });
