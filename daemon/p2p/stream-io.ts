@@ -1,34 +1,58 @@
 /** Whole messages over libp2p streams: each side writes one and closes its half. Lengths and times are bounded. */
-import type { Connection, Stream, StreamHandler } from '@libp2p/interface';
-import { byteStream } from '@libp2p/utils';
+import type { Connection, Stream, StreamCloseEvent, StreamHandler, StreamMessageEvent } from '@libp2p/interface';
 import { Refusal, RefusedError } from './contract.ts';
 
 const CHUNK_BYTES = 64 * 1024;
 
-/** All that the peer sends until it closes its half. Rejects with RefusedError `oversized` beyond `maxBytes`. */
-export const readMessage = async (stream: Stream, maxBytes: number, signal: AbortSignal): Promise<Uint8Array> => {
-  const onAbort = () => stream.abort(new Error('the peer took too long'));
-  signal.addEventListener('abort', onAbort, { once: true });
-  try {
-    signal.throwIfAborted();
-    const reader = byteStream(stream, { maxBufferSize: maxBytes });
+/**
+ * All that the peer sends until it closes its half. Rejects with RefusedError `oversized` beyond `maxBytes`, and when the
+ * stream is broken off: what came until then is no message.
+ */
+export const readMessage = (stream: Stream, maxBytes: number, signal: AbortSignal): Promise<Uint8Array> =>
+  new Promise((resolve, reject) => {
     const chunks: Uint8Array[] = [];
     let sizeBytes = 0;
-    for (let chunk = await reader.read({ signal }); chunk !== null; chunk = await reader.read({ signal })) {
-      sizeBytes += chunk.byteLength;
-      if (sizeBytes > maxBytes) break;
-      chunks.push(chunk.subarray());
+    const settle = (error: Error | undefined) => {
+      stream.removeEventListener('message', onMessage);
+      stream.removeEventListener('end', onEnd);
+      stream.removeEventListener('close', onClose);
+      signal.removeEventListener('abort', onAbort);
+      if (error === undefined) resolve(new Uint8Array(Buffer.concat(chunks)));
+      else reject(error);
+    };
+    const fail = (error: Error) => {
+      settle(error);
+      stream.abort(error);
+    };
+    const onMessage = ({ data }: StreamMessageEvent) => {
+      sizeBytes += data.byteLength;
+      if (sizeBytes > maxBytes) {
+        fail(new RefusedError(Refusal.oversized, `a message of more than ${maxBytes} bytes`));
+        return;
+      }
+      chunks.push(data.subarray());
+      if (isOver()) settle(undefined);
+    };
+    // Negotiating the protocol may have read ahead, and puts back after the end what belongs to the message.
+    const isOver = () => stream.readableEnded && stream.readBufferLength === 0;
+    const isBroken = () => stream.status === 'aborted' || stream.status === 'reset';
+    // An end of a stream that is broken off is followed by its close, which says why.
+    const onEnd = () => {
+      if (!isBroken()) settle(undefined);
+    };
+    const onClose = ({ error }: StreamCloseEvent) =>
+      settle(error ?? (isBroken() ? new Error('the stream was broken off') : undefined));
+    const onAbort = () => fail(new Error('the peer took too long'));
+    if (signal.aborted) onAbort();
+    else if (isOver() && !isBroken()) settle(undefined);
+    else {
+      stream.addEventListener('end', onEnd);
+      stream.addEventListener('close', onClose);
+      signal.addEventListener('abort', onAbort, { once: true });
+      // Last: what has come already is handed out at once.
+      stream.addEventListener('message', onMessage);
     }
-    if (sizeBytes > maxBytes) throw new RefusedError(Refusal.oversized, `a message of more than ${maxBytes} bytes`);
-    return new Uint8Array(Buffer.concat(chunks));
-  } catch (error) {
-    stream.abort(error as Error);
-    if ((error as Error).name !== 'StreamBufferError') throw error;
-    throw new RefusedError(Refusal.oversized, `a message of more than ${maxBytes} bytes`);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
-};
+  });
 
 /** Sends in pieces, at the peer's pace, and closes the own half. */
 export const writeMessage = async (
