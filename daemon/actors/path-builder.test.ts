@@ -128,15 +128,20 @@ describe('path builder', () => {
       initiator: true,
       rttMs: 0.001,
     }));
-    const stats = {
-      links,
-      clientCircuits: [
-        { path: [foreign, foreign, foreign], rttMs: 0 },
-        { path: [guard, testId(1), testId(2)], rttMs: Number.NaN },
-        { path: [guard, testId(3), testId(4)], rttMs: -5 },
-        { path: [], rttMs: 1e300 },
-      ],
-    };
+    const reported = [
+      { path: [foreign, foreign, foreign], rttMs: 0 },
+      { path: [guard, testId(1), testId(2)], rttMs: Number.NaN },
+      { path: [guard, testId(3), testId(4)], rttMs: -5 },
+      { path: [foreign], rttMs: 1e300 },
+    ];
+    const clientCircuits = reported.map(({ path, rttMs }) => ({
+      circuit: poisoned.circuit(path, 'ready'),
+      path,
+      class: 'fast',
+      rttMs,
+    }));
+    for (const { path } of reported) clean.circuit(path, 'ready');
+    const stats = { links, clientCircuits };
     poisoned.builder.measured([{ worker: 0, stats } as unknown as WorkerStats]);
     for (let i = 0; i < 2000; i++) poisoned.builder.linkChanged(i, foreign);
     for (let i = 0; i < 50; i++) assert.deepEqual(poisoned.choose(), clean.choose(), 'reports change no path');
@@ -309,7 +314,8 @@ describe('path builder', () => {
     const links = bench.builder.guards.map((nodeId) => ({ nodeId, initiator: true, rttMs: 10 }));
     for (let i = 0; i < 400; i++) {
       const path = bench.choose({ strategy: 'bandwidth' });
-      const stats = { links, clientCircuits: [{ path, rttMs: 20 + 100 * timeOf(path) }] };
+      const circuit = bench.circuit(path, 'ready');
+      const stats = { links, clientCircuits: [{ circuit, path, class: 'fast', rttMs: 20 + 100 * timeOf(path) }] };
       bench.builder.measured([{ worker: 0, stats } as unknown as WorkerStats]);
     }
     const slowHops = Array.from({ length: 100 }, () => timeOf(bench.choose())).reduce((a, b) => a + b);

@@ -63,6 +63,8 @@ interface WatchedCircuit {
   readonly path: readonly string[];
   /** It carried a stream. */
   used: boolean;
+  /** The last that was learned from. */
+  rttMs: number | undefined;
 }
 
 export class PathBuilder {
@@ -287,7 +289,7 @@ export class PathBuilder {
     const id = globalId(worker, event.circuit);
     const now = unixSeconds(this.#context);
     if (event.kind === 'ready') {
-      this.#circuits.set(id, { path: event.path, used: false });
+      this.#circuits.set(id, { path: event.path, used: false, rttMs: undefined });
       this.#guards.noteSuccess(first, now);
       this.#feedback.noteSuccess(event.path, now);
       this.#noteSetup(event.path, true, now);
@@ -324,12 +326,17 @@ export class PathBuilder {
   /** The workers' figures: round-trip times. */
   measured(workers: readonly WorkerStats[]): void {
     if (!this.#context.config.roles.includes('client')) return;
-    for (const { stats } of workers) {
+    for (const { worker, stats } of workers) {
       for (const { initiator, nodeId, rttMs } of stats.links) {
         if (initiator && nodeId !== undefined && rttMs !== undefined) this.#latency.noteLink(nodeId, rttMs);
       }
-      for (const { path, rttMs } of stats.clientCircuits) {
-        if (rttMs !== undefined) this.#latency.notePath(path, rttMs);
+      for (const { circuit, path, class: circuitClass, rttMs } of stats.clientCircuits) {
+        // A circuit that is idle has nothing new to say, and one that delays on purpose nothing about its hops.
+        const watched = this.#circuits.get(globalId(worker, circuit));
+        if (rttMs === undefined || watched === undefined || watched.rttMs === rttMs || circuitClass !== 'fast')
+          continue;
+        watched.rttMs = rttMs;
+        this.#latency.notePath(path, rttMs);
       }
     }
   }
