@@ -6,6 +6,7 @@ import { execFile } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { Parts } from './lib/parts.ts';
 import type { NetworkMeasures } from './network.ts';
 import { measureTor, type TorMeasures } from './peers/tor/measure.ts';
 import { findTor, type TorVariant } from './peers/tor/network.ts';
@@ -51,18 +52,14 @@ const report: Report = {
   notRun: {},
   targets: [],
 };
+let failed = false;
 for (const suite of wanted) {
-  if (interrupt.signal.aborted) {
-    report.notRun[suite] = 'interrupted';
-    continue;
-  }
-  onProgress(`== ${suite}`);
-  try {
-    report.suites[suite] = await runSuite(suite);
-  } catch (error) {
-    report.notRun[suite] = error instanceof Error ? error.message : String(error);
-    onProgress(`${suite} failed: ${report.notRun[suite]}`);
-  }
+  const parts = new Parts('bench', interrupt.signal, onProgress);
+  report.suites[suite] = await parts.run(suite, () => runSuite(suite));
+  const { failed: inside } = (report.suites[suite] ?? {}) as { failed?: Readonly<Record<string, string>> };
+  Object.assign(report.notRun, parts.failed);
+  for (const [part, why] of Object.entries(inside ?? {})) report.notRun[`${suite}: ${part}`] = why;
+  failed ||= report.suites[suite] === undefined || Object.keys(inside ?? {}).length > 0;
 }
 const tor = report.suites.tor as Partial<Record<TorVariant, TorMeasures>> | undefined;
 report.targets = checkTargets({
@@ -74,7 +71,6 @@ report.targets = checkTargets({
   mix: report.suites.mix as MixMeasures | undefined,
 });
 process.stdout.write(json ? `${JSON.stringify(report)}\n` : `${formatReport(report)}\n`);
-const failed = wanted.some((suite) => report.suites[suite] === undefined);
 process.exitCode = failed || report.targets.some(({ status }) => status === 'fail') ? 1 : 0;
 
 async function runSuite(suite: Suite): Promise<unknown> {
@@ -106,6 +102,7 @@ async function runSuite(suite: Suite): Promise<unknown> {
         bytes: (quick ? 32 : 128) * 2 ** 20,
         rounds: quick ? 200 : 1000,
         count: quick ? 10 : 50,
+        setups: quick ? 50 : 200,
         idleCircuits: quick ? 200 : 2000,
         stallMs: quick ? 2_000 : 10_000,
         hops: quick ? [3] : [3, 5, 7],
@@ -118,26 +115,29 @@ async function runSuite(suite: Suite): Promise<unknown> {
   }
 }
 
-async function runTor(): Promise<Partial<Record<TorVariant, TorMeasures>>> {
+async function runTor(): Promise<Partial<Record<TorVariant, TorMeasures>> & Pick<Parts, 'failed'>> {
   const found = await findTor();
   if ('missing' in found) throw new Error(found.missing);
   const measures: Partial<Record<TorVariant, TorMeasures>> = {};
+  const parts = new Parts('tor', interrupt.signal, onProgress);
   for (const variant of ['stock', 'tuned'] as const) {
     if (variant === 'tuned' && !found.compiler) {
       report.notRun['tor tuned'] = 'no C compiler (cc) for its TCP_NODELAY preload';
       continue;
     }
-    measures[variant] = await measureTor({
-      variant,
-      bytes: (quick ? 32 : 64) * 2 ** 20,
-      rounds: quick ? 200 : 1000,
-      circuits: quick ? 10 : 30,
-      timeoutMs: 90_000,
-      signal: interrupt.signal,
-      onProgress,
-    });
+    measures[variant] = await parts.run(variant, () =>
+      measureTor({
+        variant,
+        bytes: (quick ? 32 : 64) * 2 ** 20,
+        rounds: quick ? 200 : 1000,
+        circuits: quick ? 10 : 30,
+        timeoutMs: 90_000,
+        signal: interrupt.signal,
+        onProgress,
+      }),
+    );
   }
-  return measures;
+  return { ...measures, failed: parts.failed };
 }
 
 /** One that prints a JSON object, in a process of its own so that it is not disturbed by this one's heap. */
@@ -167,25 +167,34 @@ function formatReport({ suites: done, notRun, targets }: Report): string {
   const torMeasures = done.tor as Partial<Record<TorVariant, TorMeasures>> | undefined;
   if (network || torMeasures) {
     const columns = [
-      ...(network?.byHops ?? []).map((hops) => ({ title: `nyx ${hops.hops} hops`, ...hops, build: hops.setup })),
-      ...Object.values(torMeasures ?? {}).map((measured) => ({
-        title: `tor ${measured.variant}`,
-        ...measured,
-        upload: undefined,
-        build: measured.circuitBuild,
-        middleCpuSecondsPerGb: measured.oneStream.processes.find(({ name }) => name === 'middle')?.cpuSecondsPerGb,
+      ...(network?.byHops ?? []).map((hops) => ({
+        title: `nyx ${hops.hops} hops`,
+        ...hops,
+        build: hops.setup,
+        inside: hops.setupInside,
       })),
+      ...[torMeasures?.stock, torMeasures?.tuned]
+        .flatMap((measured) => measured ?? [])
+        .map((measured) => ({
+          title: `tor ${measured.variant}`,
+          ...measured,
+          upload: undefined,
+          build: measured.circuitBuild,
+          inside: undefined,
+          middleCpuSecondsPerGb: measured.oneStream.processes.find(({ name }) => name === 'middle')?.cpuSecondsPerGb,
+        })),
     ];
     lines.push('== networks');
     row('', ...columns.map(({ title }) => title));
-    row('one stream down, Mbit/s', ...columns.map((column) => fixed(column.oneStream.mbitPerSecond, 0)));
+    row('one stream down, Mbit/s', ...columns.map((column) => fixed(column.oneStream?.mbitPerSecond, 0)));
     row('one stream up, Mbit/s', ...columns.map((column) => fixed(column.upload?.mbitPerSecond, 0)));
-    row('four streams down, Mbit/s', ...columns.map((column) => fixed(column.fourStreams.mbitPerSecond, 0)));
-    row('64-byte echo p50, ms', ...columns.map((column) => fixed(column.echo.p50, 2)));
-    row('64-byte echo p99, ms', ...columns.map((column) => fixed(column.echo.p99, 2)));
-    row('open a stream p50, ms', ...columns.map((column) => fixed(column.streamOpen.p50, 2)));
-    row('build a circuit p50, ms', ...columns.map((column) => fixed(column.build.p50, 2)));
-    row('build a circuit p99, ms', ...columns.map((column) => fixed(column.build.p99, 2)));
+    row('four streams down, Mbit/s', ...columns.map((column) => fixed(column.fourStreams?.mbitPerSecond, 0)));
+    row('64-byte echo p50, ms', ...columns.map((column) => fixed(column.echo?.p50, 2)));
+    row('64-byte echo p99, ms', ...columns.map((column) => fixed(column.echo?.p99, 2)));
+    row('open a stream p50, ms', ...columns.map((column) => fixed(column.streamOpen?.p50, 2)));
+    row('build a circuit p50, ms', ...columns.map((column) => fixed(column.build?.p50, 2)));
+    row('build a circuit p99, ms', ...columns.map((column) => fixed(column.build?.p99, 2)));
+    row('the same inside the client, p50, ms', ...columns.map((column) => fixed(column.inside?.p50, 2)));
     row('middle relay CPU, s/GB', ...columns.map((column) => fixed(column.middleCpuSecondsPerGb, 2)));
   }
   lines.push('== targets');

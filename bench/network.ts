@@ -21,13 +21,16 @@ import {
   type Network,
   type Throughput,
 } from './lib/measure.ts';
+import { Parts } from './lib/parts.ts';
 import { processUsage } from './lib/process-usage.ts';
 
 export interface NetworkOptions {
   readonly bytes: number;
   readonly rounds: number;
-  /** Streams and circuits that are opened to time them. */
+  /** Streams that are opened to time them. */
   readonly count: number;
+  /** Circuits that are built to time them. */
+  readonly setups: number;
   readonly idleCircuits: number;
   readonly stallMs: number;
   readonly hops: readonly number[];
@@ -38,16 +41,18 @@ export interface NetworkOptions {
 
 export interface HopsMeasures {
   readonly hops: number;
-  readonly oneStream: Throughput;
-  readonly upload: Throughput;
-  readonly fourStreams: Throughput;
-  readonly echo: Distribution;
+  readonly oneStream: Throughput | undefined;
+  readonly upload: Throughput | undefined;
+  readonly fourStreams: Throughput | undefined;
+  readonly echo: Distribution | undefined;
   /** One more stream on a circuit that is there. */
-  readonly streamOpen: Distribution;
+  readonly streamOpen: Distribution | undefined;
   /** First stream under a fresh isolation key, through SOCKS. */
-  readonly firstDial: Distribution;
+  readonly firstDial: Distribution | undefined;
   /** Circuit set-up as the client sees it, through the API. */
-  readonly setup: Distribution;
+  readonly setup: Distribution | undefined;
+  /** The same circuits as the client's pump saw them: from the request to the last hop's reply. */
+  readonly setupInside: Distribution | undefined;
   /** CPU of the second hop of the one-stream download. */
   readonly middleCpuSecondsPerGb: number | undefined;
 }
@@ -55,17 +60,23 @@ export interface HopsMeasures {
 export interface NetworkMeasures {
   readonly idleRelayRssBytes: number | undefined;
   readonly byHops: readonly HopsMeasures[];
-  readonly idleCircuits: {
-    readonly count: number;
-    readonly bytesPerCircuit: number | undefined;
-    readonly buildsPerSecond: number;
-  };
-  readonly stalledReader: {
-    readonly stallMs: number;
-    readonly bytes: number;
-    /** Largest growth of any process's memory while nobody read. */
-    readonly rssGrowthBytes: number | undefined;
-  };
+  readonly idleCircuits: IdleCircuits | undefined;
+  readonly stalledReader: StalledReader | undefined;
+  /** Why a part has no figures, by its name. */
+  readonly failed: Readonly<Record<string, string>>;
+}
+
+interface IdleCircuits {
+  readonly count: number;
+  readonly bytesPerCircuit: number | undefined;
+  readonly buildsPerSecond: number;
+}
+
+interface StalledReader {
+  readonly stallMs: number;
+  readonly bytes: number;
+  /** Largest growth of any process's memory while nobody read. */
+  readonly rssGrowthBytes: number | undefined;
 }
 
 interface Running {
@@ -95,15 +106,15 @@ export async function measureNetwork(options: NetworkOptions): Promise<NetworkMe
       const socks = parseHostPort(network.socks);
       const running: Running = { network, client, socks, target: target.address, options, processes };
       await delay(2_000, undefined, { signal: options.signal }); // start-up garbage is not idleness
-      const mix = network.nodes.find(({ role }) => role === 'mix');
+      // The first one is the authority as well, and has filled the cache of compiled code for the others.
+      const mix = network.nodes.findLast(({ role }) => role === 'mix');
       const idleRelayRssBytes = mix && processUsage(mix.pid)?.rssBytes;
       const byHops: HopsMeasures[] = [];
-      for (const hops of options.hops) byHops.push(await measureHops(running, hops, progress));
-      progress('nyx: stalled reader');
-      const stalledReader = await measureStall(running);
-      progress(`nyx: ${options.idleCircuits} idle circuits`);
-      const idleCircuits = await measureIdleCircuits(running);
-      return { idleRelayRssBytes, byHops, idleCircuits, stalledReader };
+      const parts = new Parts('nyx', options.signal, progress);
+      for (const hops of options.hops) byHops.push(await measureHops(running, hops, parts));
+      const stalledReader = await parts.run('stalled reader', () => measureStall(running));
+      const idleCircuits = await parts.run(`${options.idleCircuits} idle circuits`, () => measureIdleCircuits(running));
+      return { idleRelayRssBytes, byHops, idleCircuits, stalledReader, failed: parts.failed };
     } finally {
       client.close();
       await target.close();
@@ -113,7 +124,7 @@ export async function measureNetwork(options: NetworkOptions): Promise<NetworkMe
   }
 }
 
-async function measureHops(running: Running, hops: number, progress: (message: string) => void): Promise<HopsMeasures> {
+async function measureHops(running: Running, hops: number, parts: Parts): Promise<HopsMeasures> {
   const { client, target, options } = running;
   const bounds = { timeoutMs: options.timeoutMs, signal: options.signal };
   const network: Network = {
@@ -121,51 +132,73 @@ async function measureHops(running: Running, hops: number, progress: (message: s
     auth: (key) => ({ username: `nyx;hops=${hops};isolation=${key}`, password: 'x' }),
     processes: running.processes,
   };
-  progress(`nyx, ${hops} hops: one stream`);
-  const carried = await carriedByPath(client);
-  const plain = await measureDownload(network, target, {
-    ...bounds,
-    streams: 1,
-    bytesPerStream: options.bytes,
-    warmBytes: 1_000_000,
+  const part = <T>(name: string, measure: () => Promise<T>) => parts.run(`${hops} hops, ${name}`, measure);
+  const oneStream = await part('one stream', async () => {
+    const carried = await carriedByPath(client);
+    const plain = await measureDownload(network, target, {
+      ...bounds,
+      streams: 1,
+      bytesPerStream: options.bytes,
+      warmBytes: 1_000_000,
+    });
+    const path = await busiestPath(client, carried);
+    return { ...plain, processes: namedByPlace(plain.processes, path, running) };
   });
-  const path = await busiestPath(client, carried);
-  const oneStream = { ...plain, processes: namedByPlace(plain.processes, path, running) };
-  progress(`nyx, ${hops} hops: upload`);
-  const upload = await measureUpload(network, target, { ...bounds, streams: 1, bytesPerStream: options.bytes });
-  progress(`nyx, ${hops} hops: four streams`);
-  const fourStreams = await measureDownload(network, target, {
-    ...bounds,
-    streams: 4,
-    bytesPerStream: Math.floor(options.bytes / 2),
-    warmBytes: 1_000_000,
+  const upload = await part('upload', () =>
+    measureUpload(network, target, { ...bounds, streams: 1, bytesPerStream: options.bytes }),
+  );
+  const fourStreams = await part('four streams', () =>
+    measureDownload(network, target, {
+      ...bounds,
+      streams: 4,
+      bytesPerStream: Math.floor(options.bytes / 2),
+      warmBytes: 1_000_000,
+    }),
+  );
+  const echo = await part('echo', async () => {
+    const { sample: _, ...measured } = await measureEcho(network, target, {
+      ...bounds,
+      rounds: options.rounds,
+      sizeBytes: 64,
+    });
+    return measured;
   });
-  progress(`nyx, ${hops} hops: latency and set-up`);
-  const { sample: _, ...echo } = await measureEcho(network, target, {
-    ...bounds,
-    rounds: options.rounds,
-    sizeBytes: 64,
-  });
-  const streamOpen = await measureStreamOpen(network, target, { ...bounds, count: options.count });
-  const firstDial = await measureFirstDial(network, target, { ...bounds, count: options.count });
-  const setups: number[] = [];
-  for (let index = 0; index < options.count; index += 1) {
-    const start = performance.now();
-    const built = await client.paths.build({ hops, signal: options.signal });
-    setups.push(performance.now() - start);
-    await client.paths.close(built.pathId);
-  }
+  const streamOpen = await part('streams', () =>
+    measureStreamOpen(network, target, { ...bounds, count: options.count }),
+  );
+  const firstDial = await part('first dials', () =>
+    measureFirstDial(network, target, { ...bounds, count: options.count }),
+  );
+  const setups = await part('set-up', () => measureSetup(running, hops));
   return {
     hops,
     oneStream,
-    upload: { ...upload, processes: [] },
-    fourStreams: { ...fourStreams, processes: [] },
+    upload: upload && { ...upload, processes: [] },
+    fourStreams: fourStreams && { ...fourStreams, processes: [] },
     echo,
     streamOpen,
     firstDial,
-    setup: distribution(setups),
-    middleCpuSecondsPerGb: oneStream.processes.find(({ name }) => name === 'hop 2')?.cpuSecondsPerGb,
+    setup: setups?.api,
+    setupInside: setups?.inside,
+    middleCpuSecondsPerGb: oneStream?.processes.find(({ name }) => name === 'hop 2')?.cpuSecondsPerGb,
   };
+}
+
+/** Circuits one after the other, each closed before the next. */
+async function measureSetup(
+  { client, options }: Running,
+  hops: number,
+): Promise<{ readonly api: Distribution; readonly inside: Distribution }> {
+  const api: number[] = [];
+  const inside: number[] = [];
+  for (let index = 0; index < options.setups; index += 1) {
+    const start = performance.now();
+    const built = await client.paths.build({ hops, signal: options.signal });
+    api.push(performance.now() - start);
+    inside.push(built.setupMs);
+    await client.paths.close(built.pathId);
+  }
+  return { api: distribution(api), inside: distribution(inside) };
 }
 
 async function carriedByPath(client: NyxClient): Promise<Map<number, number>> {
@@ -194,7 +227,7 @@ function namedByPlace(
 }
 
 /** Many circuits through the same three nodes, and by how much the middle one's memory grew. */
-async function measureIdleCircuits(running: Running): Promise<NetworkMeasures['idleCircuits']> {
+async function measureIdleCircuits(running: Running): Promise<IdleCircuits> {
   const { network, client, options } = running;
   const mixes = network.nodes.filter(({ role }) => role === 'mix');
   const exit = network.nodes.find(({ role }) => role === 'exit');
@@ -237,7 +270,7 @@ async function settledRss(pid: number): Promise<number | undefined> {
 }
 
 /** A download whose reader stops: back-pressure has to reach the source, so no node's memory may grow meanwhile. */
-async function measureStall(running: Running): Promise<NetworkMeasures['stalledReader']> {
+async function measureStall(running: Running): Promise<StalledReader> {
   const { socks, target, options, processes } = running;
   const signal = AbortSignal.any([AbortSignal.timeout(options.timeoutMs), ...(options.signal ? [options.signal] : [])]);
   const socket = await socksConnect(socks, target, {

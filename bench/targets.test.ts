@@ -28,11 +28,13 @@ const network = (mbit: number, idleBytes: number | undefined): NetworkMeasures =
       streamOpen: spread(1),
       firstDial: spread(1),
       setup: spread(5.1),
+      setupInside: spread(4),
       middleCpuSecondsPerGb: 4.9,
     },
   ],
   idleCircuits: { count: 1, bytesPerCircuit: idleBytes, buildsPerSecond: 1 },
   stalledReader: { stallMs: 1, bytes: 1, rssGrowthBytes: 0 },
+  failed: {},
 });
 
 test('each target passes or fails by its own bound', () => {

@@ -28,17 +28,17 @@ export interface TargetResult {
 
 export function checkTargets(results: Results): TargetResult[] {
   const three = results.network?.byHops.find(({ hops }) => hops === 3);
-  const one = three?.oneStream.mbitPerSecond;
+  const one = three?.oneStream?.mbitPerSecond;
   const over = (base: number | undefined) => (one === undefined || base === undefined ? undefined : one / base);
-  const stalled = results.network?.stalledReader.rssGrowthBytes;
+  const stalled = results.network?.stalledReader?.rssGrowthBytes;
   return [
     atLeast('one stream over 3 hops / tuned Tor', over(results.torTuned?.oneStream.mbitPerSecond), 2, '×'),
     atLeast('one stream over 3 hops / stock Tor', over(results.torStock?.oneStream.mbitPerSecond), 8, '×'),
-    atMost('64-byte echo p50', three?.echo.p50, results.torTuned?.echo.p50, 'ms (tuned Tor)'),
+    atMost('64-byte echo p50', three?.echo?.p50, results.torTuned?.echo.p50, 'ms (tuned Tor)'),
     atMost('middle relay CPU', three?.middleCpuSecondsPerGb, 5, 's/GB'),
-    atMost('set-up p50 over 3 hops', three?.setup.p50, 5, 'ms'),
+    atMost('set-up p50 over 3 hops', three?.setup?.p50, 5, 'ms'),
     atMost('idle relay memory', scaled(results.network?.idleRelayRssBytes, 1e6), 120, 'MB'),
-    atMost('memory per idle circuit', scaled(results.network?.idleCircuits.bytesPerCircuit, 1024), 8, 'KiB'),
+    atMost('memory per idle circuit', scaled(results.network?.idleCircuits?.bytesPerCircuit, 1024), 8, 'KiB'),
     atMost('memory growth under a stalled reader', scaled(stalled, 1e6), 8, 'MB'),
     atMost('relay per packet / one AEAD open', results.relayToOpen, 3, '×'),
     atMost('choosing a path from 10 000 nodes', results.slowestPathMs, 1, 'ms'),

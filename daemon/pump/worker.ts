@@ -5,6 +5,7 @@
  * Way of a packet: sockets → engine.handleDatagrams (links, onion layers, sessions) → one flush at the end of the turn
  * → sockets. Nothing of it leaves this thread. An uncaught error ends the thread; the main thread starts another.
  */
+import { flushCompileCache } from 'node:module';
 import { isMainThread, type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { dropNames } from '@nyx/core/drop-reason.ts';
 import type {
@@ -461,4 +462,6 @@ if (!isMainThread && parentPort !== null) {
   const worker = new PumpWorker(options, parentPort);
   wipeSecrets(options.secrets);
   await worker.start();
+  // As main.ts does: a thread keeps its own account of what it compiled.
+  flushCompileCache();
 }
