@@ -8,6 +8,8 @@ export interface UpOptions {
   readonly mixes: number;
   readonly exits: number;
   readonly hops: number;
+  /** Relays that are directory authorities as well. */
+  readonly authorities: number;
   readonly json?: boolean;
 }
 
@@ -28,6 +30,7 @@ export async function runLocalNetwork(options: UpOptions, io: Io): Promise<void>
     mixes: options.mixes,
     exits: options.exits,
     hops: options.hops,
+    authorities: options.authorities,
     onProgress: progressTo(say),
     onUnexpectedExit: ({ name, code, signal, lastLog }) =>
       say(`${name} ended unexpectedly (${signal ?? `code ${code}`}):\n${lastLog.slice(-5).join('\n')}`),
@@ -48,7 +51,7 @@ export async function runLocalNetwork(options: UpOptions, io: Io): Promise<void>
         printLine(io);
         printLine(
           io,
-          `Nyx is up after ${((performance.now() - startedMs) / 1000).toFixed(1)} s: ${options.mixes} mixes, ${options.exits} exit(s), one client, all on this machine.`,
+          `Nyx is up after ${((performance.now() - startedMs) / 1000).toFixed(1)} s: ${options.mixes} mixes, ${options.exits} exit(s)${options.authorities > 1 ? `, of which ${options.authorities} are directory authorities` : ''}, one client, all on this machine.`,
         );
         printLine(io);
         for (const node of nodes) printLine(io, `  ${node.name.padEnd(8)} ${shortId(node.nodeId)}  pid ${node.pid}`);
@@ -62,6 +65,7 @@ export async function runLocalNetwork(options: UpOptions, io: Io): Promise<void>
         printLine(io);
         printLine(io, `  curl --proxy socks5h://${socks} ${demoUrl}`);
         printLine(io, '  npx nyx-cli status');
+        printLine(io, '  npx nyx-cli network');
         printLine(io, '  npx nyx-cli bench --hops 5');
         printLine(io);
         printLine(io, 'Ctrl-C ends it and leaves nothing behind.');

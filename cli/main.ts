@@ -5,6 +5,7 @@ import { addConnectCommand } from './commands/connect.ts';
 import { addDaemonCommand } from './commands/daemon.ts';
 import { addEventsCommand } from './commands/events.ts';
 import { addKeysCommand } from './commands/keys.ts';
+import { addNetworkCommand } from './commands/network.ts';
 import { addPathsCommand } from './commands/paths.ts';
 import { addPeersCommand } from './commands/peers.ts';
 import { addStatusCommand } from './commands/status.ts';
@@ -37,6 +38,7 @@ export function buildProgram(io: Io): Command {
     addConnectCommand,
     addBenchCommand,
     addStatusCommand,
+    addNetworkCommand,
     addPathsCommand,
     addTopologyCommand,
     addPeersCommand,

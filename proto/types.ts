@@ -416,6 +416,22 @@ export interface View {
   digest: string;
   signatures: number;
   threshold: number;
+  freshUntilUnixSeconds: number;
+  authorities: AuthorityState[];
+  params: Record<string, number>;
+  alarms: DirectoryAlarm[];
+}
+
+export interface AuthorityState {
+  key: string;
+  signed: boolean;
+}
+
+export interface DirectoryAlarm {
+  kind: string;
+  epoch: number;
+  file: string;
+  foundUnixMs: number;
 }
 
 export interface ListNodesResponse {
@@ -439,6 +455,9 @@ export interface Node {
   latencyMs?: number;
   setupSuccesses: number;
   setupFailures: number;
+  flags: string[];
+  viewBandwidthBytesPerSecond: number;
+  firstEpoch: number;
 }
 
 export interface ListKeysResponse {

@@ -4,6 +4,7 @@ import { parseDurationMs } from '../arguments.ts';
 import { withDaemon } from '../find-daemon.ts';
 import { formatBytes, formatSeconds, formatTable, type Io, printJson, printLine, shortId } from '../output.ts';
 import { type CommonOptions, withApi } from './common.ts';
+import { formatAlarms } from './network.ts';
 
 export function addStatusCommand(program: Command, io: Io): void {
   withApi(program.command('status'))
@@ -72,6 +73,7 @@ export function formatStatus(info: GetNodeInfoResponse): string {
       `p2p         ${peerId}: ${peers.length} peers (${nodes} nodes), ${routingPeers} in the routing table, ${storedPeers} stored, ${deniedPeers} denied; ${serving ? `${records} records` : 'serves no records'}`,
     );
   }
+  if (view) lines.push(...formatAlarms(view));
   if (traffic) {
     const rate = (bytesPerSecond: number) => `${((bytesPerSecond * 8) / 1e6).toFixed(1)} Mbit/s`;
     lines.push(

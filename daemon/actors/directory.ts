@@ -107,6 +107,11 @@ export class Directory {
     return this.client.options.authorities.threshold;
   }
 
+  /** Keys of all trusted authorities, lower-case hex. */
+  get authorities(): readonly string[] {
+    return this.client.options.authorities.keys.map(nodeIdHex);
+  }
+
   get view(): HeldView | undefined {
     return this.client.held;
   }

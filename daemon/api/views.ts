@@ -1,4 +1,5 @@
 /** The node's state as messages of the API. */
+import { NodeFlag } from '@nyx/core/directory/node-status.ts';
 import type {
   Child,
   ControlPlane,
@@ -142,9 +143,15 @@ export const paths = (host: ApiHost): Path[] =>
 
 export const view = (host: ApiHost): View => {
   const held = host.directory.view;
-  const base = { threshold: host.directory.threshold };
+  const signers = new Set(held?.signers);
+  const base = {
+    threshold: host.directory.threshold,
+    authorities: host.directory.authorities.map((key) => ({ key, signed: signers.has(key) })),
+    alarms: host.directory.evidence.map((alarm) => ({ ...alarm })),
+  };
   if (held === undefined) {
-    return { ...base, nodes: 0, mixes: 0, exits: 0, validUntilUnixSeconds: 0, digest: '', signatures: 0 };
+    const none = { nodes: 0, mixes: 0, exits: 0, validUntilUnixSeconds: 0, freshUntilUnixSeconds: 0, signatures: 0 };
+    return { ...base, ...none, digest: '', params: {} };
   }
   const { nodes, view: signed, epoch } = held.verified;
   return {
@@ -155,6 +162,8 @@ export const view = (host: ApiHost): View => {
     exits: nodes.filter((node) => node.roles.exit).length,
     ageSeconds: Math.max(0, host.context.unixMs() / 1000 - signed.validAfter),
     validUntilUnixSeconds: signed.validUntil,
+    freshUntilUnixSeconds: signed.freshUntil,
+    params: { ...signed.params },
     digest: held.digest,
     signatures: held.signatures,
   };
@@ -162,8 +171,10 @@ export const view = (host: ApiHost): View => {
 
 export const nodes = (host: ApiHost): Node[] => {
   const guards = new Set(host.paths.guards);
-  return (host.directory.view?.verified.nodes ?? []).map((node) => {
+  const verified = host.directory.view?.verified;
+  return (verified?.nodes ?? []).map((node, i) => {
     const nodeId = Buffer.from(node.nodeId).toString('hex');
+    const status = verified!.statuses[i]!;
     return {
       nodeId,
       roles: [...(node.roles.mix ? ['mix'] : []), ...(node.roles.exit ? ['exit'] : [])],
@@ -174,6 +185,9 @@ export const nodes = (host: ApiHost): Node[] => {
       guard: guards.has(nodeId),
       self: nodeId === host.nodeId,
       ...measured(host, nodeId),
+      flags: Object.entries(NodeFlag).flatMap(([name, flag]) => (status.flags & flag ? [name] : [])),
+      viewBandwidthBytesPerSecond: status.bandwidthBytesPerSecond,
+      firstEpoch: status.firstEpoch,
     };
   });
 };
