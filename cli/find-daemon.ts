@@ -7,7 +7,7 @@ import type { Io } from './output.ts';
 import { readPointer } from './pointer.ts';
 
 export interface ApiOptions {
-  /** Path of a Unix socket, or HOST:PORT (TLS). */
+  /** Path of a Unix socket (`unix:` before it or not), or HOST:PORT (`https://` before it or not): TLS. */
   readonly api?: string;
   readonly tokenFile?: string;
   readonly tlsCa?: string;
@@ -18,6 +18,14 @@ export interface ApiOptions {
 export function apiAddress(options: ApiOptions, io: Io): Pick<ConnectOptions, 'socketPath' | 'address'> {
   const { api } = options;
   if (api !== undefined) {
+    const url = /^https:\/\/([^/]+)\/?$/.exec(api);
+    if (url !== null) return { address: /:\d+$/.test(url[1]!) ? url[1]! : `${url[1]}:443` };
+    if (/^[a-z]+:\/\//.test(api)) {
+      throw new CliError(
+        ExitCode.usage,
+        `--api ${api}: the API on TCP is spoken over TLS only; write https://HOST:PORT`,
+      );
+    }
     const isPath = api.includes('/') || !/:\d+$/.test(api);
     return isPath ? { socketPath: api } : { address: api };
   }
@@ -31,13 +39,22 @@ export function apiAddress(options: ApiOptions, io: Io): Pick<ConnectOptions, 's
 
 export async function findDaemon(options: ApiOptions, io: Io): Promise<NyxClient> {
   const { tokenFile, tlsCa: ca, tlsCert: cert, tlsKey: key } = options;
-  let token: string | undefined;
-  try {
-    token = tokenFile === undefined ? undefined : readFileSync(tokenFile, 'utf8').trim();
-  } catch (error) {
-    throw new CliError(ExitCode.usage, `--token-file: ${(error as Error).message}`);
+  const token = readOption('--token-file', tokenFile)?.trim();
+  readOption('--tls-ca', ca);
+  readOption('--tls-cert', cert);
+  readOption('--tls-key', key);
+  if ((cert === undefined) !== (key === undefined)) {
+    throw new CliError(ExitCode.usage, '--tls-cert and --tls-key belong together; give both or none');
   }
   return await connectNyx({ ...apiAddress(options, io), token, tls: { ca, cert, key }, signal: io.signal });
+}
+
+function readOption(option: string, path: string | undefined): string | undefined {
+  try {
+    return path === undefined ? undefined : readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new CliError(ExitCode.usage, `${option}: ${(error as Error).message}`);
+  }
 }
 
 /** Runs `work` with a connected client and closes it whatever happens. */

@@ -3,6 +3,8 @@
  * when the daemon goes away and comes back.
  */
 import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
+import { checkServerIdentity, type PeerCertificate } from 'node:tls';
 import {
   Channel,
   type ChannelCredentials,
@@ -89,9 +91,12 @@ export class Connection {
       'grpc.enable_http_proxy': 0,
     };
     if (options.address !== undefined) channelOptions['grpc.keepalive_time_ms'] = 20_000;
-    if (options.tls?.serverName) channelOptions['grpc.ssl_target_name_override'] = options.tls.serverName;
+    const serverName = options.tls?.serverName;
+    const ip = options.address === undefined || serverName !== undefined ? undefined : ipOf(options.address);
+    // TLS sends no addresses as server names, and Node refuses to; the certificate is checked for the address all the same.
+    if (serverName || ip) channelOptions['grpc.ssl_target_name_override'] = serverName ?? 'nyx-daemon';
     const channelCredentials =
-      options.address === undefined ? credentials.createInsecure() : tlsCredentials(options.tls);
+      options.address === undefined ? credentials.createInsecure() : tlsCredentials(options.tls, ip);
     this.#channel = new Channel(target, channelCredentials, channelOptions);
     this.#observer = observer;
     this.#metadata = new Metadata();
@@ -187,9 +192,35 @@ export class Connection {
   }
 }
 
-function tlsCredentials(tls: TlsFiles | undefined): ChannelCredentials {
-  const read = (path: string | undefined) => (path === undefined ? null : readFileSync(path));
-  return credentials.createSsl(read(tls?.ca), read(tls?.key), read(tls?.cert));
+function tlsCredentials(tls: TlsFiles | undefined, ip: string | undefined): ChannelCredentials {
+  const read = (name: 'ca' | 'cert' | 'key') => {
+    const path = tls?.[name];
+    if (path === undefined) return null;
+    try {
+      return readFileSync(path);
+    } catch (cause) {
+      throw new NyxError('BAD_REQUEST', `connectNyx: tls.${name}: ${(cause as Error).message}`, { cause });
+    }
+  };
+  const [ca, cert, key] = [read('ca'), read('cert'), read('key')];
+  if ((cert === null) !== (key === null)) {
+    throw new NyxError('BAD_REQUEST', 'connectNyx: tls.cert and tls.key belong together; give both or none');
+  }
+  const verify =
+    ip === undefined ? {} : { checkServerIdentity: (_: string, of: PeerCertificate) => checkServerIdentity(ip, of) };
+  try {
+    return credentials.createSsl(ca, key, cert, verify);
+  } catch (cause) {
+    throw new NyxError('BAD_REQUEST', `connectNyx: the TLS files can't be used: ${(cause as Error).message}`, {
+      cause,
+    });
+  }
+}
+
+/** The host of `host:port` when it is an address. */
+function ipOf(address: string): string | undefined {
+  const host = address.slice(0, address.lastIndexOf(':')).replace(/^\[(.*)\]$/, '$1');
+  return isIP(host) === 0 ? undefined : host;
 }
 
 function unreachable(where: string): NyxError {

@@ -11,7 +11,7 @@ export interface CommonOptions extends ApiOptions {
 
 export function withApi(command: Command): Command {
   return command
-    .option('--api <where>', 'control socket of the daemon, or HOST:PORT (TLS)')
+    .option('--api <where>', 'control socket of the daemon, or https://HOST:PORT')
     .option('--token-file <file>', 'file with the daemon’s token')
     .option('--tls-ca <file>', 'PEM of the authority that signed the daemon’s certificate')
     .option('--tls-cert <file>', 'PEM of the client’s certificate')
