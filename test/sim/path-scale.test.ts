@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { simulate } from './path-scale/run.ts';
+import { summarize } from './path-scale/summary.ts';
 import { plot } from './path-scale/svg-plot.ts';
 
 const options = {
@@ -15,7 +16,11 @@ const options = {
 } as const;
 
 test('300 nodes, a fifth of them leaving every hour', async () => {
-  const { directory, clients, load, latency } = await simulate({ ...options, churnShape: 'even' }, () => {});
+  const report = await simulate({ ...options, churnShape: 'even' }, () => {});
+  const { directory, clients, load, latency } = report;
+  const summary = summarize({ even: report, skewed: report });
+  assert.match(summary, /300 nodes/);
+  assert.doesNotMatch(summary, /NaN|undefined|Infinity/);
 
   assert.equal(directory.nodesListed, 300);
   const [one, , three] = directory.deltaBytes;

@@ -6,6 +6,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type SimulationReport, simulate } from './run.ts';
+import { summarize } from './summary.ts';
 import { plot } from './svg-plot.ts';
 
 const { values } = parseArgs({
@@ -45,6 +46,7 @@ const skewed = await simulate({ ...common, hours: Math.max(4, Math.ceil(hours / 
 mkdirSync(values.out, { recursive: true });
 const write = (name: string, text: string) => writeFileSync(join(values.out, name), text);
 write('paths.json', `${JSON.stringify({ even, skewed }, null, 2)}\n`);
+write('README.md', summarize({ even, skewed }));
 write('load.svg', loadPlot(even));
 write('latency.svg', latencyPlot(even));
 write('guards.svg', guardsPlot(even, skewed));
