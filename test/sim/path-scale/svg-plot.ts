@@ -39,7 +39,6 @@ export function plot(options: PlotOptions): string {
     height -
     bottom -
     ((Math.max(yFrom, scale(Math.max(y, smallest / 10))) - yFrom) / (yTo - yFrom || 1)) * (height - top - bottom);
-  const ticks = (from: number, to: number) => Array.from({ length: 6 }, (_, i) => from + (i * (to - from)) / 5);
   const parts = [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" font-family="sans-serif" font-size="12">`,
     `<rect width="${width}" height="${height}" fill="#ffffff"/>`,
@@ -47,12 +46,11 @@ export function plot(options: PlotOptions): string {
     `<text x="${(left + width - right) / 2}" y="${height - 12}" text-anchor="middle">${escapeXml(options.x)}</text>`,
     `<text transform="translate(16 ${(top + height - bottom) / 2}) rotate(-90)" text-anchor="middle">${escapeXml(options.y)}</text>`,
   ];
-  for (const x of ticks(xFrom, xTo)) {
+  for (const x of niceTicks(xFrom, xTo)) {
     parts.push(`<text x="${px(x).toFixed(1)}" y="${height - bottom + 18}" text-anchor="middle">${format(x)}</text>`);
   }
-  for (const tick of ticks(yFrom, yTo)) {
-    const value = options.log ? 10 ** tick : tick;
-    const y = height - bottom - ((tick - yFrom) / (yTo - yFrom || 1)) * (height - top - bottom);
+  for (const value of options.log ? logTicks(yFrom, yTo) : niceTicks(yFrom, yTo)) {
+    const y = height - bottom - ((scale(value) - yFrom) / (yTo - yFrom || 1)) * (height - top - bottom);
     parts.push(`<line x1="${left}" x2="${width - right}" y1="${y.toFixed(1)}" y2="${y.toFixed(1)}" stroke="#e5e7eb"/>`);
     parts.push(`<text x="${left - 6}" y="${(y + 4).toFixed(1)}" text-anchor="end">${format(value)}</text>`);
   }
@@ -69,14 +67,23 @@ export function plot(options: PlotOptions): string {
   return `${parts.join('\n')}\n</svg>\n`;
 }
 
-const format = (value: number): string => {
-  const size = Math.abs(value);
-  if (size >= 1000) return value.toFixed(0);
-  return size >= 10 || Number.isInteger(value)
-    ? value.toFixed(0)
-    : size >= 0.1 || size === 0
-      ? value.toFixed(1)
-      : value.toPrecision(1);
-};
+/** Multiples of 1, 2 or 5 times a power of ten, about six of them. */
+function niceTicks(from: number, to: number): number[] {
+  const rough = (to - from || 1) / 6;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough)!;
+  const first = Math.ceil(from / step - 1e-9);
+  return Array.from({ length: Math.floor(to / step + 1e-9) - first + 1 }, (_, i) => (first + i) * step);
+}
+
+/** 1, 2 and 5 times the powers of ten between 10^from and 10^to. */
+function logTicks(from: number, to: number): number[] {
+  const powers = Array.from({ length: Math.ceil(to) - Math.floor(from) + 1 }, (_, i) => 10 ** (Math.floor(from) + i));
+  return powers
+    .flatMap((power) => [1, 2, 5].map((factor) => factor * power))
+    .filter((value) => Math.log10(value) >= from - 1e-9 && Math.log10(value) <= to + 1e-9);
+}
+
+const format = (value: number): string => String(Number(value.toPrecision(3)));
 
 const escapeXml = (text: string): string => text.replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;');
