@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -53,6 +53,10 @@ const badLines: readonly (readonly [string, RegExp])[] = [
   ['paths close x', /whole number/],
   ['paths build --nodes aa,bb', /64 hex digits/],
   ['events --kinds weather', /link, circuit, stream/],
+  ['authority key', /required option '--file/],
+  ['authority key --file nowhere.key', /--create/],
+  ['status --api http://localhost:1', /https:/],
+  ['status --tls-cert cli.test.ts', /--tls-cert/],
   ['up --mixes 1', /from 2 to 32/],
   ['up --mixes 3 --hops 7', /--mixes 6/],
 ];
@@ -177,4 +181,22 @@ test('the supervision tree shows crashes and restarts, nested', () => {
     '    pumps (one_for_all)',
     '      pump-0: running, permanent, restarted 2×, last error: crashed on purpose',
   ]);
+});
+
+test('authority key makes a key where told to, and gives the same public key each time', async () => {
+  const file = join(dir, 'authority.key');
+  const io = testIo();
+  assert.equal(await run(['authority', 'key', '--file', 'authority.key', '--create'], io), 0);
+  const publicKey = io.text('stdout').trim();
+  assert.match(publicKey, /^[0-9a-f]{64}$/);
+  assert.equal(statSync(file).mode & 0o777, 0o600);
+  assert.equal(await run(['authority', 'key', '--file', file, '--json'], io), 0);
+  assert.deepEqual(JSON.parse(io.text('stdout')), { publicKey });
+  // RFC 8032, section 7.1, test 1.
+  writeFileSync(file, '9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60\n', { mode: 0o600 });
+  assert.equal(await run(['authority', 'key', '--file', file], io), 0);
+  assert.equal(io.text('stdout').trim(), 'd75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a');
+  chmodSync(file, 0o644);
+  assert.equal(await run(['authority', 'key', '--file', file], io), 1);
+  assert.match(io.text('stderr'), /chmod/);
 });

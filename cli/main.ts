@@ -1,5 +1,6 @@
 /** nyx-cli: every command in one table. `run` returns the exit code and never throws. */
 import { Command, CommanderError } from 'commander';
+import { addAuthorityCommand } from './commands/authority.ts';
 import { addBenchCommand } from './commands/bench.ts';
 import { addConnectCommand } from './commands/connect.ts';
 import { addDaemonCommand } from './commands/daemon.ts';
@@ -43,6 +44,7 @@ export function buildProgram(io: Io): Command {
     addTopologyCommand,
     addPeersCommand,
     addKeysCommand,
+    addAuthorityCommand,
     addEventsCommand,
   ]) {
     add(program, io);

@@ -54,7 +54,7 @@ const authorityOptions = (
 });
 
 /** The authority's key: 64 hex digits of an Ed25519 seed in a private file, made if there is none. Throws KeyStoreError. */
-const loadAuthorityKey = (path: string, suite: CryptoSuite): SignKeyPair => {
+export const loadAuthorityKey = (path: string, suite: CryptoSuite): SignKeyPair => {
   if (!existsSync(path)) writeAtomically(path, Buffer.from(`${randomBytes(32).toString('hex')}\n`));
   assertPrivate(path);
   const text = readFileSync(path, 'utf8').trim();

@@ -1,0 +1,35 @@
+/** `nyx-cli authority key`: what others have to put into directory.authorities.keys. Works on the key's file; no daemon is asked. */
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import { CliError, ExitCode } from '../exit-codes.ts';
+import { type Io, printJson, printLine } from '../output.ts';
+
+interface KeyOptions {
+  readonly file: string;
+  readonly create?: boolean;
+  readonly json?: boolean;
+}
+
+export function addAuthorityCommand(program: Command, io: Io): void {
+  const authority = program.command('authority').description('Keys of a directory authority.');
+  authority
+    .command('key')
+    .description('prints the public key that belongs to an authority’s key file')
+    .requiredOption('--file <file>', 'the file that authority.keyFile names')
+    .option('--create', 'make a new key if there is no such file')
+    .option('--json', 'one JSON object')
+    .action(async (options: KeyOptions) => {
+      const file = resolve(io.cwd, options.file);
+      if (!options.create && !existsSync(file)) {
+        throw new CliError(ExitCode.usage, `--file: there is no ${file}; make a new key there with --create`);
+      }
+      const { createNativeSuite } = await import('@nyx/daemon/io/native-suite.ts');
+      const { loadAuthorityKey } = await import('@nyx/daemon/directory/open-authority.ts');
+      const key = loadAuthorityKey(file, createNativeSuite());
+      const publicKey = Buffer.from(key.publicKey).toString('hex');
+      key.wipe();
+      if (options.json) printJson(io, { publicKey });
+      else printLine(io, publicKey);
+    });
+}
