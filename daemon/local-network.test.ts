@@ -87,7 +87,7 @@ test('the client holds the full verified view and says how it stands', async () 
   assert.deepEqual(got.roles, ['client']);
   assert.equal(got.view?.nodes, 4);
   assert.equal(got.view?.exits, 1);
-  assert.equal(got.coverRatio, undefined, 'no cover traffic exists, so no rate of it');
+  assert.equal(got.coverRatio, undefined, 'it makes no cover traffic, so there is no rate of it');
   assert.equal(got.pid, network.clients[0]!.pid);
   const socket = network.apiSocket.slice('unix:'.length);
   assert.equal(statSync(socket).mode & 0o777, 0o600);

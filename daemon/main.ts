@@ -290,6 +290,7 @@ class Daemon {
       defaultHops: config.path.hops,
       spareCircuits: config.path.spareCircuits,
       mix: config.mix,
+      cover: config.cover,
       allowCrash: config.debug.allowCrash,
     };
   }

@@ -49,7 +49,29 @@ export interface GetNodeInfoResponse {
   workers: number;
   defaultHops: number;
   mixing?: Mixing | null;
+  cover?: Cover | null;
   controlPlane?: ControlPlane | null;
+}
+
+export interface Cover {
+  mode: string;
+  links: number;
+  cellsPerSecond: number;
+  linkCellsSent: number;
+  linkCellsReceived: number;
+  dropCellsSent: number;
+  queuedCells: number;
+  overflowedCells: number;
+  constantBack: number;
+  loops?: Loops | null;
+}
+
+export interface Loops {
+  sent: number;
+  lost: number;
+  lossRatio: number;
+  meanRttMs?: number;
+  alarm: string;
 }
 
 export interface Mixing {

@@ -51,6 +51,7 @@ export type NyxEventKind =
   | 'directory'
   | 'keys'
   | 'p2p'
+  | 'cover'
   | 'node';
 
 export interface Reconnected {

@@ -14,6 +14,7 @@ const kinds: readonly NyxEventKind[] = [
   'directory',
   'keys',
   'p2p',
+  'cover',
   'node',
 ];
 

@@ -95,9 +95,7 @@ export function formatStatus(info: GetNodeInfoResponse): string {
       `process     ${formatBytes(process.rssBytes)} resident, ${process.cpuSeconds.toFixed(1)} CPU seconds (${(process.cpuRatio * 100).toFixed(0)} % of a core now)`,
     );
   }
-  lines.push(
-    `cover       ${info.coverRatio === undefined ? 'none' : `${(info.coverRatio * 100).toFixed(0)} % of cells sent`}`,
-  );
+  lines.push(...formatCover(info));
   lines.push(`keys        ${info.keysEncrypted ? 'encrypted at rest' : 'not encrypted at rest'}`, '');
   const links = info.peers.map((peer) => [
     peer.linkId,
@@ -131,6 +129,21 @@ export function formatStatus(info: GetNodeInfoResponse): string {
   }
   if (info.supervision) lines.push(...formatTree(info.supervision));
   return lines.join('\n');
+}
+
+function formatCover({ cover, coverRatio }: GetNodeInfoResponse): string[] {
+  const share = coverRatio === undefined ? '' : `${(coverRatio * 100).toFixed(0)} % of datagrams sent`;
+  if (!cover) return [`cover       ${share === '' ? 'none' : `off; ${share}, at clients’ wish`}`];
+  const { mode, links, cellsPerSecond, loops } = cover;
+  const rate = `${mode}, ${cellsPerSecond.toFixed(1)} cells/s on ${links} link(s)`;
+  const back = mode === 'constant' ? `, ${cover.constantBack} of them constant both ways` : '';
+  const lines = [`cover       ${rate}${back}${share === '' ? '' : `; ${share}`}`];
+  if (loops && loops.sent > 0) {
+    const rtt = loops.meanRttMs === undefined ? '' : `, ${loops.meanRttMs.toFixed(0)} ms on average`;
+    const alarm = loops.alarm === '' ? '' : `  ALARM: ${loops.alarm} — somebody drops or holds back cells`;
+    lines.push(`loops       ${loops.sent} sent, ${loops.lost} lost${rtt}${alarm}`);
+  }
+  return lines;
 }
 
 /** The supervision tree, one child a line: what it is, how it is, and how often it had to be restarted. */

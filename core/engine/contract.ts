@@ -135,6 +135,8 @@ export interface EngineOptions {
   readonly setupsPerSecond?: number;
   /** Cover traffic; undefined = none. */
   readonly cover?: CoverOptions;
+  /** Most cells a second that clients may have a relay send to them all the time, all together. Default 2000: 2.5 MB/s. */
+  readonly coverGrantPerSecond?: number;
   /** As in LinkOptions; default 15 000. */
   readonly linkKeepAliveMs?: number;
   /** Cells of class mix that become due within so much of each other leave together. Default 0: each at its very time. */

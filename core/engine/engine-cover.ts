@@ -14,7 +14,6 @@ import { FULL_QUEUE_CELLS, LinkCover } from './link-cover.ts';
 import type { LinkSlot } from './link-slot.ts';
 import type { Timed } from './timer-heap.ts';
 
-/** Cells a second that all clients together may ask a relay for, unless it is told otherwise: 2.5 MB/s. */
 const DEFAULT_GRANT_PER_SECOND = 2000;
 /** And one of them. */
 const MAX_GRANT_PER_SECOND = 500;
@@ -95,7 +94,7 @@ export class EngineCover {
       return Drop.none;
     }
     if (slot.constant || link.nodeId !== undefined || perSecond === 0) return Drop.notAllowed;
-    const room = (this.#options?.grantCellsPerSecond ?? DEFAULT_GRANT_PER_SECOND) - this.#grantedPerSecond;
+    const room = (this.#context.options.coverGrantPerSecond ?? DEFAULT_GRANT_PER_SECOND) - this.#grantedPerSecond;
     const granted = perSecond <= Math.min(room, MAX_GRANT_PER_SECOND) ? perSecond : 0;
     link.send(LinkMessage.cover, encodeRate(granted));
     if (granted === 0) return Drop.limit;

@@ -20,8 +20,6 @@ export interface CoverOptions {
   readonly dropCellsPerSecond: number;
   /** Most bytes of cover in an hour, all links together; in constant mode it bounds the rate of all cells. 0 = no limit. */
   readonly budgetBytesPerHour: number;
-  /** Most cells a second that a client may ask for in constant mode on its way back, all clients together. */
-  readonly grantCellsPerSecond: number;
 }
 
 const SECOND_MS = 1000;

@@ -64,6 +64,9 @@ import { Answers, Questions } from './resolver.ts';
 import { type PathHost, type PathOwner, PathState, SessionPath } from './session-path.ts';
 import { Stream, StreamControl, StreamEvent, type StreamOwner } from './stream.ts';
 
+/** How long a server waits at its client's wish. */
+const MAX_PATIENCE_MS = 300_000;
+
 export const defaultSessionOptions: SessionOptions = {
   role: 'client',
   maxStreams: 256,
@@ -796,6 +799,9 @@ export class Session implements SessionApi {
         case Setting.idleTimeoutMs:
           if (value > 0 && (this.#idleTimeoutMs === 0 || value < this.#idleTimeoutMs)) {
             this.#idleTimeoutMs = Math.max(value, MIN_IDLE_TIMEOUT_MS);
+          } else if (!this.#isClient && this.#idleTimeoutMs > 0) {
+            // A client that saves power is seldom heard, and not woken.
+            this.#idleTimeoutMs = Math.min(value, Math.max(this.#idleTimeoutMs, MAX_PATIENCE_MS));
           }
           break;
         // Unknown settings are ignored, so that later versions can add some.
@@ -1512,8 +1518,8 @@ export class Session implements SessionApi {
   }
 
   #keepAliveDeadlineMs(path: SessionPath): number {
-    const { keepAliveMs } = this.#options;
-    if (keepAliveMs <= 0 || path.pingDue) return Number.POSITIVE_INFINITY;
+    const keepAliveMs = Math.max(this.#options.keepAliveMs, this.#isClient ? 0 : this.#idleTimeoutMs / 4);
+    if (this.#options.keepAliveMs <= 0 || path.pingDue) return Number.POSITIVE_INFINITY;
     return path.lastSentMs + keepAliveMs;
   }
 

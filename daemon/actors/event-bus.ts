@@ -9,6 +9,7 @@ export const EventKind = {
   directory: 'directory',
   keys: 'keys',
   p2p: 'p2p',
+  cover: 'cover',
   node: 'node',
 } as const;
 export type EventKind = (typeof EventKind)[keyof typeof EventKind];

@@ -50,6 +50,13 @@ export class PumpEvents {
       if (kind === 'connected' && circuit !== undefined) toPaths({ type: 'carried', circuit });
       events.publish('stream', kind, stream.id, { source, circuit, bytesSent, bytesReceived, reason });
     });
+    pump.on('cover', ({ kind, alarm, loops }) => {
+      const { sent, lost, lossRatio, meanRttMs } = loops;
+      const facts = { reason: alarm, lossRatio, meanRttMs, loops: sent, lost };
+      if (kind === 'alarm') log('warn', 'loops are dropped or held back', facts);
+      else log('info', 'loops come back as they should again', facts);
+      events.publish('cover', kind, worker, facts);
+    });
     pump.on('path-request', ({ request, constraints }) =>
       toPaths({ type: 'path-request', worker, request, constraints }),
     );

@@ -48,6 +48,7 @@ export const nodeInfo = async (host: ApiHost): Promise<GetNodeInfoResponse> => {
     workers: context.config.workers,
     defaultHops: context.config.path.hops,
     mixing: mixing(host),
+    ...cover(host),
   };
 };
 
@@ -190,6 +191,30 @@ export const nodes = (host: ApiHost): Node[] => {
       firstEpoch: status.firstEpoch,
     };
   });
+};
+
+const cover = ({ meter, context }: ApiHost): Pick<GetNodeInfoResponse, 'cover' | 'coverRatio'> => {
+  const { mode } = context.config.cover;
+  const { coverOut, coverIn, coverDropOut, datagramsOut } = meter.totals;
+  const sent = coverOut + coverDropOut;
+  const coverRatio = sent === 0 ? {} : { coverRatio: sent / Math.max(1, datagramsOut) };
+  if (mode === 'off') return coverRatio;
+  const loops = meter.latest.find(({ stats }) => stats.loops !== undefined)?.stats.loops;
+  return {
+    ...coverRatio,
+    cover: {
+      mode,
+      links: meter.sum((stats) => stats.cover.links),
+      cellsPerSecond: meter.sum((stats) => stats.cover.cellsPerSecond),
+      linkCellsSent: coverOut,
+      linkCellsReceived: coverIn,
+      dropCellsSent: coverDropOut,
+      queuedCells: meter.sum((stats) => stats.cover.queued),
+      overflowedCells: meter.sum((stats) => stats.cover.overflowed),
+      constantBack: meter.sum((stats) => stats.cover.granted),
+      ...(loops === undefined ? {} : { loops: { ...loops, alarm: loops.alarm ?? '' } }),
+    },
+  };
 };
 
 const mixing = ({ meter }: ApiHost): Mixing => {

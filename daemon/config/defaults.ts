@@ -20,6 +20,17 @@ export const defaults = {
   },
   /** Class mix: hops, and how long each of them holds a packet on average. */
   mix: { hops: 5, delayMs: 20 },
+  cover: {
+    mode: 'off',
+    ratio: 0.4,
+    baseCellsPerSecond: 0.5,
+    constantCellsPerSecond: 20,
+    dropCellsPerSecond: 0.1,
+    loopsPerMinute: 6,
+    budgetBytesPerHour: 0,
+    lowPower: false,
+    grantCellsPerSecond: 2000,
+  },
   exit: {
     /** Closed to what is abused most; the rest of the Internet is reachable. Private ranges are refused by allowPrivate. */
     policy: ['reject *:25', 'reject *:465', 'reject *:587', 'accept *:*'],

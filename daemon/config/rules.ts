@@ -36,6 +36,17 @@ export const checkRules = (config: Config): RuleViolation[] => {
     if (address.port === 0) fail(['announce', index], 'has port 0; give the port that others reach');
   });
 
+  const onlyClient = config.roles.length === 1 && config.roles[0] === 'client';
+  if (config.cover.mode === 'constant' && !onlyClient) {
+    fail(
+      ['cover', 'mode'],
+      'is constant, which is for nodes with the role client alone: the links of a relay carry what others send. Write adaptive',
+    );
+  }
+  if (config.cover.lowPower && !onlyClient) {
+    fail(['cover', 'lowPower'], 'is for nodes with the role client alone; others rely on a relay');
+  }
+
   for (const key of ['socks', 'httpConnect'] as const) {
     const listen = config.proxies[key];
     if (config.roles.includes('client') && listen && !isLoopback(listen.host) && !config.proxies.allowRemote) {

@@ -16,6 +16,12 @@ const integer = (min: number, max: number) =>
     .min(min, { error: `must be ${min}…${max}` })
     .max(max, { error: `must be ${min}…${max}` });
 
+const real = (min: number, max: number) =>
+  z
+    .number()
+    .min(min, { error: `must be ${min}…${max}` })
+    .max(max, { error: `must be ${min}…${max}` });
+
 const address = z.string().transform((text, context) => {
   const parsed = parseAddress(text);
   if (parsed === undefined) {
@@ -138,6 +144,21 @@ export const configSchema = z.strictObject({
     .strictObject({
       hops: integer(3, 7).default(d.mix.hops),
       delayMs: integer(1, 1000).default(d.mix.delayMs),
+    })
+    .prefault({}),
+  cover: z
+    .strictObject({
+      mode: z
+        .enum(['off', 'adaptive', 'constant'], { error: 'must be off, adaptive or constant' })
+        .default(d.cover.mode),
+      ratio: real(0.05, 0.8).default(d.cover.ratio),
+      baseCellsPerSecond: real(0.01, 1000).default(d.cover.baseCellsPerSecond),
+      constantCellsPerSecond: real(1, 500).default(d.cover.constantCellsPerSecond),
+      dropCellsPerSecond: real(0, 1000).default(d.cover.dropCellsPerSecond),
+      loopsPerMinute: real(0, 600).default(d.cover.loopsPerMinute),
+      budgetBytesPerHour: integer(0, 1_099_511_627_776).default(d.cover.budgetBytesPerHour),
+      lowPower: z.boolean().default(d.cover.lowPower),
+      grantCellsPerSecond: integer(0, 1_000_000).default(d.cover.grantCellsPerSecond),
     })
     .prefault({}),
   exit: z

@@ -3,7 +3,8 @@
  * Structured clones only. Packets never cross this boundary; API stream data does, under credit.
  */
 import type { Duplex } from 'node:stream';
-import type { CircuitClass, MixSecrets, NodeContact, NodeSecrets } from '@nyx/core/engine/contract.ts';
+import type { CircuitClass, CoverStats, MixSecrets, NodeContact, NodeSecrets } from '@nyx/core/engine/contract.ts';
+import type { LoopAlarm, LoopStats } from '@nyx/core/mix/loop-monitor.ts';
 import type { ResolvedAddress } from '@nyx/core/stream/contract.ts';
 import type { SetupLog } from './setup-memory.ts';
 
@@ -46,6 +47,7 @@ export interface PumpOptions {
   /** Circuits of the default length that a client's worker keeps ready. */
   readonly spareCircuits: number;
   readonly mix: MixOptions;
+  readonly cover: CoverConfig;
   /** Debug builds of a test network only: lets the API crash this worker on purpose. */
   readonly allowCrash: boolean;
 }
@@ -56,6 +58,20 @@ export interface MixOptions {
   readonly hops: number;
   /** How long every hop holds a packet on average. */
   readonly delayMs: number;
+}
+
+/** Cover traffic of this node; what the keys mean: docs/operating.md. */
+export interface CoverConfig {
+  readonly mode: 'off' | 'adaptive' | 'constant';
+  readonly ratio: number;
+  readonly baseCellsPerSecond: number;
+  readonly constantCellsPerSecond: number;
+  readonly dropCellsPerSecond: number;
+  readonly loopsPerMinute: number;
+  /** 0 = no limit. */
+  readonly budgetBytesPerHour: number;
+  readonly lowPower: boolean;
+  readonly grantCellsPerSecond: number;
 }
 
 export interface PumpLimits {
@@ -239,6 +255,13 @@ export type FromPump =
       readonly stream: StreamInfo;
       readonly reason?: string;
     }
+  /** The loops say that somebody drops or holds back cells, or that it is over. */
+  | {
+      readonly type: 'cover';
+      readonly kind: 'alarm' | 'all-clear';
+      readonly alarm: LoopAlarm;
+      readonly loops: LoopStats;
+    }
   | { readonly type: 'path-request'; readonly request: number; readonly constraints: PathConstraints }
   | {
       readonly type: 'built';
@@ -320,6 +343,13 @@ export interface PumpStats {
   readonly mixWaiting: number;
   readonly mixReleased: number;
   readonly mixWaitedMs: number;
+  /** Cover cells: of links, sent and received; to last hops, sent. */
+  readonly coverOut: number;
+  readonly coverIn: number;
+  readonly coverDropOut: number;
+  readonly cover: CoverStats;
+  /** Undefined: this node sends no loops. */
+  readonly loops: LoopStats | undefined;
   readonly exitStreams: number;
   /** Sockets the exit opened, ever. */
   readonly exitSocketsOpened: number;

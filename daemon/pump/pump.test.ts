@@ -7,6 +7,7 @@ import type { Duplex } from 'node:stream';
 import { after, before, describe, test } from 'node:test';
 import type { NodeContact, NodeSecrets } from '@nyx/core/engine/contract.ts';
 import { makeNodeKeys } from '@nyx/test/sim/virtual-network.ts';
+import { defaults } from '../config/defaults.ts';
 import { createNativeSuite } from '../io/native-suite.ts';
 import { systemRandom } from '../io/system-random.ts';
 import type { DialError, FromPump, PumpOptions } from './contract.ts';
@@ -29,6 +30,7 @@ function options(secrets: NodeSecrets, more: Partial<PumpOptions>): PumpOptions 
     defaultHops: 3,
     spareCircuits: 0,
     mix: { hops: 5, delayMs: 20 },
+    cover: defaults.cover,
     allowCrash: false,
     ...more,
   };

@@ -19,6 +19,8 @@ import type {
   Via,
 } from '@nyx/core/engine/contract.ts';
 import { Engine } from '@nyx/core/engine/engine.ts';
+import type { CoverOptions } from '@nyx/core/mix/cover.ts';
+import { Exponential } from '@nyx/core/mix/exponential.ts';
 import { MAX_SETUPS_PER_EPOCH } from '@nyx/core/onion/mix-key-ring.ts';
 import { TagMemory } from '@nyx/core/onion/tag-memory.ts';
 import type { PeerAddress } from '@nyx/core/ports.ts';
@@ -29,6 +31,7 @@ import { createNativeSuite } from '../io/native-suite.ts';
 import { systemRandom } from '../io/system-random.ts';
 import type { Log, ProxyServer } from '../proxy/proxy.ts';
 import {
+  type CoverConfig,
   DialError,
   DialErrorCode,
   type FromPump,
@@ -39,6 +42,7 @@ import {
 } from './contract.ts';
 import { SessionDialer } from './dialer.ts';
 import { FlushLoop } from './flush-loop.ts';
+import { LoopCover } from './loop-cover.ts';
 import { MemoryGuard } from './memory-guard.ts';
 import { type SetupLog, SharedSetupMemory } from './setup-memory.ts';
 import { PumpSockets } from './sockets.ts';
@@ -53,6 +57,10 @@ const DRAIN_LOOK_MS = 20;
 const PATH_REQUEST_TIMEOUT_MS = 10_000;
 /** Closing words may take this long to leave the socket. */
 const LAST_SENDS_MS = 200;
+
+/** A client that saves power: a word a minute, and it is missed only after four. */
+const LOW_POWER_SESSION = { keepAliveMs: 60_000, idleTimeoutMs: 240_000 };
+const LOW_POWER_RATIO = 0.1;
 
 const nowMs = (): number => performance.now();
 
@@ -82,6 +90,7 @@ class PumpWorker {
   #httpConnect: ProxyServer | undefined;
   #housekeeping: NodeJS.Timeout | undefined;
   #draining = false;
+  #loops: LoopCover | undefined;
 
   constructor(options: PumpOptions, port: MessagePort) {
     this.#options = options;
@@ -107,7 +116,10 @@ class PumpWorker {
         maxLinks: limits.maxLinks,
         maxCircuits: limits.maxCircuits,
         memoryBytes: limits.memoryBytes,
-        session: {},
+        session: options.cover.lowPower ? LOW_POWER_SESSION : {},
+        ...(options.cover.lowPower ? { linkKeepAliveMs: LOW_POWER_SESSION.keepAliveMs } : {}),
+        cover: coverOptions(options.cover),
+        coverGrantPerSecond: options.cover.grantCellsPerSecond,
         mixBatchMs: MIX_BATCH_MS,
         setupMemory: (epoch) => this.#setupMemory(epoch),
       },
@@ -190,6 +202,7 @@ class PumpWorker {
       this.#httpConnect = await startHttpConnect({ listen: httpConnect, dialer, log, reusePort, allowNonLoopback });
     }
     this.#port.on('message', (message: ToPump) => this.#onMessage(message));
+    this.#startLoops();
     this.#housekeeping = setInterval(() => this.#keepHouse(), HOUSEKEEPING_MS);
     this.#loop.wake();
     this.#post({
@@ -199,6 +212,30 @@ class PumpWorker {
       httpConnect: this.#httpConnect?.address,
       udpMode: this.#sockets.mode,
     });
+  }
+
+  /** One worker of a client that has cover sends loops. */
+  #startLoops(): void {
+    const { cover, mix, roles, worker } = this.#options;
+    if (cover.mode === 'off' || cover.loopsPerMinute === 0 || !roles.client || worker !== 0) return;
+    this.#loops = new LoopCover(
+      { perMinute: cover.loopsPerMinute, hops: mix.hops },
+      {
+        pool: this.#dialer.pool,
+        times: new Exponential(systemRandom),
+        requestPath: (constraints) => this.#requestPath(constraints),
+        nowMs,
+        schedule: (delayMs, callback) => {
+          const timer = setTimeout(callback, delayMs);
+          return () => clearTimeout(timer);
+        },
+        onVerdict: ({ changed, alarm }, loops) => {
+          if (changed === undefined || alarm === undefined) return;
+          this.#post({ type: 'cover', kind: changed === 'raised' ? 'alarm' : 'all-clear', alarm, loops });
+        },
+        onUnable: (reason) => this.#log('debug', 'no circuit for loop cover', { reason }),
+      },
+    );
   }
 
   readonly #log: Log = (level, message, fields) => this.#post({ type: 'log', level, message, fields });
@@ -375,6 +412,11 @@ class PumpWorker {
         return [{ link, nodeId, initiator, rttMs, lossRatio: undefined, bytesIn, bytesOut, upSinceUnixMs }];
       }),
       relayCircuits: this.#engine.relayCircuits,
+      coverOut: counters.coverOut,
+      coverIn: counters.coverIn,
+      coverDropOut: counters.coverDropOut,
+      cover: this.#engine.cover,
+      loops: this.#loops?.stats,
       mixWaiting: mix.waiting,
       mixReleased: mix.released,
       mixWaitedMs: mix.waitedMs,
@@ -397,6 +439,7 @@ class PumpWorker {
     if (this.#draining) return;
     this.#draining = true;
     this.#dialer.stopAccepting();
+    this.#loops?.stop();
     const deadlineMs = nowMs() + timeoutMs;
     while (nowMs() < deadlineMs && (this.#dialer.active > 0 || (this.#exit?.streams ?? 0) > 0)) {
       await sleep(Math.min(DRAIN_LOOK_MS, Math.max(1, deadlineMs - nowMs())));
@@ -429,6 +472,18 @@ class PumpWorker {
 function freeNow(buffer: Uint8Array): void {
   const whole = buffer.buffer as ArrayBuffer;
   if (whole.byteLength > DATAGRAM_BYTES) whole.transfer(0);
+}
+
+function coverOptions(config: CoverConfig): CoverOptions | undefined {
+  const { mode, lowPower, ratio, budgetBytesPerHour, dropCellsPerSecond } = config;
+  if (mode === 'off') return undefined;
+  return {
+    mode,
+    cellsPerSecond: mode === 'constant' ? config.constantCellsPerSecond : config.baseCellsPerSecond,
+    ratio: lowPower ? LOW_POWER_RATIO : ratio,
+    dropCellsPerSecond,
+    budgetBytesPerHour,
+  };
 }
 
 function sleep(ms: number): Promise<void> {

@@ -52,6 +52,15 @@ export const createRegistry = (host: MetricsHost): Registry => {
   counter('nyx_onion_cells_originated_total', 'Cells that began here', () => meter.totals.cellsOriginated);
   counter('nyx_onion_setups_total', 'Circuit set-ups processed', () => meter.totals.setups);
   gauge('nyx_onion_relay_circuits', "Others' circuits", () => meter.sum((stats) => stats.relayCircuits));
+  counter('nyx_cover_sent_cells_total', 'Cover cells of links sent', () => meter.totals.coverOut);
+  counter('nyx_cover_received_cells_total', 'Cover cells of links received', () => meter.totals.coverIn);
+  counter('nyx_cover_drop_cells_total', 'Cover cells sent to last hops', () => meter.totals.coverDropOut);
+  gauge('nyx_cover_rate_cells', 'Cover cells a second now', () => meter.sum((stats) => stats.cover.cellsPerSecond));
+  gauge('nyx_cover_loops_sent', 'Loops sent', () => meter.sum((stats) => stats.loops?.sent ?? 0));
+  gauge('nyx_cover_loops_lost', 'Loops that did not come back', () => meter.sum((stats) => stats.loops?.lost ?? 0));
+  gauge('nyx_cover_alarm', '1 = loops are dropped or held back', () =>
+    meter.sum((stats) => (stats.loops?.alarm === undefined ? 0 : 1)),
+  );
   gauge('nyx_mix_waiting_cells', 'Cells of class mix that wait', () => meter.sum((stats) => stats.mixWaiting));
   counter('nyx_mix_released_cells_total', 'Cells of class mix that have waited', () => meter.totals.mixReleased);
   counter('nyx_mix_delay_seconds_total', 'Time that they waited', () => meter.totals.mixWaitedMs / 1000);

@@ -16,13 +16,12 @@ const adaptive: CoverOptions = {
   ratio: 0.4,
   dropCellsPerSecond: 0,
   budgetBytesPerHour: 0,
-  grantCellsPerSecond: 2000,
 };
 const constant: CoverOptions = { ...adaptive, mode: 'constant', cellsPerSecond: 50 };
 
 function network(seed: number, cover: CoverOptions, serve?: () => SessionOwner) {
   const net = new VirtualNetwork(suite, seed);
-  const client = net.add('client', { relay: false, cover });
+  const client = net.add('client', { relay: false, engineOptions: { cover } });
   const path = [net.add('guard'), net.add('middle'), net.add('exit', { exit: true, serve })];
   const built = client.engine.buildCircuit(
     { hops: path.map((node) => node.contact), class: 'fast', delayMeanUs: 0, expiry: net.unixSeconds + 36_000 },
@@ -77,7 +76,7 @@ describe('adaptive cover', () => {
   test('relays cover the links between them, and not those of clients that did not ask', () => {
     const net = new VirtualNetwork(suite, 92);
     const client = net.add('client', { relay: false });
-    const path = [0, 1, 2].map((i) => net.add(`relay ${i}`, { exit: i === 2, cover: adaptive }));
+    const path = [0, 1, 2].map((i) => net.add(`relay ${i}`, { exit: i === 2, engineOptions: { cover: adaptive } }));
     client.engine.buildCircuit(
       { hops: path.map((node) => node.contact), class: 'fast', delayMeanUs: 0, expiry: net.unixSeconds + 3600 },
       { onClose() {} },
@@ -233,9 +232,9 @@ describe('constant cover', () => {
 
   test('a relay refuses what it has no room for, and the client knows', () => {
     const net = new VirtualNetwork(suite, 97);
-    const client = net.add('client', { relay: false, cover: constant });
+    const client = net.add('client', { relay: false, engineOptions: { cover: constant } });
     const path = [0, 1, 2].map((i) =>
-      net.add(`relay ${i}`, { exit: i === 2, cover: { ...adaptive, grantCellsPerSecond: 20 } }),
+      net.add(`relay ${i}`, { exit: i === 2, engineOptions: { cover: adaptive, coverGrantPerSecond: 20 } }),
     );
     client.engine.buildCircuit(
       { hops: path.map((node) => node.contact), class: 'fast', delayMeanUs: 0, expiry: net.unixSeconds + 3600 },

@@ -41,7 +41,8 @@ export interface NodeOptions {
   readonly serve?: (session: SessionApi) => SessionOwner;
   readonly maxLinks?: number;
   readonly memoryBytes?: number;
-  readonly cover?: EngineOptions['cover'];
+  /** Options of the engine that the ones above don't cover. */
+  readonly engineOptions?: Partial<EngineOptions>;
   /** Callbacks of the test's own, in place of the node's. */
   readonly host?: Partial<EngineHost>;
   /** Something else in the engine's place (raw-peer.ts). */
@@ -99,8 +100,8 @@ export class SimNode {
       maxCircuits: options.maxCircuits ?? 10_000,
       memoryBytes: options.memoryBytes ?? 256 * 1024 * 1024,
       session: {},
-      cover: options.cover,
       setupsPerSecond: options.setupsPerSecond,
+      ...options.engineOptions,
     };
     const deps = { suite: network.suite, random: network.random, host };
     this.#makeEngine = () => options.engine?.(engineOptions, deps) ?? new Engine(engineOptions, deps);

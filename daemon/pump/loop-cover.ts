@@ -1,0 +1,121 @@
+/**
+ * Loop cover: cells of ours that go over a circuit of class mix to its last hop and come back to us, at the times of a
+ * Poisson process. They look like any others, so whoever drops or holds back what passes it loses some of them too; how many
+ * come back, and when, is what core/mix/loop-monitor.ts judges. Loops have a circuit of their own that no stream shares.
+ */
+import type { NodeContact } from '@nyx/core/engine/contract.ts';
+import type { Exponential } from '@nyx/core/mix/exponential.ts';
+import { LoopMonitor, type LoopStats, type LoopVerdict } from '@nyx/core/mix/loop-monitor.ts';
+import type { TimeMs } from '@nyx/core/ports.ts';
+import type { CircuitPool } from './circuit-pool.ts';
+import type { PathConstraints } from './contract.ts';
+import type { PooledCircuit } from './pooled-circuit.ts';
+
+/** A circuit of loops is replaced after this. */
+const CIRCUIT_LIFE_MS = 600_000;
+/** A loop that has not come back after so many times its mean, and a second for the network itself, is lost. */
+const LATE_FACTOR = 4;
+const LATE_MS = 1000;
+/** After a path that could not be had. */
+const RETRY_MS = 3000;
+
+export interface LoopCoverOptions {
+  readonly perMinute: number;
+  readonly hops: number;
+}
+
+export interface LoopCoverHost {
+  readonly pool: CircuitPool;
+  readonly times: Exponential;
+  requestPath(constraints: PathConstraints): Promise<readonly NodeContact[]>;
+  nowMs(): TimeMs;
+  /** Calls once after this time; gives what cancels that. */
+  schedule(delayMs: number, callback: () => void): () => void;
+  onVerdict(verdict: LoopVerdict, stats: LoopStats): void;
+  /** There is no circuit for loops now. */
+  onUnable(reason: string): void;
+}
+
+export class LoopCover {
+  readonly #options: LoopCoverOptions;
+  readonly #host: LoopCoverHost;
+  readonly #monitor = new LoopMonitor();
+  readonly #cancels = new Set<() => void>();
+  #circuit: PooledCircuit | undefined = undefined;
+  #builtMs = 0;
+  #stopped = false;
+
+  constructor(options: LoopCoverOptions, host: LoopCoverHost) {
+    this.#options = options;
+    this.#host = host;
+    this.#next();
+  }
+
+  get stats(): LoopStats {
+    return this.#monitor.stats;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    for (const cancel of this.#cancels) cancel();
+    this.#cancels.clear();
+  }
+
+  #after(delayMs: number, callback: () => void): () => void {
+    const cancel = this.#host.schedule(delayMs, () => {
+      this.#cancels.delete(cancel);
+      callback();
+    });
+    this.#cancels.add(cancel);
+    return () => {
+      this.#cancels.delete(cancel);
+      cancel();
+    };
+  }
+
+  #next(): void {
+    if (this.#stopped) return;
+    this.#after(this.#host.times.sample(60_000 / this.#options.perMinute), () => {
+      this.#next();
+      this.#loop();
+    });
+  }
+
+  #loop(): void {
+    const circuit = this.#circuit;
+    const { pool } = this.#host;
+    const old = this.#host.nowMs() - this.#builtMs > CIRCUIT_LIFE_MS;
+    if (circuit === undefined || circuit.state === 'ended' || circuit.session.closed || old) {
+      if (this.#host.nowMs() < this.#builtMs + RETRY_MS && this.#builtMs > 0 && !old) return;
+      this.#builtMs = this.#host.nowMs();
+      if (circuit !== undefined && circuit.state !== 'ended') pool.close(circuit.circuit);
+      void this.#build();
+      return;
+    }
+    if (circuit.state === 'ready') this.#send(circuit);
+  }
+
+  async #build(): Promise<void> {
+    this.#circuit = undefined;
+    try {
+      const hops = await this.#host.requestPath({ hops: this.#options.hops, class: 'mix', needExit: undefined });
+      if (!this.#stopped) this.#circuit = this.#host.pool.build(hops, 'mix');
+    } catch (error) {
+      this.#host.onUnable(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  #send(circuit: PooledCircuit): void {
+    const expectedMs = 2 * circuit.addedLatencyMs;
+    let over = false;
+    const settle = (rttMs: number | undefined) => {
+      if (over || this.#stopped) return;
+      over = true;
+      cancel();
+      const verdict = this.#monitor.note(rttMs, expectedMs);
+      this.#host.onVerdict(verdict, this.#monitor.stats);
+    };
+    const cancel = this.#after(LATE_FACTOR * expectedMs + LATE_MS, () => settle(undefined));
+    circuit.session.ping((rttMs) => settle(rttMs));
+  }
+}
