@@ -47,7 +47,7 @@ export interface LocalNetworkOptions {
   readonly onProgress?: (progress: LocalNetworkProgress) => void;
   /** A node ended that nobody stopped. */
   readonly onUnexpectedExit?: (failure: NodeFailure) => void;
-  /** All nodes have to be ready within this. Default 60 000. */
+  /** All nodes have to be ready within this. Default 60 000 and 2000 for each. */
   readonly startTimeoutMs?: number;
 }
 
@@ -146,7 +146,7 @@ export const startLocalNetwork = async (options: LocalNetworkOptions = {}): Prom
     writeFileSync(path, stringify(config), { mode: 0o600 });
     const node = new NodeProcess(spec, path, onExit);
     processes.push(node);
-    const started = await node.ready(options.startTimeoutMs ?? 60_000);
+    const started = await node.ready(options.startTimeoutMs ?? 60_000 + 2000 * specs.length);
     ready++;
     onProgress?.({ stage: 'ready', ready, total: specs.length, node: spec.name });
     return started;

@@ -123,6 +123,7 @@ export class Authority {
   #timers: NodeJS.Timeout[] = [];
   #running = false;
   #prober: Prober | undefined;
+  #writing: Promise<void> = Promise.resolve();
   #onFailure: (error: unknown) => void = () => {};
 
   /** Takes up what is on disk. Throws DirectoryError or Error when a file is damaged, RangeError for bad options. */
@@ -187,11 +188,13 @@ export class Authority {
     this.#look();
   }
 
-  stop(): void {
+  /** Resolves when everything is on disk. */
+  async stop(): Promise<void> {
     this.#running = false;
     for (const timer of this.#timers) clearTimeout(timer);
     this.#prober?.close();
     this.#prober = undefined;
+    await this.#writing;
   }
 
   /**
@@ -407,8 +410,10 @@ export class Authority {
       },
       decided: (bundle) => {
         this.#upcoming = bundle;
-        const writing = writeDurably(this.#file('view.bin'), encodeViewBundle(bundle));
-        writing.catch((error: Error) => onProblem(`the view could not be written: ${error.message}`));
+        // One after the other: the one with more signatures comes last.
+        this.#writing = this.#writing
+          .then(() => writeDurably(this.#file('view.bin'), encodeViewBundle(bundle)))
+          .catch((error: Error) => onProblem(`the view could not be written: ${error.message}`));
       },
       decidedElsewhere: () => onBehind(),
       onProblem: (problem) => this.#problem(problem),
