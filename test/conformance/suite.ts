@@ -1,0 +1,98 @@
+/** Runs the conformance cases against a target and says what came of each. */
+import { spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { circuitCases } from './cases-circuit.ts';
+import { cookieCases, handshakeCases } from './cases-handshake.ts';
+import { linkCases } from './cases-link.ts';
+import { type Case, Context } from './context.ts';
+import type { Target } from './peer.ts';
+
+export interface Outcome {
+  readonly id: string;
+  readonly section: string;
+  readonly level: Case['level'];
+  readonly rule: string;
+  readonly passed: boolean;
+  /** Why it failed. */
+  readonly reason?: string;
+  readonly ms: number;
+}
+
+/** Cases that leave the target under load come last. */
+export const allCases = (): Case[] => [...circuitCases(), ...linkCases(), ...handshakeCases(), ...cookieCases()];
+
+export async function runCases(
+  target: Target,
+  cases: readonly Case[],
+  onDone?: (outcome: Outcome) => void,
+): Promise<Outcome[]> {
+  const outcomes: Outcome[] = [];
+  const context = await Context.open(target);
+  try {
+    for (const item of cases) {
+      const { id, section, level, rule } = item;
+      const startedMs = performance.now();
+      let reason: string | undefined;
+      try {
+        await item.run(context);
+      } catch (error) {
+        reason = (error as Error).message;
+        // What a failed case has left is no ground for the next one.
+        context.forgetLink();
+      }
+      const outcome = {
+        id,
+        section,
+        level,
+        rule,
+        passed: reason === undefined,
+        reason,
+        ms: performance.now() - startedMs,
+      };
+      outcomes.push(outcome);
+      onDone?.(outcome);
+    }
+  } finally {
+    context.close();
+  }
+  return outcomes;
+}
+
+/** What a descriptor file says of a target: keys in hex. */
+export function readTarget(json: string): Target {
+  const { host, port, epoch, ...keys } = JSON.parse(json) as Record<string, string | number>;
+  const key = (name: string): Uint8Array => new Uint8Array(Buffer.from(String(keys[name]), 'hex'));
+  return {
+    host: String(host),
+    port: Number(port),
+    epoch: Number(epoch),
+    nodeId: key('nodeId'),
+    linkX25519: key('linkX25519'),
+    linkKem: key('linkKem'),
+    mixX25519: key('mixX25519'),
+    mixKem: key('mixKem'),
+  };
+}
+
+/** Our own implementation in a process of its own. `script`: another one of the same kind. */
+export async function startOwn(
+  script = fileURLToPath(new URL('target.ts', import.meta.url)),
+): Promise<{ target: Target; stop: () => Promise<void> }> {
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', script], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  const exited = new Promise<void>((resolve) => child.on('exit', () => resolve()));
+  const line = await new Promise<string>((resolve, reject) => {
+    createInterface(child.stdout).once('line', resolve);
+    child.once('exit', (code) => reject(new Error(`the target ended with code ${code}`)));
+    child.once('error', reject);
+  });
+  return {
+    target: readTarget(line),
+    stop: async () => {
+      child.stdin.end();
+      await exited;
+    },
+  };
+}
