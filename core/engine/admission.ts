@@ -88,10 +88,12 @@ export class Admission {
     if (!options.exit || route.action !== 'exit' || result.clientFresh === undefined) {
       return this.#refuse(slot, message, CircuitEnd.refused, Drop.notAllowed);
     }
+    const binding = secrets.binding.slice();
     const circuit = new LastHopCircuit(
       context,
       this.#deps.nextHandle(),
       new LastHop(context.suite, secrets, route),
+      binding,
       route,
       slot,
       message.forwardCid,

@@ -21,6 +21,7 @@ import type { CircuitEnd, EngineCounters, EngineHost, EngineOptions } from './co
 import type { DropCover } from './engine-cover.ts';
 import type { LinkCover } from './link-cover.ts';
 import type { LinkSlot } from './link-slot.ts';
+import type { ServedSession, ServedSessions } from './served-session.ts';
 import type { Timed, TimerHeap } from './timer-heap.ts';
 
 export interface EngineCircuit extends Timed {
@@ -81,7 +82,8 @@ export interface EngineContext {
   readonly options: EngineOptions;
   readonly counters: EngineCounters;
   readonly cids: CidTable<LinkSlot, CircuitEntry>;
-  readonly timers: TimerHeap<EngineCircuit | LinkSlot | LinkCover | DropCover>;
+  readonly timers: TimerHeap<EngineCircuit | LinkSlot | LinkCover | DropCover | ServedSession>;
+  readonly served: ServedSessions;
   /** Scratch for outgoing cells of clients; valid within one call. */
   readonly sendScratch: LayeredCell;
   /** Cells that wait for links, at all relay circuits together. */

@@ -8,8 +8,7 @@ import { createFreshKeys, type FreshKeys, finishReply } from '../onion/fresh-exc
 import type { TimeMs } from '../ports.ts';
 import type { SessionApi } from '../stream/contract.ts';
 import { SessionError } from '../stream/contract.ts';
-import { Session } from '../stream/session.ts';
-import type { SessionPath } from '../stream/session-path.ts';
+import { type PathHost, PathState, type SessionPath } from '../stream/session-path.ts';
 import type { LayeredCell } from '../wire/datagram.ts';
 import { CellType } from '../wire/datagram.ts';
 import type { Cid } from './cid-table.ts';
@@ -21,10 +20,12 @@ import {
   Travel,
   writeHeader,
 } from './circuit.ts';
+import { ClientSession } from './client-session.ts';
 import { CircuitEnd, type NodeContact, type SessionOwner } from './contract.ts';
 import { CryptoMessage, encodeRekey, sendKeyMessage } from './crypto-messages.ts';
 import type { LinkSlot } from './link-slot.ts';
 import { sendDestroy } from './messages.ts';
+import { attachBody } from './session-ticket.ts';
 
 /** A set-up that has not come back by then has failed. */
 const SETUP_TIMEOUT_MS = 10_000;
@@ -41,7 +42,7 @@ const DEAD_AFTER_RTTS = 32;
 /** A session without buffers, about. */
 export const SESSION_BYTES = 8192;
 
-export class ClientCircuit implements EngineCircuit {
+export class ClientCircuit implements EngineCircuit, PathHost {
   dueMs: TimeMs = Number.POSITIVE_INFINITY;
   heapIndex = -1;
   dirty = false;
@@ -49,8 +50,9 @@ export class ClientCircuit implements EngineCircuit {
   countedMs: TimeMs = 0;
   readonly handle: number;
   readonly hops: readonly NodeContact[];
-  readonly session: SessionApi;
+  readonly holder: ClientSession;
   readonly #path: SessionPath;
+  #refused = false;
   readonly #context: EngineContext;
   readonly #onion: ClientOnion;
   readonly #link: LinkSlot;
@@ -78,7 +80,8 @@ export class ClientCircuit implements EngineCircuit {
     link: LinkSlot,
     forwardCid: Cid,
     backwardCid: Cid,
-    owner: SessionOwner,
+    holder: ClientSession | SessionOwner,
+    binding: Uint8Array,
     addedLatencyMs: number,
     nowMs: TimeMs,
   ) {
@@ -95,24 +98,32 @@ export class ClientCircuit implements EngineCircuit {
     this.#nowMs = nowMs;
     this.#heardMs = nowMs;
     this.#setupTimeoutMs = SETUP_TIMEOUT_MS + 3 * addedLatencyMs;
-    const session = new Session(
-      { ...context.options.session, role: 'client', mixRttMs: 2 * addedLatencyMs },
-      {
-        onCryptoMessage: (type, body) => this.#onCrypto(type, body),
-        onReady: owner.onReady?.bind(owner),
-        onStream: owner.onStream?.bind(owner),
-        onResolve: owner.onResolve?.bind(owner),
-        onDatagram: owner.onDatagram?.bind(owner),
-        onWantSend: () => context.markCircuit(this),
-        onClose: (code, reason, remote) => {
-          owner.onClose(code, reason, remote);
-          context.markCircuit(this);
-        },
-      },
-      nowMs,
-    );
-    this.session = session;
-    this.#path = session.firstPath;
+    const { suite } = context;
+    if (holder instanceof ClientSession) {
+      this.holder = holder;
+      const ticket = holder.ticket;
+      if (ticket === undefined) throw new Error('a session without a ticket takes no further circuit');
+      this.#path = holder.session.addPath(this, attachBody(suite, ticket, binding), 2 * addedLatencyMs, nowMs);
+    } else {
+      const options = { ...context.options.session, mixRttMs: 2 * addedLatencyMs };
+      this.holder = new ClientSession(suite, options, holder, this, nowMs);
+      this.#path = this.holder.session.firstPath;
+    }
+    suite.wipe(binding);
+  }
+
+  get session(): SessionApi {
+    return this.holder.session;
+  }
+
+  onWantSend(): void {
+    this.#context.markCircuit(this);
+  }
+
+  /** The last hop knows nothing of the session, or not that it is ours. */
+  onRefused(): void {
+    this.#refused = true;
+    this.#context.markCircuit(this);
   }
 
   /** It could not be opened: ends with the next flush, when whoever built it knows its number. */
@@ -132,7 +143,7 @@ export class ClientCircuit implements EngineCircuit {
     return true;
   }
 
-  #onCrypto(type: number, body: Uint8Array): void {
+  onCryptoMessage(type: number, body: Uint8Array): void {
     const expected = this.#ready ? CryptoMessage.rekeyKeys : CryptoMessage.keys;
     const { suite, host } = this.#context;
     const shared = type === expected && this.#fresh ? finishReply(suite, this.#fresh, body) : undefined;
@@ -141,6 +152,7 @@ export class ClientCircuit implements EngineCircuit {
       return;
     }
     this.#onion.installFresh(shared);
+    if (!this.#ready && this.#path.id === 0) this.holder.onFirstKeys(shared);
     suite.wipe(shared);
     this.#dropFresh();
     if (!this.#ready) {
@@ -215,6 +227,10 @@ export class ClientCircuit implements EngineCircuit {
       this.end(CircuitEnd.requested, undefined, nowMs);
       return false;
     }
+    if (this.#refused) {
+      this.end(CircuitEnd.refused, undefined, nowMs);
+      return false;
+    }
     const due = Math.max(path.nextTimeoutMs(), link.full ? link.cover!.nextMs : Number.NEGATIVE_INFINITY);
     timers.set(this, this.#ready ? due : Math.min(due, this.#startedMs + this.#setupTimeoutMs));
     // A constant link asks again when it has sent some.
@@ -283,7 +299,7 @@ export class ClientCircuit implements EngineCircuit {
     this.#endAt(reason, heardFrom, heardFrom === undefined ? undefined : 0, nowMs);
   }
 
-  #endAt(reason: CircuitEnd, heardFrom: LinkSlot | undefined, hop: number | undefined, _nowMs: TimeMs): void {
+  #endAt(reason: CircuitEnd, heardFrom: LinkSlot | undefined, hop: number | undefined, nowMs: TimeMs): void {
     if (this.#ended) return;
     this.#ended = true;
     if (heardFrom !== this.#link) sendDestroy(this.#link.link, this.#forwardCid, 0, reason);
@@ -293,7 +309,14 @@ export class ClientCircuit implements EngineCircuit {
     this.#context.forget(this);
     this.#dropFresh();
     this.#onion.wipe();
-    if (!this.session.closed) this.session.abandon(SessionError.sessionLost, 'the circuit ended');
+    // Of our own will: nobody is to bring the session onto another circuit.
+    const ours = heardFrom === undefined && reason !== CircuitEnd.timeout && reason !== CircuitEnd.limit;
+    const { session } = this.holder;
+    const alone = session.pathCount === 1 && this.#path.state !== PathState.gone;
+    if (alone && (ours || this.#refused) && !session.closed) {
+      session.abandon(SessionError.sessionLost, this.#refused ? 'the last hop has forgotten it' : 'the circuit ended');
+    }
+    this.#path.lost(nowMs);
     this.#context.host.onCircuit({ kind: 'ended', circuit: this.handle, reason, hop });
   }
 
@@ -304,8 +327,8 @@ export class ClientCircuit implements EngineCircuit {
   }
 
   sweep(nowMs: TimeMs, _unixSeconds: number): void {
-    const { bytesInFlight, smoothedRttMs } = this.session.stats;
-    if (bytesInFlight === 0) this.#heardMs = nowMs;
+    const { packetsInFlight, smoothedRttMs } = this.#path.stats;
+    if (packetsInFlight === 0) this.#heardMs = nowMs;
     else if (this.#ready && nowMs - this.#heardMs > Math.max(DEAD_AFTER_MS, DEAD_AFTER_RTTS * (smoothedRttMs ?? 0))) {
       this.#endAt(CircuitEnd.timeout, undefined, undefined, nowMs);
       return;
@@ -315,6 +338,8 @@ export class ClientCircuit implements EngineCircuit {
   }
 
   get bufferedBytes(): number {
-    return this.session.stats.bufferedBytes + SESSION_BYTES + this.#onion.memoryBytes;
+    // A session's buffers are counted once, however many circuits it has.
+    const { bufferedBytes, paths } = this.session.stats;
+    return bufferedBytes / Math.max(1, paths.length) + SESSION_BYTES + this.#onion.memoryBytes;
   }
 }

@@ -99,7 +99,7 @@ export const Via = { listen: 0, dial: 1 } as const;
 export type Via = (typeof Via)[keyof typeof Via];
 
 /** The callbacks of a session that are its owner's; the engine itself takes key messages and sending. */
-export type SessionOwner = Omit<SessionHost, 'onCryptoMessage' | 'onWantSend'>;
+export type SessionOwner = Omit<SessionHost, 'onAttach'>;
 
 /** The set-ups seen under one epoch's mix keys (docs/protocol.md §4). */
 export interface SetupMemory {
@@ -174,6 +174,13 @@ export interface EngineApi {
     owner: SessionOwner,
     nowMs: TimeMs,
   ): { circuit: number; session: SessionApi };
+  /**
+   * Starts another circuit, to the same last hop, for a session of ours that was ready once: beside those that it has,
+   * or in the place of those that it lost (SessionOwner.onDetached). Undefined: the session can't take one (it is over, was
+   * never ready, or has eight). Throws RangeError for a bad number of hops.
+   */
+  attachCircuit(session: SessionApi, options: BuildCircuitOptions, nowMs: TimeMs): number | undefined;
+  /** Ends a circuit; a session without another ends with it. */
   closeCircuit(circuit: number, reason: CircuitEnd, nowMs: TimeMs): void;
   /** Replaces the epoch keys; those of epochs no longer given are erased. */
   setMixSecrets(mix: readonly MixSecrets[]): void;

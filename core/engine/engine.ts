@@ -39,6 +39,7 @@ import { Admission } from './admission.ts';
 import { CidTable } from './cid-table.ts';
 import { type CircuitEntry, type EngineCircuit, type EngineContext, randomCid } from './circuit.ts';
 import { ClientCircuit } from './client-circuit.ts';
+import type { ClientSession } from './client-session.ts';
 import {
   type BuildCircuitOptions,
   CircuitEnd,
@@ -57,11 +58,13 @@ import {
 import { BatchPool, Egress } from './egress.ts';
 import { DropCover, EngineCover } from './engine-cover.ts';
 import { HostGuard } from './host-guard.ts';
+import { MAX_PATHS } from './last-hop-circuit.ts';
 import { LinkCover } from './link-cover.ts';
 import { LinkSlot } from './link-slot.ts';
 import { sendSetup } from './messages.ts';
 import { PuzzleMemory } from './puzzle-memory.ts';
 import { RelayCircuit } from './relay-circuit.ts';
+import { ServedSession, ServedSessions } from './served-session.ts';
 import { TimerHeap } from './timer-heap.ts';
 
 /** Low 6 bits of the type byte. */
@@ -130,10 +133,13 @@ export class Engine implements EngineApi {
   readonly #linkByNode = new Map<string, LinkSlot>();
   readonly #circuits = new Set<EngineCircuit>();
   readonly #clients = new Map<number, ClientCircuit>();
+  /** Sessions of ours, for circuits to come. */
+  readonly #sessions = new WeakMap<SessionApi, ClientSession>();
   readonly #cids = new CidTable<LinkSlot, CircuitEntry>();
-  readonly #timers = new TimerHeap<EngineCircuit | LinkSlot | LinkCover | DropCover>();
+  readonly #timers = new TimerHeap<EngineCircuit | LinkSlot | LinkCover | DropCover | ServedSession>();
   readonly #puzzles = new PuzzleMemory();
   readonly #spares: KeySpares;
+  readonly #served: ServedSessions;
   /** Links with a batch under way. */
   readonly #openBatches: LinkSlot[] = [];
   readonly #dirtyLinks: LinkSlot[] = [];
@@ -185,6 +191,8 @@ export class Engine implements EngineApi {
         },
       },
     );
+    const memoryTight = () => this.bufferedBytes > TIGHT_SHARE * options.memoryBytes;
+    this.#served = new ServedSessions({ suite, host, timers: this.#timers, memoryTight });
     this.#context = {
       suite,
       random,
@@ -194,6 +202,7 @@ export class Engine implements EngineApi {
       counters: this.counters,
       cids: this.#cids,
       timers: this.#timers,
+      served: this.#served,
       sendScratch: new LayeredCell(),
       held: { cells: 0 },
       delays: new DelayQueue(
@@ -205,7 +214,7 @@ export class Engine implements EngineApi {
       markCircuit: (circuit) => this.#markCircuit(circuit),
       markLink: (slot) => this.#markLink(slot),
       sendControl: (slot, nowMs) => this.#sendControl(slot, nowMs),
-      memoryTight: () => this.bufferedBytes > TIGHT_SHARE * options.memoryBytes,
+      memoryTight,
       forget: (circuit) => this.#forget(circuit),
     };
     this.#cover = new EngineCover({
@@ -236,7 +245,8 @@ export class Engine implements EngineApi {
 
   get bufferedBytes(): number {
     const queued = this.#batches.outstandingBytes + this.#context.delays.memoryBytes;
-    return queued + this.#handshakes.memoryBytes + this.#circuitBytes + this.#linkBytes;
+    const held = this.#circuitBytes + this.#linkBytes + this.#served.waitingBytes;
+    return queued + this.#handshakes.memoryBytes + held;
   }
 
   get cover(): CoverStats {
@@ -353,6 +363,12 @@ export class Engine implements EngineApi {
         this.#cover.send(due, nowMs);
       } else if (due instanceof DropCover) {
         this.#cover.drop(due, nowMs);
+      } else if (due instanceof ServedSession) {
+        try {
+          due.handleTimeout();
+        } catch (error) {
+          this.#host.failed(error);
+        }
       } else {
         try {
           due.handleTimeout(nowMs);
@@ -452,6 +468,7 @@ export class Engine implements EngineApi {
       this.#sweepLinks(nowMs);
       this.#context.delays.trim();
       this.#puzzles.expire(nowMs);
+      this.#served.recount();
       this.#spares.expire(nowMs);
     }
     const unixSeconds = this.#host.unixSeconds();
@@ -497,6 +514,7 @@ export class Engine implements EngineApi {
 
   /** Ends the circuits that hold most, until the rest fits. */
   #shed(nowMs: TimeMs): void {
+    this.counters.shed += this.#served.endWaiting(CircuitEnd.memory);
     for (const circuit of this.#circuits) this.#count(circuit, nowMs);
     const target = SHED_TO_SHARE * this.#options.memoryBytes;
     const largest = [...this.#circuits].sort((a, b) => b.countedBytes - a.countedBytes).slice(0, MAX_SHED_AT_ONCE);
@@ -541,6 +559,18 @@ export class Engine implements EngineApi {
     owner: SessionOwner,
     nowMs: TimeMs,
   ): { circuit: number; session: SessionApi } {
+    const circuit = this.#build(options, owner, nowMs);
+    return { circuit: circuit.handle, session: circuit.session };
+  }
+
+  attachCircuit(session: SessionApi, options: BuildCircuitOptions, nowMs: TimeMs): number | undefined {
+    const holder = this.#sessions.get(session);
+    if (holder?.ticket === undefined || holder.session.closed || holder.session.pathCount >= MAX_PATHS)
+      return undefined;
+    return this.#build(options, holder, nowMs).handle;
+  }
+
+  #build(options: BuildCircuitOptions, holder: SessionOwner | ClientSession, nowMs: TimeMs): ClientCircuit {
     const { hops } = options;
     if (hops.length < MIN_HOPS || hops.length > MAX_HOPS) {
       throw new RangeError(`a circuit has ${MIN_HOPS} to ${MAX_HOPS} hops, not ${hops.length}`);
@@ -565,6 +595,7 @@ export class Engine implements EngineApi {
     const sent = sendSetup(slot.link, forwardCid, backwardCid, firstPuzzleSolution, train);
     // The train is on its way while the circuit is made. Within a call of the host's it goes with the flush behind it.
     if (sent && !this.#inside) this.#sendNow(slot, nowMs);
+    const binding = secrets.at(-1)!.binding.slice();
     const circuit = new ClientCircuit(
       this.#context,
       ++this.#lastHandle,
@@ -574,7 +605,8 @@ export class Engine implements EngineApi {
       slot,
       forwardCid,
       backwardCid,
-      owner,
+      holder,
+      binding,
       options.class === 'mix' ? hops.length * boundedDelayMs(options.delayMeanUs) : 0,
       nowMs,
     );
@@ -585,7 +617,8 @@ export class Engine implements EngineApi {
     }
     this.#markLink(slot);
     this.#wake();
-    return { circuit: circuit.handle, session: circuit.session };
+    this.#sessions.set(circuit.session, circuit.holder);
+    return circuit;
   }
 
   /** What the link's control channel has to say leaves at once, not with the next flush. */
@@ -623,6 +656,7 @@ export class Engine implements EngineApi {
     this.#nowMs = nowMs;
     this.#call(() => {
       for (const circuit of [...this.#circuits]) this.#end(circuit, CircuitEnd.shutdown, nowMs);
+      this.#served.endWaiting(CircuitEnd.shutdown);
       for (const slot of [...this.#slots.values()]) {
         slot.link.close(LinkClose.shutdown, nowMs);
         this.#markLink(slot);

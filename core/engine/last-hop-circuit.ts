@@ -25,6 +25,7 @@ import { CircuitEnd, type SessionOwner } from './contract.ts';
 import { CryptoMessage, decodeRekey, sendKeyMessage } from './crypto-messages.ts';
 import type { LinkSlot } from './link-slot.ts';
 import { sendDestroy } from './messages.ts';
+import type { ServedSession } from './served-session.ts';
 
 /** A gigabyte of cells, the other reason for a key exchange, takes longer than this at any rate we can serve. */
 const MIN_REKEY_MS = 1000;
@@ -33,6 +34,8 @@ const MIN_REKEY_MS = 1000;
 const FULL_RETRY_MS = 5;
 /** Class mix, a first guess at how long the path is; what is measured replaces it. */
 const USUAL_MIX_HOPS = 5;
+/** Circuits that a session may have at once (docs/protocol.md §5.5). */
+export const MAX_PATHS = 8;
 /** Note of a delayed cell that goes out; one that came in has its index. */
 const OUTGOING = -1;
 
@@ -54,7 +57,13 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
   /** Cells in the engine's delay queue. */
   #delayed = 0;
   readonly #path: SessionPath;
-  #owner: SessionOwner | undefined = undefined;
+  /** The session that began here. */
+  readonly #own: Session;
+  #ownServed: ServedSession | undefined = undefined;
+  /** The session that its path belongs to: its own, or the one that it asked to join. */
+  #served: ServedSession | undefined = undefined;
+  /** Of this circuit, for proofs; 32 bytes. */
+  readonly #binding: Uint8Array;
   #ended = false;
   #nowMs: TimeMs;
   #rekeyedMs: TimeMs = Number.NEGATIVE_INFINITY;
@@ -63,6 +72,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     context: EngineContext,
     handle: number,
     hop: LastHop,
+    binding: Uint8Array,
     route: HopRoute,
     link: LinkSlot,
     forwardCid: Cid,
@@ -72,6 +82,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     this.#context = context;
     this.handle = handle;
     this.#hop = hop;
+    this.#binding = binding;
     this.#link = link;
     this.#forward = new CircuitEntry(forwardCid, link, this, Travel.forward);
     this.#backwardCid = backwardCid;
@@ -87,14 +98,20 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
         onResolve: (id, kind, value) => this.#owner?.onResolve?.(id, kind, value),
         onDatagram: (flow, data) => this.#owner?.onDatagram?.(flow, data),
         onWantSend: () => context.markCircuit(this),
-        onClose: (code, reason, remote) => {
-          this.#owner?.onClose(code, reason, remote);
-          context.markCircuit(this);
-        },
+        onAttach: (path, id, proof) => this.#onAttach(path, id, proof),
+        // What becomes of it then is seen to when the circuit has ended.
+        onDetached: () => {},
+        onClose: (code, reason, remote) => this.#owner?.onClose(code, reason, remote),
       },
       nowMs,
     );
+    this.#own = session;
     this.#path = session.firstPath;
+  }
+
+  /** Of the session that began here; that one may outlive this circuit. */
+  get #owner(): SessionOwner | undefined {
+    return this.#ownServed?.owner;
   }
 
   get #session(): SessionApi {
@@ -103,15 +120,26 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
 
   /** Enters the tables and answers with the fresh key exchange; false when that is impossible. */
   open(clientFresh: ClientFresh): boolean {
-    const { suite, random, spares, host, cids } = this.#context;
+    const { suite, random, spares, served, cids } = this.#context;
     const reply = lastHopReply(suite, random, clientFresh, spares.takePair());
     if (reply === undefined || !cids.add(this.#forward)) return false;
     this.#link.circuits.add(this);
     this.#hop.installFresh(reply.shared);
-    suite.wipe(reply.shared);
     this.#path.sendCryptoMessage(CryptoMessage.keys, reply.message);
-    this.#owner = host.onIncomingSession(this.#session, this.handle);
+    this.#ownServed = served.open(this.#own, this.handle, reply.shared);
+    this.#served = this.#ownServed;
+    suite.wipe(reply.shared);
     this.#context.markCircuit(this);
+    return true;
+  }
+
+  /** The client says that this circuit is for a session that it has here already. */
+  #onAttach(path: SessionPath, id: Uint8Array, proof: Uint8Array): boolean {
+    const claimed = this.#context.served.claimed(id, proof, this.#binding);
+    if (claimed === undefined || claimed === this.#ownServed || claimed.session.pathCount >= MAX_PATHS) return false;
+    claimed.adopt(path);
+    this.#served = claimed;
+    this.#ownServed?.end(CircuitEnd.requested);
     return true;
   }
 
@@ -245,7 +273,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     this.end(CircuitEnd.linkLost, slot, nowMs);
   }
 
-  end(reason: CircuitEnd, heardFrom: LinkSlot | undefined, _nowMs: TimeMs): void {
+  end(reason: CircuitEnd, heardFrom: LinkSlot | undefined, nowMs: TimeMs): void {
     if (this.#ended) return;
     this.#ended = true;
     if (heardFrom !== this.#link) sendDestroy(this.#link.link, this.#backwardCid, 1, reason);
@@ -254,8 +282,12 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     this.#context.markLink(this.#link);
     this.#context.forget(this);
     this.#hop.wipe();
-    if (!this.#session.closed) this.#session.abandon(SessionError.sessionLost, 'the circuit ended');
-    this.#context.host.onIncomingSessionEnd(this.#session, this.handle, reason);
+    this.#context.suite.wipe(this.#binding);
+    this.#path.lost(nowMs);
+    // Of our own will: there is nothing to wait for.
+    if (heardFrom === undefined && reason !== CircuitEnd.expired && reason !== CircuitEnd.limit)
+      this.#served?.end(reason);
+    else this.#served?.circuitGone(reason, nowMs);
   }
 
   sweep(nowMs: TimeMs, unixSeconds: number): void {
@@ -264,6 +296,8 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
   }
 
   get bufferedBytes(): number {
-    return this.#session.stats.bufferedBytes + SESSION_BYTES + this.#hop.memoryBytes;
+    // A session's buffers are counted once, however many circuits it has.
+    const { bufferedBytes, paths } = this.#session.stats;
+    return bufferedBytes / Math.max(1, paths.length) + SESSION_BYTES + this.#hop.memoryBytes;
   }
 }

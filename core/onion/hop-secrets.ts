@@ -12,6 +12,8 @@ export interface HopSecrets {
   readonly backwardChain: Uint8Array;
   /** What the node remembers for the epoch against replays, 16 bytes. */
   readonly setupTag: Uint8Array;
+  /** What stands for this circuit in proofs that it carries, 32 bytes. */
+  readonly binding: Uint8Array;
 }
 
 /** What both sides know of the exchange besides its secrets; all of it is bound into the keys. */
@@ -28,7 +30,7 @@ export interface SetupTranscript {
 const text = new TextEncoder();
 const LABEL_SETUP = text.encode('nyx1 setup');
 const INFO_HOP = text.encode('nyx1 circuit hop');
-const OKM_BYTES = 144;
+const OKM_BYTES = 176;
 
 /** Derives one hop's secrets from its hybrid exchange: `dh` and `kem` are 32 bytes each and stay the caller's. */
 export function deriveHopSecrets(
@@ -58,11 +60,13 @@ export function deriveHopSecrets(
     forwardChain: okm.slice(64, 96),
     backwardChain: okm.slice(96, 128),
     setupTag: okm.slice(128, 144),
+    binding: okm.slice(144, 176),
   };
   suite.wipe(ikm, okm);
   return secrets;
 }
 
 export function wipeHopSecrets(suite: CryptoSuite, secrets: HopSecrets): void {
-  suite.wipe(secrets.setupKey, secrets.fillerKey, secrets.forwardChain, secrets.backwardChain, secrets.setupTag);
+  const { setupKey, fillerKey, forwardChain, backwardChain, setupTag, binding } = secrets;
+  suite.wipe(setupKey, fillerKey, forwardChain, backwardChain, setupTag, binding);
 }

@@ -85,6 +85,8 @@ export interface SessionHost {
    * callback, or with false, the newcomer is refused.
    */
   onAttach?(path: SessionPath, sessionId: Uint8Array, proof: Uint8Array): boolean;
+  /** Data is under way and nothing comes back: another path would help, the sooner the better. */
+  onStalled?(): void;
   /** The last path is lost; the session waits for another. Without this callback it ends instead. */
   onDetached?(): void;
   /** The session is over; every stream has already been told. */

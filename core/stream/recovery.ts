@@ -32,7 +32,7 @@ const PERSISTENT_TIMEOUTS = 3;
 /** Time without a spurious retransmission after which the reorder window shrinks. */
 const REORDER_DECAY_MS = 5000;
 /** A timer that comes this late was not the only thing that had to wait. */
-const STALL_MS = 5;
+export const STALL_MS = 5;
 
 export class Recovery {
   readonly rtt: RttEstimator;
@@ -83,6 +83,11 @@ export class Recovery {
     this.rtt = new RttEstimator(mixRttMs);
     this.#owner = owner;
     this.congestion = congestion;
+  }
+
+  /** Probe time-outs since anything new was acknowledged. */
+  get silentProbes(): number {
+    return this.#probeCount;
   }
 
   get windowOpen(): boolean {

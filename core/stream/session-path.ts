@@ -62,6 +62,11 @@ export class SessionPath {
   packetsReceived = 0;
   lastSentMs: TimeMs;
   lastReceivedMs: TimeMs;
+  /** When data of a stream came last, and whether it was asked since then if it lives. */
+  dataMs: TimeMs = 0;
+  asked = true;
+  /** Not before this: a host that was stalled may have the answer in its sockets. */
+  askNotBeforeMs: TimeMs = 0;
   /** A PING of the path's own is due. */
   pingDue = false;
   /** What PATH_CHALLENGE asked for. */

@@ -59,7 +59,7 @@ import { LinkedList } from './linked-list.ts';
 import { choosesPath, Scheduler } from './path-choice.ts';
 import { RangeSet } from './ranges.ts';
 import { Received } from './receive-buffer.ts';
-import { AckResult } from './recovery.ts';
+import { AckResult, STALL_MS } from './recovery.ts';
 import { Answers, Questions } from './resolver.ts';
 import { type PathHost, type PathOwner, PathState, SessionPath } from './session-path.ts';
 import { Stream, StreamControl, StreamEvent, type StreamOwner } from './stream.ts';
@@ -97,6 +97,10 @@ const MIN_PIECE_BYTES = 24;
 /** ACK ranges in a payload that also has data to carry. */
 const ACK_SHARE_BYTES = 400;
 const TRIM_AFTER_MS = 2000;
+/** Probe time-outs in a row after which a session on one path asks for another: two are no accident. */
+const STALLED_PROBES = 2;
+/** A client asks for a sign of life when nothing has come for this long, or for two probe time-outs. */
+const QUIET_MS = 250;
 /** No peer can make a session end sooner. */
 const MIN_IDLE_TIMEOUT_MS = 1000;
 
@@ -267,13 +271,27 @@ export class Session implements SessionApi {
     path.state = PathState.usable;
     this.#paths.push(path);
     this.#lastReceivedMs = Math.max(this.#lastReceivedMs, path.lastReceivedMs);
-    this.#wakeAll();
+    this.#relieveSilent();
   }
 
   #newPath(host: PathHost, mixRttMs: number, nowMs: TimeMs): SessionPath {
     const path = new SessionPath(this.#pathCount++, this.#pathOwner, host, this.#newCongestion(), mixRttMs, nowMs);
     this.#paths.push(path);
     return path;
+  }
+
+  /** The peer has let it in. What is under way on paths that are silent goes out on it at once. */
+  #joined(path: SessionPath): void {
+    if (path.state !== PathState.attaching) return;
+    path.state = PathState.usable;
+    this.#relieveSilent();
+  }
+
+  #relieveSilent(): void {
+    for (const path of this.#paths) {
+      if (path.state === PathState.usable && path.recovery.silentProbes > 0) this.#suspect(path);
+    }
+    this.#wakeAll();
   }
 
   #release(path: SessionPath): void {
@@ -418,7 +436,7 @@ export class Session implements SessionApi {
     if (this.#eventQueue.length > 0) return this.#nowMs;
     let next = Math.min(this.#idleDeadlineMs(), this.#keepAliveDeadlineMs(path), trimDeadlineMs(path));
     next = Math.min(next, path.recovery.nextTimeoutMs());
-    next = Math.min(next, path.acks.deadlineMs);
+    next = Math.min(next, path.acks.deadlineMs, this.#quietDeadlineMs(path));
     if (path.recovery.windowOpen && this.#wantsEliciting(path)) {
       const release = path.pacer.nextMs();
       if (release > this.#nowMs) next = Math.min(next, release);
@@ -437,10 +455,11 @@ export class Session implements SessionApi {
     }
     const { recovery } = path;
     if (recovery.handleTimeout(nowMs)) {
-      if (recovery.probes > 0) this.#suspect(path);
+      if (recovery.probes > 0) this.#onSilence(path);
       if (!this.#wantsEliciting(path)) path.pingDue = true;
     }
     if (nowMs >= this.#keepAliveDeadlineMs(path)) path.pingDue = true;
+    this.#askIfQuiet(path, nowMs);
     if (nowMs >= trimDeadlineMs(path)) {
       recovery.sent.trim();
       path.acks.ranges.compact();
@@ -449,9 +468,13 @@ export class Session implements SessionApi {
   }
 
   /** A probe time-out has passed. If others can carry what is under way on the path, it goes out there at once. */
-  #suspect(path: SessionPath): void {
+  #onSilence(path: SessionPath): void {
     if (path.state !== PathState.usable) return;
-    if (!this.#paths.some((other) => other !== path && other.state === PathState.usable)) return;
+    if (this.#paths.some((other) => other !== path && other.state === PathState.usable)) this.#suspect(path);
+    else if (path.recovery.silentProbes === STALLED_PROBES && path.acks.largest >= 0) this.#host.onStalled?.();
+  }
+
+  #suspect(path: SessionPath): void {
     path.state = PathState.suspect;
     path.pingDue = true;
     path.recovery.giveUp();
@@ -478,6 +501,11 @@ export class Session implements SessionApi {
     this.#state = 'closed';
     this.#closePending = false;
     if (wasOpen) this.#end(code, reason, false);
+  }
+
+  /** Circuits under it, those included that are still asking to join. */
+  get pathCount(): number {
+    return this.#paths.length;
   }
 
   get closed(): boolean {
@@ -624,6 +652,8 @@ export class Session implements SessionApi {
     if (result === Received.tooManyHoles) return Drop.memory;
     if (result === Received.beyondLimit) return this.#flowViolation(`stream ${stream.id}`);
     if (result === Received.badFinalSize) return this.#violation(`final size of stream ${stream.id}`);
+    this.#path.dataMs = this.#nowMs;
+    this.#path.asked = false;
     if (growth > 0) this.#receivedBytes += growth;
     const finished = buffer.finalSize === buffer.contiguous;
     // The sender has nothing more to say that could carry news of its loss: tell it at once.
@@ -1411,8 +1441,7 @@ export class Session implements SessionApi {
         path.acks.onAckAcked(offset, this.#nowMs, path.recovery.rtt.expectedMs);
         return;
       case Frame.attach:
-        if (path.state === PathState.attaching) path.state = PathState.usable;
-        this.#wakeAll();
+        this.#joined(path);
         return;
       case Frame.resolved:
         this.#answers?.onAcked(id);
@@ -1523,6 +1552,28 @@ export class Session implements SessionApi {
     return path.lastSentMs + keepAliveMs;
   }
 
+  /**
+   * Client: something was coming and comes no more. Who only receives would never know that the path is dead, so it asks,
+   * once.
+   */
+  #quietDeadlineMs(path: SessionPath): number {
+    if (!this.#isClient || path.asked || this.#streams.size === 0) {
+      return Number.POSITIVE_INFINITY;
+    }
+    return Math.max(path.dataMs + Math.max(QUIET_MS, 2 * path.recovery.probeTimeoutMs()), path.askNotBeforeMs);
+  }
+
+  #askIfQuiet(path: SessionPath, nowMs: TimeMs): void {
+    const dueMs = this.#quietDeadlineMs(path);
+    if (nowMs < dueMs) return;
+    if (nowMs > dueMs + STALL_MS && dueMs !== path.askNotBeforeMs) {
+      path.askNotBeforeMs = nowMs + 1;
+      return;
+    }
+    path.asked = true;
+    path.pingDue = true;
+  }
+
   // ---- The end
 
   #startClosing(code: number, reason: string): void {
@@ -1567,6 +1618,7 @@ export class Session implements SessionApi {
     this.#answers?.clear();
     this.#dispatch();
     this.#questions?.failAll(streamCode);
+    this.#wakeAll();
     this.#host.onClose(code, reason, remote);
   }
 }

@@ -4,59 +4,12 @@
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { SessionError, type SessionStream } from '@nyx/core/stream/contract.ts';
+import { SessionError } from '@nyx/core/stream/contract.ts';
 import { Scheduler } from '@nyx/core/stream/path-choice.ts';
 import { PathState } from '@nyx/core/stream/session-path.ts';
 import { MultipathPair } from './multipath-sim.ts';
-import { Bottleneck, fillPattern, firstMismatch, SessionPair, type WayOptions } from './stream-sim.ts';
-
-const TARGET = { kind: 'tcp', host: 'example.org', port: 443 } as const;
-
-/** Writes `length` patterned bytes into the stream as it takes them, then FIN. */
-function send(stream: SessionStream, salt: number, length: number): void {
-  let written = 0;
-  const chunk = new Uint8Array(16_384);
-  const go = () => {
-    while (written < length) {
-      const piece = chunk.subarray(0, Math.min(chunk.length, length - written));
-      fillPattern(piece, salt, written);
-      const taken = stream.write(piece);
-      written += taken;
-      if (taken < piece.length) return;
-    }
-    stream.end();
-  };
-  stream.onWritable = go;
-  go();
-}
-
-/** Reads the stream as data comes and checks every byte. */
-class Reader {
-  bytes = 0;
-  ended = false;
-  code: number | undefined;
-  /** Longest time without a byte since the first. */
-  longestStallMs = 0;
-  #lastMs = 0;
-  readonly #into = new Uint8Array(65_536);
-
-  constructor(stream: SessionStream, salt: number, nowMs: () => number) {
-    stream.onReadable = () => {
-      for (;;) {
-        const length = stream.read(this.#into);
-        if (length === 0) break;
-        assert.equal(firstMismatch(this.#into, length, salt, this.bytes), -1);
-        if (this.bytes > 0) this.longestStallMs = Math.max(this.longestStallMs, nowMs() - this.#lastMs);
-        this.#lastMs = nowMs();
-        this.bytes += length;
-      }
-      if (stream.readEnded) this.ended = true;
-    };
-    stream.onClose = (code) => {
-      this.code = code;
-    };
-  }
-}
+import { PatternReader, sendPattern, TARGET } from './pattern-transfer.ts';
+import { Bottleneck, SessionPair, type WayOptions } from './stream-sim.ts';
 
 /** A pair whose server answers every stream with `downBytes`, and reads what comes. */
 function transfer(options: {
@@ -67,7 +20,7 @@ function transfer(options: {
   scheduler?: Scheduler;
 }) {
   const { upBytes, downBytes, scheduler = Scheduler.latencyWeighted } = options;
-  let up: Reader | undefined;
+  let up: PatternReader | undefined;
   const pair: MultipathPair = new MultipathPair({
     seed: options.seed,
     first: options.first,
@@ -75,14 +28,14 @@ function transfer(options: {
     server: { scheduler },
     serverHost: {
       onStream: (stream) => {
-        up = new Reader(stream, 1, () => pair.clock.nowMs);
-        send(stream, 2, downBytes);
+        up = new PatternReader(stream, 1, () => pair.clock.nowMs);
+        sendPattern(stream, 2, downBytes);
       },
     },
   });
   const stream = pair.client.openStream(TARGET)!;
-  const down = new Reader(stream, 2, () => pair.clock.nowMs);
-  send(stream, 1, upBytes);
+  const down = new PatternReader(stream, 2, () => pair.clock.nowMs);
+  sendPattern(stream, 1, upBytes);
   const done = () => down.ended && down.bytes === downBytes && up?.ended === true && up.bytes === upBytes;
   return { pair, down, up: () => up, done };
 }
