@@ -13,7 +13,7 @@ import { findTor, type TorVariant } from './peers/tor/network.ts';
 import { measurePrimitives } from './primitives.ts';
 import { checkTargets, type MixMeasures, type TargetResult } from './targets.ts';
 
-const suites = ['primitives', 'onion', 'relay', 'session', 'udp', 'paths', 'mix', 'network', 'tor'] as const;
+const suites = ['primitives', 'onion', 'relay', 'session', 'udp', 'paths', 'mix', 'cover', 'network', 'tor'] as const;
 type Suite = (typeof suites)[number];
 
 interface Report {
@@ -87,6 +87,8 @@ async function runSuite(suite: Suite): Promise<unknown> {
       return runScript('udp.ts', [quick ? '1' : '2']);
     case 'paths':
       return runScript('paths.ts', [quick ? '1000' : '5000']);
+    case 'cover':
+      return runScript('cover.ts', []);
     case 'mix': {
       const alone = (await runScript('mix.ts', [])) as object;
       const { measureMixNetwork } = await import('./mix-network.ts');

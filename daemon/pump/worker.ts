@@ -19,7 +19,6 @@ import type {
   Via,
 } from '@nyx/core/engine/contract.ts';
 import { Engine } from '@nyx/core/engine/engine.ts';
-import type { CoverOptions } from '@nyx/core/mix/cover.ts';
 import { Exponential } from '@nyx/core/mix/exponential.ts';
 import { MAX_SETUPS_PER_EPOCH } from '@nyx/core/onion/mix-key-ring.ts';
 import { TagMemory } from '@nyx/core/onion/tag-memory.ts';
@@ -31,7 +30,6 @@ import { createNativeSuite } from '../io/native-suite.ts';
 import { systemRandom } from '../io/system-random.ts';
 import type { Log, ProxyServer } from '../proxy/proxy.ts';
 import {
-  type CoverConfig,
   DialError,
   DialErrorCode,
   type FromPump,
@@ -40,6 +38,7 @@ import {
   type PumpStats,
   type ToPump,
 } from './contract.ts';
+import { coverEngineOptions, loopsPerMinute } from './cover-options.ts';
 import { SessionDialer } from './dialer.ts';
 import { FlushLoop } from './flush-loop.ts';
 import { LoopCover } from './loop-cover.ts';
@@ -57,10 +56,6 @@ const DRAIN_LOOK_MS = 20;
 const PATH_REQUEST_TIMEOUT_MS = 10_000;
 /** Closing words may take this long to leave the socket. */
 const LAST_SENDS_MS = 200;
-
-/** A client that saves power: a word a minute, and it is missed only after four. */
-const LOW_POWER_SESSION = { keepAliveMs: 60_000, idleTimeoutMs: 240_000 };
-const LOW_POWER_RATIO = 0.1;
 
 const nowMs = (): number => performance.now();
 
@@ -116,10 +111,7 @@ class PumpWorker {
         maxLinks: limits.maxLinks,
         maxCircuits: limits.maxCircuits,
         memoryBytes: limits.memoryBytes,
-        session: options.cover.lowPower ? LOW_POWER_SESSION : {},
-        ...(options.cover.lowPower ? { linkKeepAliveMs: LOW_POWER_SESSION.keepAliveMs } : {}),
-        cover: coverOptions(options.cover),
-        coverGrantPerSecond: options.cover.grantCellsPerSecond,
+        ...coverEngineOptions(options.cover),
         mixBatchMs: MIX_BATCH_MS,
         setupMemory: (epoch) => this.#setupMemory(epoch),
       },
@@ -217,9 +209,10 @@ class PumpWorker {
   /** One worker of a client that has cover sends loops. */
   #startLoops(): void {
     const { cover, mix, roles, worker } = this.#options;
-    if (cover.mode === 'off' || cover.loopsPerMinute === 0 || !roles.client || worker !== 0) return;
+    const perMinute = loopsPerMinute(cover);
+    if (perMinute === 0 || !roles.client || worker !== 0) return;
     this.#loops = new LoopCover(
-      { perMinute: cover.loopsPerMinute, hops: mix.hops },
+      { perMinute, hops: mix.hops },
       {
         pool: this.#dialer.pool,
         times: new Exponential(systemRandom),
@@ -472,18 +465,6 @@ class PumpWorker {
 function freeNow(buffer: Uint8Array): void {
   const whole = buffer.buffer as ArrayBuffer;
   if (whole.byteLength > DATAGRAM_BYTES) whole.transfer(0);
-}
-
-function coverOptions(config: CoverConfig): CoverOptions | undefined {
-  const { mode, lowPower, ratio, budgetBytesPerHour, dropCellsPerSecond } = config;
-  if (mode === 'off') return undefined;
-  return {
-    mode,
-    cellsPerSecond: mode === 'constant' ? config.constantCellsPerSecond : config.baseCellsPerSecond,
-    ratio: lowPower ? LOW_POWER_RATIO : ratio,
-    dropCellsPerSecond,
-    budgetBytesPerHour,
-  };
 }
 
 function sleep(ms: number): Promise<void> {

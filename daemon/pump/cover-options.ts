@@ -1,0 +1,38 @@
+/** What the configuration of cover traffic means to the engine. */
+import type { EngineOptions } from '@nyx/core/engine/contract.ts';
+import type { CoverConfig } from './contract.ts';
+
+/** A client that saves power: a word a minute, and it is missed only after four. */
+const LOW_POWER_KEEP_ALIVE_MS = 60_000;
+const LOW_POWER_IDLE_MS = 240_000;
+const LOW_POWER_RATIO = 0.1;
+/** Its cover beside that of real cells, and its loops, over what is configured. */
+const LOW_POWER_SHARE = 0.1;
+
+type CoverEngineOptions = Pick<EngineOptions, 'cover' | 'coverGrantPerSecond' | 'linkKeepAliveMs' | 'session'>;
+
+export function coverEngineOptions(config: CoverConfig): CoverEngineOptions {
+  const { mode, lowPower, budgetBytesPerHour } = config;
+  const share = lowPower ? LOW_POWER_SHARE : 1;
+  return {
+    session: lowPower ? { keepAliveMs: LOW_POWER_KEEP_ALIVE_MS, idleTimeoutMs: LOW_POWER_IDLE_MS } : {},
+    ...(lowPower ? { linkKeepAliveMs: LOW_POWER_KEEP_ALIVE_MS } : {}),
+    coverGrantPerSecond: config.grantCellsPerSecond,
+    ...(mode === 'off'
+      ? {}
+      : {
+          cover: {
+            mode,
+            cellsPerSecond: mode === 'constant' ? config.constantCellsPerSecond : config.baseCellsPerSecond * share,
+            ratio: lowPower ? LOW_POWER_RATIO : config.ratio,
+            dropCellsPerSecond: config.dropCellsPerSecond * share,
+            budgetBytesPerHour,
+          },
+        }),
+  };
+}
+
+/** Loops a minute of a client; 0 = none. */
+export function loopsPerMinute(config: CoverConfig): number {
+  return config.mode === 'off' ? 0 : config.loopsPerMinute * (config.lowPower ? LOW_POWER_SHARE : 1);
+}
