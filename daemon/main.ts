@@ -9,6 +9,7 @@
 import { flushCompileCache } from 'node:module';
 import { parseArgs } from 'node:util';
 import type { SignKeyPair } from '@nyx/core/crypto/suite.ts';
+import { decodeParams, encodeParams } from '@nyx/core/directory/params.ts';
 import { authorityChild } from './actors/authority.ts';
 import { circuitMachine } from './actors/circuit.ts';
 import type { Log, NodeContext } from './actors/context.ts';
@@ -50,6 +51,8 @@ export const VERSION = '0.1.0';
 export const ExitCode = { ok: 0, crash: 1, badConfig: 2, cannotStart: 3 } as const;
 
 const METER_INTERVAL_MS = 1000;
+/** A node without a view waits so long for an authority to say which puzzle to solve. */
+const ASK_PARAMS_MS = 15_000;
 
 interface ServerAddresses {
   directory?: ListenAddress;
@@ -297,6 +300,7 @@ class Daemon {
 
   #makeControlPlane(context: NodeContext, files: SealedFiles, authority: SignKeyPair | undefined): ControlPlane {
     const directory = this.#directory;
+    const { authority: served } = directory.serverHost();
     const plane = new ControlPlane(context, {
       files,
       identity: this.#keys.identity,
@@ -311,14 +315,23 @@ class Daemon {
         },
         offer: (bytes) => directory.offer(bytes),
       },
+      params: authority === undefined ? undefined : () => encodeParams(served!.params),
+      onRefusedParams: (bytes) => {
+        try {
+          if (directory.hintParams(decodeParams(bytes, 'refusal'))) this.#tree.send('directory', { type: 'check' });
+        } catch (error) {
+          directory.problem((error as Error).message);
+        }
+      },
     });
+    directory.askPeers = async (signal) => {
+      const params = await plane.askParams(ASK_PARAMS_MS, signal);
+      return params === undefined ? undefined : decodeParams(params, "an authority's parameters");
+    };
     directory.onDescriptor = (nodeId, descriptor, expiresAtUnixMs) =>
       plane.publish(nodeId, descriptor, expiresAtUnixMs);
-    const { authority: served } = directory.serverHost();
     if (served !== undefined) {
-      plane.subscribe((descriptor) => {
-        served.submit(descriptor).catch((error: Error) => directory.problem(error.message));
-      });
+      plane.subscribe((descriptor) => served.submit(descriptor));
     }
     return plane;
   }

@@ -11,6 +11,7 @@ import {
   type DescriptorFeed,
   type DescriptorListener,
   type P2pOptions,
+  type P2pPorts,
   type P2pState,
   type ViewPort,
   zeroCounters,
@@ -22,6 +23,7 @@ import type { NodeContext } from './context.ts';
 
 const KEY_FILE = 'p2p.key';
 const SEED_BYTES = 32;
+const ASK_AGAIN_MS = 250;
 
 export interface ControlPlaneDependencies {
   readonly files: SealedFiles;
@@ -30,6 +32,8 @@ export interface ControlPlaneDependencies {
   /** Public keys of the authorities that are trusted. */
   readonly authorities: readonly Uint8Array[];
   readonly view: ViewPort;
+  readonly params: P2pPorts['params'];
+  readonly onRefusedParams: P2pPorts['onRefusedParams'];
 }
 
 export class ControlPlane implements DescriptorFeed {
@@ -60,6 +64,17 @@ export class ControlPlane implements DescriptorFeed {
     this.#handOver();
   }
 
+  /** The parameters that some trusted authority goes by, encoded. Undefined: none was reached in the time. */
+  async askParams(timeoutMs: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
+    const untilMs = this.#context.timers.nowMs() + timeoutMs;
+    for (;;) {
+      const params = await this.#node?.askParams(signal);
+      if (params !== undefined || this.#context.timers.nowMs() >= untilMs) return params;
+      await new Promise<void>((resolve) => this.#context.timers.after(ASK_AGAIN_MS, resolve));
+      signal.throwIfAborted();
+    }
+  }
+
   /** Undefined while it is down. */
   state(): P2pState | undefined {
     return this.#node?.state();
@@ -72,7 +87,7 @@ export class ControlPlane implements DescriptorFeed {
   async open(): Promise<void> {
     await this.#closed;
     const { config, suite, random, unixMs, log } = this.#context;
-    const { files, identity, authority, authorities, view } = this.#dependencies;
+    const { files, identity, authority, authorities, view, params, onRefusedParams } = this.#dependencies;
     // A client tells nobody who it is, and is a new peer at every start.
     const isNode = config.roles.some((role) => role !== 'client') || authority !== undefined;
     const keySeed = isNode ? loadSeed(files) : randomBytes(SEED_BYTES);
@@ -82,15 +97,18 @@ export class ControlPlane implements DescriptorFeed {
       ...{ bootstrap, announce, mdns, allowPrivate, limits },
       ...{ listen: this.#listen, databaseFile, keySeed },
     };
-    const ports = { suite, random, unixMs, log, identity: isNode ? identity : undefined, authority, authorities, view };
+    const ports: P2pPorts = {
+      ...{ suite, random, unixMs, log, view, params, onRefusedParams, authority, authorities },
+      identity: isNode ? identity : undefined,
+    };
     // Loaded only where it is used: it costs memory.
     const { P2pNode } = await import('../p2p/node.ts');
     this.#node = await P2pNode.start(options, ports, this.#counters);
     keySeed.fill(0);
     this.#listen = withPorts(this.#listen, this.#node.addresses);
-    this.#node.feed.subscribe((descriptor) => {
+    this.#node.feed.subscribe(async (descriptor) => {
       if (this.#listeners.size === 0) throw new Error('nobody takes descriptors here');
-      for (const listener of this.#listeners) listener(descriptor);
+      for (const listener of this.#listeners) await listener(descriptor);
     });
     this.#handOver();
     log('info', 'control plane is up', { addresses: this.#node.addresses.length });

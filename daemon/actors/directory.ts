@@ -53,6 +53,9 @@ export class Directory {
   /** Told of every new descriptor of this node; set when there is a control plane to carry it. */
   onDescriptor: ((nodeId: string, descriptor: Uint8Array, expiresAtUnixMs: number) => void) | undefined;
 
+  /** Asks an authority over the control plane which parameters it goes by. */
+  askPeers: ((signal: AbortSignal) => Promise<ViewParams | undefined>) | undefined;
+
   constructor(
     context: NodeContext,
     keys: EpochKeys,
@@ -241,6 +244,14 @@ export class Directory {
     if (!samePuzzle(before, puzzleOf(this.#params))) this.#published = undefined;
   }
 
+  /** An authority has refused the descriptor and says what it goes by. True: there is something new to publish. */
+  hintParams(params: ViewParams): boolean {
+    if (samePuzzle(puzzleOf(this.#params), puzzleOf(params))) return false;
+    this.#hintedParams = params;
+    this.changed();
+    return true;
+  }
+
   get #params(): ViewParams {
     return this.#hintedParams ?? this.#authority?.params ?? this.view?.verified.view.params ?? {};
   }
@@ -269,6 +280,10 @@ export class Directory {
     const isExit = config.roles.includes('exit');
     const { epoch } = this.#keys;
     const mixKeys = store.mixPublicKeys().filter((keys) => keys.epoch >= epoch);
+    // With nothing to go by, asking costs less than solving the wrong puzzle.
+    if (this.#hintedParams === undefined && this.#authority === undefined && this.view === undefined) {
+      this.#hintedParams = await this.askPeers?.(signal);
+    }
     const admission = await this.#solve(admissionEpoch({ mixKeys }), signal);
     // Two descriptors of one second must still be told apart by age.
     const published = Math.max(unixSeconds(this.#context), this.#lastPublished);

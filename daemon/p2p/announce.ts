@@ -3,8 +3,10 @@
  * can not reach an authority asks peers to pass it on, which they do once. So a descriptor crosses the network about as
  * often as there are authorities, where flooding it would cost every node the descriptors of all others.
  *
- *   request  = flags (1) ‖ descriptor        flags: 1 = has been passed on, goes no further
- *   response = status (1)
+ *   request  = flags (1) ‖ descriptor        flags: 1 = has been passed on, goes no further;
+ *                                     2 = no descriptor: which parameters does the authority go by?
+ *   response = status (1) ‖ parameters        the authority's (core/directory/params.ts, CBOR), only when it refuses
+ *                                            or was asked: the admission puzzle is in there
  */
 import { createHash } from 'node:crypto';
 import type { Connection, Libp2p, Stream } from '@libp2p/interface';
@@ -21,7 +23,7 @@ import type { RecordRules } from './record-rules.ts';
 import { exchange, handler, readMessage, writeMessage } from './stream-io.ts';
 import { TokenBuckets } from './token-bucket.ts';
 
-const Flag = { passedOn: 1 } as const;
+const Flag = { passedOn: 1, ask: 2 } as const;
 export const AnnounceStatus = { taken: 0, passedOn: 1, refused: 2, busy: 3 } as const;
 export type AnnounceStatus = (typeof AnnounceStatus)[keyof typeof AnnounceStatus];
 
@@ -33,6 +35,7 @@ const PEER_PER_SECOND = 4;
 const NODE_BURST = 8;
 const NODE_PER_SECOND = 0.5;
 const MAX_KNOWN = 20_000;
+const MAX_PARAMS_BYTES = 4096;
 
 export interface AnnounceDependencies {
   readonly libp2p: Libp2p;
@@ -40,6 +43,8 @@ export interface AnnounceDependencies {
   readonly counters: P2pCounters;
   readonly nowMs: () => number;
   readonly isAuthority: boolean;
+  /** What an authority goes by; empty for others. */
+  readonly params: () => Uint8Array;
   /** Takes a descriptor to be passed on; false when there are too many. */
   readonly passOn: (nodeId: string, descriptor: Uint8Array) => boolean;
   readonly onRefused: (reason: Refusal, connection: Connection) => void;
@@ -52,15 +57,30 @@ export const announceTo = async (
   descriptor: Uint8Array,
   isOwn: boolean,
   signal: AbortSignal,
-): Promise<AnnounceStatus> => {
+): Promise<{ readonly status: AnnounceStatus; readonly params: Uint8Array }> => {
   const limit = AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]);
   const request = [Uint8Array.of(isOwn ? 0 : Flag.passedOn), descriptor];
-  const response = await exchange(connection, P2pProtocol.announce, request, 1, limit);
+  const response = await exchange(connection, P2pProtocol.announce, request, 1 + MAX_PARAMS_BYTES, limit);
+  return decodeAnswer(response);
+};
+
+/** The parameters that an authority goes by, as it says; empty when it is none. */
+export const askParams = async (connection: Connection, signal: AbortSignal): Promise<Uint8Array> => {
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]);
+  const request = [Uint8Array.of(Flag.ask)];
+  return decodeAnswer(await exchange(connection, P2pProtocol.announce, request, 1 + MAX_PARAMS_BYTES, limit)).params;
+};
+
+/** Throws RefusedError `malformed`. */
+export const decodeAnswer = (
+  response: Uint8Array,
+): { readonly status: AnnounceStatus; readonly params: Uint8Array } => {
   const status = response[0];
-  if (status === undefined || status > AnnounceStatus.busy) {
+  const mayExplain = status === AnnounceStatus.refused;
+  if (status === undefined || status > AnnounceStatus.busy || (response.length > 1 && !mayExplain)) {
     throw new RefusedError(Refusal.malformed, 'not an answer to an announcement');
   }
-  return status as AnnounceStatus;
+  return { status: status as AnnounceStatus, params: response.slice(1) };
 };
 
 export class AnnounceService implements DescriptorFeed {
@@ -100,27 +120,29 @@ export class AnnounceService implements DescriptorFeed {
 
   async #receive(stream: Stream, connection: Connection, signal: AbortSignal): Promise<void> {
     const message = await readMessage(stream, 1 + MAX_DESCRIPTOR_BYTES, signal);
-    const answer = (status: AnnounceStatus) => writeMessage(stream, [Uint8Array.of(status)], signal);
+    const answer = (status: AnnounceStatus, params: Uint8Array = new Uint8Array()) =>
+      writeMessage(stream, [Uint8Array.of(status), params], signal);
     if (!this.#peerRate.take(connection.remotePeer.toString())) {
       await answer(AnnounceStatus.busy);
       throw new RefusedError(Refusal.tooOften, 'announces too often');
     }
     let status: AnnounceStatus = AnnounceStatus.refused;
     try {
-      status = this.#take(message);
+      status = await this.#take(message);
     } catch (error) {
       const { onProblem } = this.#dependencies;
       // The sender may be gone already; why it was refused matters more.
       if (error instanceof RefusedError) await answer(status).catch((problem: Error) => onProblem(problem.message));
       throw error;
     }
-    await answer(status);
+    await answer(status, status === AnnounceStatus.refused ? this.#dependencies.params() : undefined);
   }
 
-  /** Throws RefusedError. */
-  #take(message: Uint8Array): AnnounceStatus {
+  /** Rejects with RefusedError. */
+  async #take(message: Uint8Array): Promise<AnnounceStatus> {
     const { rules, isAuthority, counters, passOn } = this.#dependencies;
     const flags = message[0];
+    if (flags === Flag.ask && message.length === 1) return AnnounceStatus.refused;
     if (flags !== 0 && flags !== Flag.passedOn) throw new RefusedError(Refusal.malformed, 'unknown flags');
     const descriptor = message.slice(1);
     const { id, published } = rules.checkNode(descriptor);
@@ -134,7 +156,7 @@ export class AnnounceService implements DescriptorFeed {
     if (!this.#nodeRate.take(id)) return AnnounceStatus.busy;
     counters.descriptorsReceived++;
     if (!isAuthority) return passOn(id, descriptor) ? AnnounceStatus.passedOn : AnnounceStatus.busy;
-    if (!this.#tell(descriptor)) return AnnounceStatus.refused;
+    if (!(await this.#tell(descriptor))) return AnnounceStatus.refused;
     this.#known.delete(id);
     if (this.#known.size >= MAX_KNOWN) this.#known.delete(this.#known.keys().next().value!);
     this.#known.set(id, { published, digest });
@@ -142,10 +164,10 @@ export class AnnounceService implements DescriptorFeed {
   }
 
   /** False when a listener did not want it. */
-  #tell(descriptor: Uint8Array): boolean {
+  async #tell(descriptor: Uint8Array): Promise<boolean> {
     for (const listener of this.#listeners) {
       try {
-        listener(descriptor);
+        await listener(descriptor);
       } catch (error) {
         this.#dependencies.onProblem(`a descriptor was not taken: ${(error as Error).message}`);
         return false;

@@ -77,12 +77,15 @@ export interface P2pOptions {
   readonly keySeed: Uint8Array;
 }
 
-/** Called for every descriptor that came over the control plane and passed all checks; the bytes are the listener's. */
-export type DescriptorListener = (descriptor: Uint8Array) => void;
+/**
+ * Called for every descriptor that came over the control plane and passed all checks; the bytes are the listener's. To
+ * throw or reject is to refuse it: the sender is told so, the reason goes to the log.
+ */
+export type DescriptorListener = (descriptor: Uint8Array) => void | Promise<void>;
 
 /** Descriptors as they come in from other nodes: validated, rate-limited, each once. What an authority votes on. */
 export interface DescriptorFeed {
-  /** Returns how to stop. A listener that throws refuses the descriptor; its message goes to the log. */
+  /** Returns how to stop. */
   subscribe(listener: DescriptorListener): () => void;
 }
 
@@ -117,6 +120,10 @@ export interface P2pPorts {
   /** Ed25519 public keys of the authorities that descriptors have to reach. */
   readonly authorities: readonly Uint8Array[];
   readonly view: ViewPort;
+  /** An authority's parameters (core/directory/params.ts), told to those whose descriptor it refuses. */
+  readonly params: (() => Uint8Array) | undefined;
+  /** An authority has refused the own descriptor and says which parameters it goes by; not checked yet. */
+  readonly onRefusedParams: (params: Uint8Array) => void;
 }
 
 export interface P2pPeer {

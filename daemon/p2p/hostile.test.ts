@@ -10,7 +10,7 @@ import { tcp } from '@libp2p/tcp';
 import { yamux } from '@libp2p/yamux';
 import { multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p } from 'libp2p';
-import { AnnounceStatus, announceTo } from './announce.ts';
+import { AnnounceStatus, announceTo, askParams } from './announce.ts';
 import { P2pProtocol, Refusal } from './contract.ts';
 import { recordKey } from './record-rules.ts';
 import { encodeStatements } from './statements.ts';
@@ -52,7 +52,8 @@ describe('a hostile peer', () => {
   let connection: Connection;
 
   beforeEach(async () => {
-    peer = await startPeer({ identity: makeKey(), authority, authorities: [authority] });
+    const ports = { params: () => Uint8Array.of(0xa0) };
+    peer = await startPeer({ identity: makeKey(), authority, authorities: [authority], ports });
     hostile = await startHostile();
     connection = await hostile.dial(multiaddr(peer.node.addresses[0]!));
     await until('the hostile peer is in the routing table', () => peer.node.state().routingPeers === 1);
@@ -171,11 +172,18 @@ describe('a hostile peer', () => {
 
   it('that announces what it should not; a good descriptor is taken from it all the same', async () => {
     const taken: Uint8Array[] = [];
-    peer.node.feed.subscribe((bytes) => void taken.push(bytes));
-    const announce = (bytes: Uint8Array) => announceTo(connection, bytes, true, AbortSignal.timeout(5000));
+    const unwanted = makeDescriptor(makeKey());
+    peer.node.feed.subscribe(async (bytes) => {
+      if (Buffer.compare(bytes, unwanted.bytes) === 0) throw new Error('no solution of the puzzle');
+      taken.push(bytes);
+    });
+    const announce = async (bytes: Uint8Array) =>
+      (await announceTo(connection, bytes, true, AbortSignal.timeout(5000))).status;
     const identity = makeKey();
     const newer = makeDescriptor(identity, { published: unixSeconds() });
     const older = makeDescriptor(identity, { published: unixSeconds() - 50 });
+    assert.equal(await announce(unwanted.bytes), AnnounceStatus.refused);
+    assert.deepEqual(await askParams(connection, AbortSignal.timeout(5000)), Uint8Array.of(0xa0));
     assert.equal(await announce(newer.bytes), AnnounceStatus.taken);
     assert.equal(await announce(newer.bytes), AnnounceStatus.taken);
     assert.equal(await announce(older.bytes), AnnounceStatus.refused);

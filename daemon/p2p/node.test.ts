@@ -1,11 +1,19 @@
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { P2pProtocol } from './contract.ts';
 import { makeDescriptor, makeKey, makeView, startPeer, type TestPeer, until } from './testing.ts';
 
 describe('peers on loopback', () => {
   const peers: TestPeer[] = [];
-  after(() => Promise.all(peers.map((peer) => peer.stop())));
+  const folders: string[] = [];
+  after(async () => {
+    await Promise.all(peers.map((peer) => peer.stop()));
+    for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+  });
 
   it('find each other from one address, bring descriptors to the authority, and spread the view', async () => {
     const authority = makeKey();
@@ -46,5 +54,37 @@ describe('peers on loopback', () => {
     const wanted = peers[3]!;
     const found = await client.node.find('node', wanted.nodeId, AbortSignal.timeout(5000));
     assert.ok(found !== undefined, 'a descriptor is in the DHT');
+  });
+
+  it('speak IPv6 and WebSocket, come back to peers they had stored, and keep their id', async () => {
+    const authority = makeKey();
+    const folder = mkdtempSync(join(tmpdir(), 'nyx-p2p-'));
+    folders.push(folder);
+    const keySeed = randomBytes(32);
+    const first = await startPeer({
+      identity: makeKey(),
+      authorities: [authority],
+      options: { listen: ['/ip6/::1/tcp/0/ws'] },
+    });
+    peers.push(first);
+    const start = (bootstrap: string[]) =>
+      startPeer({
+        identity: makeKey(),
+        authorities: [authority],
+        bootstrap,
+        folder,
+        // Its bootstrap address is gone when it comes back; the transport has to be there all the same.
+        options: { listen: ['/ip6/::1/tcp/0/ws'], keySeed },
+      });
+    const second = await start([first.node.addresses[0]!]);
+    await until('they are connected', () => second.node.state().peers.length === 1);
+    assert.match(second.node.state().peers[0]!.address, /^\/ip6\/::1\/tcp\/\d+\/ws$/);
+    const { peerId } = second.node.state();
+    await second.stop();
+    await until('it is gone', () => first.node.state().peers.length === 0);
+    const again = await start([]);
+    peers.push(again);
+    await until('it finds the peer that it had stored', () => again.node.state().peers.length === 1);
+    assert.equal(again.node.state().peerId, peerId);
   });
 });

@@ -5,7 +5,7 @@
 import type { Connection, Libp2p, PeerId } from '@libp2p/interface';
 import { peerIdFromString } from '@libp2p/peer-id';
 import { multiaddr } from '@multiformats/multiaddr';
-import { AnnounceService, AnnounceStatus, announceTo } from './announce.ts';
+import { AnnounceService, AnnounceStatus, announceTo, askParams } from './announce.ts';
 import { assemble, type Parts, type Services } from './assemble.ts';
 import { Bindings } from './bindings.ts';
 import {
@@ -126,6 +126,7 @@ export class P2pNode {
       counters,
       nowMs: () => performance.now(),
       isAuthority: ports.authority !== undefined,
+      params: ports.params ?? (() => new Uint8Array()),
       passOn: (nodeId, descriptor) => {
         const isAdded = this.#outbox.add(nodeId, descriptor, false, 60_000);
         if (isAdded) counters.descriptorsRelayed++;
@@ -196,6 +197,22 @@ export class P2pNode {
     this.#isPublished = false;
     this.#publishDueAtMs = 0;
     this.#publishWaitMs = MIN_WAIT_MS;
+  }
+
+  /** The parameters that some trusted authority goes by. Undefined: none could be asked. */
+  async askParams(signal: AbortSignal): Promise<Uint8Array | undefined> {
+    for (const authority of this.#authorityKeys) {
+      try {
+        const contact = this.#authorities.get(authority) ?? (await this.#lookUp(authority, signal));
+        if (contact === undefined) continue;
+        const params = await askParams(await this.#connectionTo(contact, signal), signal);
+        if (params.length > 0) return params;
+      } catch (error) {
+        if (signal.aborted) throw error;
+        this.#ports.log('debug', 'an authority was not asked', { problem: (error as Error).message });
+      }
+    }
+    return undefined;
   }
 
   /** The best record under a key that peers have. Undefined when there is none. */
@@ -421,7 +438,8 @@ export class P2pNode {
       const contact = this.#authorities.get(authority) ?? (await this.#lookUp(authority, signal));
       if (contact === undefined) return 'unknown';
       const connection = await this.#connectionTo(contact, signal);
-      const status = await announceTo(connection, descriptor, isOwn, signal);
+      const { status, params } = await announceTo(connection, descriptor, isOwn, signal);
+      if (status === AnnounceStatus.refused && isOwn && params.length > 0) this.#ports.onRefusedParams(params);
       if (status === AnnounceStatus.taken) return 'taken';
       return status === AnnounceStatus.refused ? 'refused' : 'failed';
     } catch (error) {
@@ -473,7 +491,7 @@ export class P2pNode {
     return outcomes.filter(
       (outcome) =>
         outcome.status === 'fulfilled' &&
-        (outcome.value === AnnounceStatus.passedOn || outcome.value === AnnounceStatus.taken),
+        (outcome.value.status === AnnounceStatus.passedOn || outcome.value.status === AnnounceStatus.taken),
     ).length;
   }
 

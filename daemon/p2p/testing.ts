@@ -90,6 +90,7 @@ export interface TestPeerOptions {
   readonly authority?: SignKeyPair;
   readonly authorities: readonly SignKeyPair[];
   readonly options?: Partial<P2pOptions>;
+  readonly ports?: Partial<P2pPorts>;
   /** Kept at stop(). */
   readonly folder?: string;
 }
@@ -119,6 +120,9 @@ export const startPeer = async (given: TestPeerOptions): Promise<TestPeer> => {
     identity: given.identity,
     authority: given.authority,
     authorities: given.authorities.map(({ publicKey }) => publicKey),
+    params: undefined,
+    onRefusedParams: () => {},
+    ...given.ports,
     view: {
       epoch: () => Math.floor(unixSeconds() / EPOCH_SECONDS),
       held: () => (held === undefined ? undefined : { ...held.verified, bytes: held.bytes }),
