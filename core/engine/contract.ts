@@ -155,6 +155,9 @@ export interface LinkInfo {
   readonly upSinceMs: TimeMs | undefined;
   /** When the peer was heard last. A living one acknowledges a set-up within its ack delay. */
   readonly lastHeardMs: TimeMs;
+  /** Share of the control segments that had to be sent again (they or what acknowledged them was lost), of the last hundred or so; undefined before the first. */
+  readonly lossRatio: number | undefined;
+  readonly state: 'handshaking' | 'up' | 'rekeying' | 'draining';
 }
 
 /**

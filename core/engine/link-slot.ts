@@ -128,6 +128,13 @@ export class LinkSlot implements Timed {
       bytesOut: this.bytesOut,
       upSinceMs: this.upSinceMs,
       lastHeardMs: link.lastHeardMs,
+      lossRatio: link.controlSends === 0 ? undefined : link.lossRatio,
+      state: stateOf(link),
     };
   }
+}
+
+function stateOf(link: Link): LinkInfo['state'] {
+  if (link.state === 'up') return link.rekeying ? 'rekeying' : 'up';
+  return link.state === 'handshaking' ? 'handshaking' : 'draining';
 }

@@ -57,6 +57,7 @@ export class ControlSender {
   /** Since when something has been in flight without a break. */
   #busySinceMs = Number.POSITIVE_INFINITY;
   #lossRatio = 0;
+  #sends = 0;
 
   constructor(maxQueuedBytes: number) {
     this.#maxQueuedBytes = maxQueuedBytes;
@@ -67,6 +68,11 @@ export class ControlSender {
   }
 
   /** Share of segments lost, smoothed over about the last 100. */
+  /** Segments sent, those that were sent again included. */
+  get sends(): number {
+    return this.#sends;
+  }
+
   get lossRatio(): number {
     return this.#lossRatio;
   }
@@ -116,6 +122,7 @@ export class ControlSender {
     segment.sentMs = nowMs;
     segment.sends += 1;
     this.#lossRatio *= 0.99;
+    this.#sends += 1;
     this.#armTimer(nowMs);
     return segment;
   }

@@ -197,6 +197,16 @@ export class Link {
     return this.#sender.rttMs;
   }
 
+  /** Control segments sent, which lossRatio is about. */
+  get controlSends(): number {
+    return this.#sender.sends;
+  }
+
+  /** New keys are being agreed on; the present ones go on meanwhile. */
+  get rekeying(): boolean {
+    return this.#rekey !== undefined;
+  }
+
   /** Share of our control segments that were lost, 0…1, smoothed. */
   get lossRatio(): number {
     return this.#sender.lossRatio;

@@ -78,7 +78,7 @@ export const peers = (host: ApiHost): Peer[] => {
         bytesIn: link.bytesIn,
         bytesOut: link.bytesOut,
         upSeconds: Math.max(0, nowUnixMs - link.upSinceUnixMs) / 1000,
-        state: 'up',
+        state: link.state,
       };
     }),
   );

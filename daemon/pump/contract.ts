@@ -337,6 +337,7 @@ export interface PumpStats {
     readonly bytesIn: number;
     readonly bytesOut: number;
     readonly upSinceUnixMs: number;
+    readonly state: 'handshaking' | 'up' | 'rekeying' | 'draining';
   }[];
   readonly relayCircuits: number;
   /** Cells of class mix: how many wait now, how many have, and for how long together. */

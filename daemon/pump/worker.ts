@@ -399,10 +399,10 @@ class PumpWorker {
       drops,
       links: this.#engine.links().flatMap((info) => {
         if (info.upSinceMs === undefined) return [];
-        const { link, initiator, rttMs, bytesIn, bytesOut } = info;
+        const { link, initiator, rttMs, lossRatio, bytesIn, bytesOut, state } = info;
         const nodeId = info.nodeId && hex(info.nodeId);
         const upSinceUnixMs = unixAtZeroMs + info.upSinceMs;
-        return [{ link, nodeId, initiator, rttMs, lossRatio: undefined, bytesIn, bytesOut, upSinceUnixMs }];
+        return [{ link, nodeId, initiator, rttMs, lossRatio, bytesIn, bytesOut, upSinceUnixMs, state }];
       }),
       relayCircuits: this.#engine.relayCircuits,
       coverOut: counters.coverOut,
