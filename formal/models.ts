@@ -323,7 +323,16 @@ const stream: Model = {
     { constants: { Size: '2', Window: '1', MaxLosses: '1' } },
     { constants: { Size: '3', Window: '2', MaxLosses: '2' }, deep: true },
   ],
-  invariants: ['TypeOK', 'WindowBounded', 'LimitRespected', 'InOrderOnce', 'FinalSizeStable', 'NothingUnwritten'],
+  invariants: [
+    'TypeOK',
+    'WindowBounded',
+    'LimitRespected',
+    'InOrderOnce',
+    'FinalSizeStable',
+    'NothingUnwritten',
+    'EndIsTold',
+    'ClosedIsOver',
+  ],
   temporal: ['WrittenIsDelivered', 'FinishIsSeen', 'AbandonIsSeen'],
   mutants: [
     {
@@ -355,6 +364,18 @@ const stream: Model = {
       fault: 'a byte more than was written is sent',
       find: 'next < written /\\ next < limit',
       put: 'next <= written /\\ next < limit /\\ next < Size',
+    },
+    {
+      kills: 'EndIsTold',
+      fault: 'who opened a stream is not told that the session has ended',
+      find: "  /\\ ended' = TRUE /\\ net' = {}\n  /\\ owner' = \"closed\"\n",
+      put: "  /\\ ended' = TRUE /\\ net' = {}\n  /\\ owner' = owner\n",
+    },
+    {
+      kills: 'ClosedIsOver',
+      fault: 'a stream counts as closed when its FIN has been acknowledged, though bytes are missing',
+      find: 'fin = "acked" /\\ acked = 0..(written - 1)\n  /\\ owner',
+      put: 'fin = "acked"\n  /\\ owner',
     },
     {
       kills: 'WrittenIsDelivered',

@@ -95,6 +95,13 @@ export const tableSpecs: readonly TableSpec[] = [
       of: (state) => [{ idle: 'building', ended: 'closed' }[only(state('client'))] ?? only(state('client'))],
     },
   },
+  {
+    name: 'stream',
+    module: 'Stream',
+    constants: { Size: '1', Window: '1', MaxLosses: '1' },
+    observe: (state) => `owner ${only(state('owner'))}`,
+    lifecycle: { machine: 'stream', of: (state) => [only(state('owner'))] },
+  },
 ];
 
 /** The one string in a value. */

@@ -14,6 +14,7 @@ import type { Link } from '@nyx/core/link/link.ts';
 import * as wires from '@nyx/core/link/virtual-wire.ts';
 import { circuitMachine } from '@nyx/daemon/actors/circuit.ts';
 import { linkMachine } from '@nyx/daemon/actors/link.ts';
+import { streamMachine } from '@nyx/daemon/actors/stream.ts';
 import { createNativeSuite } from '@nyx/daemon/io/native-suite.ts';
 import { VirtualNetwork } from '@nyx/test/sim/virtual-network.ts';
 import { tableHash, tableSpecs } from './tables.ts';
@@ -264,6 +265,7 @@ function transitionsOf({ on = {}, states = {} }: MachineConfig): string[] {
 for (const [name, machine] of [
   ['link', linkMachine],
   ['circuit', circuitMachine],
+  ['stream', streamMachine],
 ] as const) {
   test(`the ${name} machine has the states and transitions of the modules, and no others`, () => {
     const allowed = tableSpecs
