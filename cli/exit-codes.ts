@@ -43,7 +43,7 @@ const byCode: Readonly<Partial<Record<NyxErrorCode, { readonly exit: ExitCode; r
   RESET: { exit: ExitCode.target, next: 'The target closed the connection.' },
   UNSUPPORTED: {
     exit: ExitCode.usage,
-    next: 'Only class fast is there; docs/threat-model.md says what it does not do.',
+    next: 'The classes fast and mix are there; docs/threat-model.md says what they do not do.',
   },
   BAD_REQUEST: { exit: ExitCode.usage, next: '`nyx-cli COMMAND --help` shows what is possible.' },
 };
