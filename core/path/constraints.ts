@@ -50,6 +50,8 @@ export interface SelectConstraints extends NodeFilter {
   readonly exclude?: readonly string[];
   /** The whole path, first hop first, as NodeIDs (hex): nothing is drawn, everything else is still checked. */
   readonly requiredNodeIds?: readonly string[];
+  /** NodeID (hex) that the path has to end at. */
+  readonly lastHop?: string;
   /** Guards (hex NodeIDs), best first: the first that fits is the first hop. Undefined = any node. */
   readonly guards?: readonly string[];
   /** The second hop is one of these (hex NodeIDs). Undefined = any node. */
@@ -81,6 +83,7 @@ export interface PathPlan {
   /** First and second hop in order of preference; undefined = drawn as the others are. */
   readonly guards: readonly Candidate[] | undefined;
   readonly secondHops: readonly Candidate[] | undefined;
+  readonly lastHops: readonly Candidate[] | undefined;
   /** May this one be in the path at all, and as the last hop? */
   readonly eligible: (candidate: Candidate, last: boolean) => boolean;
   readonly excludedCount: number;
@@ -108,6 +111,10 @@ export function planPath(view: NodeSet, constraints: SelectConstraints): PathPla
       const candidate = network.byId.get(id.toLowerCase());
       return candidate?.descriptor.roles.mix && eligible(candidate, false) ? [candidate] : [];
     });
+  const lastHops = (id: string) => {
+    const candidate = network.byId.get(id.toLowerCase());
+    return candidate !== undefined && eligible(candidate, true) ? [candidate] : [];
+  };
   return {
     network,
     constraints,
@@ -115,6 +122,7 @@ export function planPath(view: NodeSet, constraints: SelectConstraints): PathPla
     exits: needExit === undefined ? network.relays : network.exitsFor(needExit.port),
     guards: named(constraints.guards),
     secondHops: named(constraints.secondHops),
+    lastHops: constraints.lastHop === undefined ? undefined : lastHops(constraints.lastHop),
     eligible,
     excludedCount: excluded.size,
   };

@@ -200,6 +200,17 @@ describe('selectPath', () => {
     assert.equal(ids(oneNetwork, { hops: 6, sameSubnetAllowed: true }).length, 6);
   });
 
+  test('ends at the last hop that is named, and nowhere else', () => {
+    const view = testView(Array.from({ length: 20 }, () => ({})));
+    for (let i = 0; i < 50; i++) {
+      const path = ids(view, { hops: 4, lastHop: testId(i % 20) });
+      assert.equal(path.at(-1), testId(i % 20));
+      assert.equal(new Set(path).size, 4);
+    }
+    assert.throws(() => ids(view, { hops: 4, lastHop: testId(3), exclude: [testId(3)] }), PathError);
+    assert.throws(() => ids(view, { hops: 4, lastHop: 'ff'.repeat(32) }), PathError);
+  });
+
   test('gives up after a bounded number of draws where no path exists', () => {
     // 400 nodes in 6 families: 7 hops can't be had, and trying all ways would take years.
     const view = testView(Array.from({ length: 400 }, (_, i) => ({ family: [`f${i % 6}`] })));

@@ -160,7 +160,13 @@ const poolAt = (plan: PathPlan, position: number): WeightedPool<Candidate> =>
   position === plan.hops - 1 ? plan.exits : plan.network.relays;
 
 const preferredAt = (plan: PathPlan, position: number): readonly Candidate[] | undefined =>
-  position === 0 ? plan.guards : position === 1 ? plan.secondHops : undefined;
+  position === plan.hops - 1
+    ? plan.lastHops
+    : position === 0
+      ? plan.guards
+      : position === 1
+        ? plan.secondHops
+        : undefined;
 
 function drawHop(
   plan: PathPlan,
@@ -224,7 +230,7 @@ export function weightsAt(plan: PathPlan, position: number, candidates: readonly
 export function listCandidates(plan: PathPlan): readonly (readonly Candidate[])[] {
   const { network, hops, constraints } = plan;
   const mixes = network.relays.members.filter((candidate) => plan.eligible(candidate, false));
-  const exits = plan.exits.members.filter((candidate) => plan.eligible(candidate, true));
+  const exits = plan.lastHops ?? plan.exits.members.filter((candidate) => plan.eligible(candidate, true));
   if (constraints.needExit !== undefined && exits.length === 0) throw noExit(plan);
   if (plan.guards?.length === 0) {
     throw new PathError(

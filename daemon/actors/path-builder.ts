@@ -216,7 +216,7 @@ export class PathBuilder {
       sameSubnetAllowed: path.allowSameSubnet,
       asDiversity: path.diversity.as,
       countryDiversity: path.diversity.country,
-      needExit: constraints.needExit ?? anyExit(view),
+      ...(constraints.lastHop === undefined ? { needExit: constraints.needExit ?? anyExit(view) } : {}),
       strategy,
       latencyBias,
       latency: this.#latency,
@@ -224,6 +224,7 @@ export class PathBuilder {
       ...(this.#origins === undefined ? {} : { origins: this.#origins }),
       ...(strategy === 'service' && !isNamed ? { secondHops: this.#secondLayer.hops() } : {}),
       ...(constraints.nodeIds === undefined ? {} : { requiredNodeIds: constraints.nodeIds }),
+      ...(constraints.lastHop === undefined ? {} : { lastHop: constraints.lastHop }),
     };
   }
 
@@ -238,8 +239,11 @@ export class PathBuilder {
     if (constraints.nodeIds === undefined) {
       // Without all of them if there are enough others, else at least without those that are known not to answer.
       const network = networkOf(view.verified, this.#origins);
-      const { dead, suspected } = this.#feedback.avoided(network, unixSeconds(this.#context));
-      const doubtful = [...suspected, ...(constraints.avoid ?? [])];
+      const avoided = this.#feedback.avoided(network, unixSeconds(this.#context));
+      // Whatever is said of the last hop: it is the only one that has the session.
+      const other = (id: string) => id !== constraints.lastHop;
+      const dead = avoided.dead.filter(other);
+      const doubtful = [...avoided.suspected, ...(constraints.avoid ?? [])].filter(other);
       const without = (ids: readonly string[]) => ({ ...base, exclude: [...base.exclude!, ...ids] });
       if (dead.length > 0) attempts.unshift(without(dead));
       if (doubtful.length > 0) {

@@ -21,11 +21,12 @@ import {
   type SessionOwner,
 } from '@nyx/core/engine/contract.ts';
 import type { TimeMs, UnixSeconds } from '@nyx/core/ports.ts';
-import type { SessionApi } from '@nyx/core/stream/contract.ts';
+import { type SessionApi, SessionError } from '@nyx/core/stream/contract.ts';
 import { DialError, DialErrorCode, type FromPump, type PathConstraints } from './contract.ts';
 import { describeCircuitEnd } from './dial-code.ts';
 import { MAX_ATTEMPTS, MIN_WAIT_MS, PathRace, SetupTimes } from './path-race.ts';
 import { PooledCircuit } from './pooled-circuit.ts';
+import { Resumption } from './resumption.ts';
 import { type SpareOptions, SparePlan } from './spare-circuits.ts';
 import { Suspects } from './suspects.ts';
 
@@ -67,6 +68,8 @@ export class CircuitPool {
   readonly #engine: EngineApi;
   readonly #host: PoolHost;
   readonly #options: PoolOptions;
+  readonly #records = new Set<PooledCircuit>();
+  /** By the number of any circuit under it. */
   readonly #circuits = new Map<number, PooledCircuit>();
   /** Oldest first. */
   readonly #byKey = new Map<string, PooledCircuit[]>();
@@ -85,7 +88,7 @@ export class CircuitPool {
   }
 
   get size(): number {
-    return this.#circuits.size;
+    return this.#records.size;
   }
 
   /** What the class adds to the latency one way, on average. */
@@ -98,7 +101,7 @@ export class CircuitPool {
   }
 
   all(): IterableIterator<PooledCircuit> {
-    return this.#circuits.values();
+    return this.#records.values();
   }
 
   /** A circuit that may carry the request, at once if there is one; usable while it is still being built (0-RTT). */
@@ -156,7 +159,15 @@ export class CircuitPool {
   onCircuit(event: ClientCircuitEvent): void {
     const record = this.#circuits.get(event.circuit);
     if (record === undefined) return;
+    if (event.circuit !== record.circuit || record.resumption !== undefined) {
+      this.#onFurtherCircuit(record, event);
+      return;
+    }
     const { circuit, path } = record;
+    if (event.kind === 'ended' && !record.session.closed) {
+      this.#forgetCircuit(record, event);
+      return;
+    }
     if (event.kind === 'ready') {
       record.state = 'ready';
       record.setupMs = event.setupMs;
@@ -182,12 +193,21 @@ export class CircuitPool {
   }
 
   close(circuit: number): void {
-    if (this.#circuits.has(circuit)) this.#engine.closeCircuit(circuit, CircuitEnd.requested, this.#host.nowMs());
+    const record = this.#circuits.get(circuit);
+    if (record !== undefined) this.#closeAll(record, CircuitEnd.requested);
+  }
+
+  /** Ends the session with all that is under it. */
+  #closeAll(record: PooledCircuit, reason: CircuitEnd): void {
+    record.resumption?.stop();
+    const nowMs = this.#host.nowMs();
+    if (record.handles.size === 0) record.session.abandon(SessionError.sessionLost, 'the circuit ended');
+    for (const handle of [...record.handles]) this.#engine.closeCircuit(handle, reason, nowMs);
   }
 
   /** Closes what nobody uses any more, and builds what may be needed next. */
   sweep(nowMs: TimeMs): void {
-    for (const record of [...this.#circuits.values()]) {
+    for (const record of [...this.#records]) {
       if (record.users.size > 0) continue;
       const dirty = record.key !== undefined && nowMs - record.takenAtMs > CIRCUIT_DIRTY_MS;
       if (dirty || nowMs - record.idleSinceMs > CIRCUIT_DIRTY_MS) this.close(record.circuit);
@@ -198,14 +218,14 @@ export class CircuitPool {
   /** Under memory pressure: ends the circuit that has been idle longest, else the oldest; gives what its buffers held. Undefined: none. */
   shed(): number | undefined {
     let victim: PooledCircuit | undefined;
-    for (const record of this.#circuits.values()) {
+    for (const record of this.#records) {
       if (record.users.size === 0 && (victim === undefined || record.idleSinceMs < victim.idleSinceMs)) victim = record;
     }
-    // Oldest first: maps keep the order in which circuits were built.
-    victim ??= this.#circuits.values().next().value;
+    // Oldest first: sets keep the order in which circuits were built.
+    victim ??= this.#records.values().next().value;
     if (victim === undefined) return undefined;
     const { bufferedBytes } = victim.session.stats;
-    this.#engine.closeCircuit(victim.circuit, CircuitEnd.memory, this.#host.nowMs());
+    this.#closeAll(victim, CircuitEnd.memory);
     return bufferedBytes;
   }
 
@@ -216,7 +236,7 @@ export class CircuitPool {
     const asked = request.target && targetText(request.target);
     for (let i = records.length - 1; i >= 0; i--) {
       const record = records[i]!;
-      if (record === unfit || record.session.closed || record.isQuiet) continue;
+      if (record === unfit || record.session.closed || record.isQuiet || record.state === 'resuming') continue;
       if (nowMs - record.takenAtMs > CIRCUIT_DIRTY_MS) continue;
       if (request.target && record.unfitPorts.has(request.target.port)) continue;
       if (request.exact && record.askedFor !== asked) continue;
@@ -354,11 +374,120 @@ export class CircuitPool {
       );
   }
 
+  // --- sessions that need another circuit ---
+
+  /** The session's circuit is lost, or silent: another one to the same last hop, while its streams wait. */
+  #resume(record: PooledCircuit | undefined): void {
+    if (record === undefined || record.state === 'ended' || record.resumption !== undefined) return;
+    // Nobody would miss it.
+    if (record.users.size === 0) {
+      if (record.handles.size === 0 || record.session.stats.paths.length === 0) {
+        record.session.abandon(SessionError.sessionLost, 'the circuit ended');
+      }
+      return;
+    }
+    const lostPath = record.path;
+    const sinceMs = this.#host.nowMs();
+    if (this.#isHeardSince(lostPath[0]!, sinceMs - 1000)) this.#suspects.noteSilent(lostPath, sinceMs, sinceMs);
+    record.state = 'resuming';
+    record.resumption = new Resumption({
+      requestPath: () =>
+        this.#host.requestPath({
+          hops: lostPath.length,
+          class: record.class,
+          needExit: undefined,
+          lastHop: lostPath.at(-1)!,
+          avoid: [...lostPath.slice(1, -1), ...this.#suspects.list(this.#host.nowMs())],
+        }),
+      attach: (hops) => this.#attach(record, hops),
+      waitMs: (attempt) => this.#setupTimes.waitMs(record.class, lostPath.length, attempt),
+      schedule: (delayMs, callback) => this.#host.schedule(delayMs, callback),
+      nowMs: () => this.#host.nowMs(),
+      giveUp: () => {
+        record.resumption = undefined;
+        if (record.session.stats.paths.length > 0) record.state = 'ready';
+        else record.session.abandon(SessionError.sessionLost, 'no other path to its last hop was found in time');
+        if (record.session.closed && record.handles.size === 0) this.#gone(record);
+      },
+    });
+    record.resumption.next();
+  }
+
+  #attach(record: PooledCircuit, hops: readonly NodeContact[]): boolean {
+    const handle = this.#engine.attachCircuit(
+      record.session,
+      {
+        hops,
+        class: record.class,
+        delayMeanUs: record.class === 'mix' ? 1000 * this.#options.mixDelayMs : 0,
+        expiry: this.#host.unixSeconds() + CIRCUIT_LIFETIME_SECONDS,
+      },
+      this.#host.nowMs(),
+    );
+    if (handle === undefined) return false;
+    const path = hops.map((hop) => hex(hop.nodeId));
+    record.handles.add(handle);
+    this.#circuits.set(handle, record);
+    record.attaching.set(handle, path);
+    this.#host.tell({ type: 'circuit', kind: 'building', circuit: handle, path });
+    return true;
+  }
+
+  /** Of a session that has, had or gets more circuits than one. */
+  #onFurtherCircuit(record: PooledCircuit, event: ClientCircuitEvent): void {
+    const { circuit } = event;
+    if (event.kind === 'ended') {
+      this.#forgetCircuit(record, event);
+      return;
+    }
+    const path = record.attaching.get(circuit) ?? record.path;
+    record.attaching.delete(circuit);
+    record.circuit = circuit;
+    record.path = path;
+    record.state = 'ready';
+    record.setupMs = event.setupMs;
+    record.resumption?.stop();
+    record.resumption = undefined;
+    this.#suspects.clear(path, this.#host.nowMs());
+    this.#setupTimes.note(record.class, path.length, event.setupMs);
+    this.#host.tell({ type: 'circuit', kind: 'ready', circuit, path, setupMs: event.setupMs });
+  }
+
+  /** One of a session's circuits is gone; the session may go on without. */
+  #forgetCircuit(record: PooledCircuit, event: ClientCircuitEvent & { readonly kind: 'ended' }): void {
+    const { circuit } = event;
+    const path = record.attaching.get(circuit) ?? record.path;
+    const wasAttaching = record.attaching.delete(circuit);
+    record.handles.delete(circuit);
+    this.#circuits.delete(circuit);
+    const reason = describeCircuitEnd(event.reason);
+    this.#host.tell({ type: 'circuit', kind: 'ended', circuit, path, reason, hop: event.hop });
+    if (record.session.closed) {
+      if (record.handles.size > 0) return;
+      record.end = event.reason;
+      this.#gone(record);
+      return;
+    }
+    if (wasAttaching) record.resumption?.next();
+    const [other] = record.handles;
+    if (circuit === record.circuit && other !== undefined && !record.attaching.has(other)) record.circuit = other;
+  }
+
+  /** Its session is over and nothing is under it any more. */
+  #gone(record: PooledCircuit): void {
+    if (record.state === 'ended') return;
+    record.resumption?.stop();
+    record.resumption = undefined;
+    record.state = 'ended';
+    this.#remove(record);
+    record.settle();
+  }
+
   // --- circuits built ahead ---
 
   #buildSpare(nowMs: TimeMs): void {
     const present = this.#byKey.get(SPARE)?.length ?? 0;
-    if (this.#pending.has(SPARE) || this.#circuits.size >= this.#options.maxCircuits) return;
+    if (this.#pending.has(SPARE) || this.#records.size >= this.#options.maxCircuits) return;
     if (!this.#spares.isDue(present, nowMs)) return;
     const { hops } = this.#spares.options;
     const request: CircuitRequest = { isolation: '', hops, class: 'fast', target: undefined, exact: false };
@@ -392,8 +521,14 @@ export class CircuitPool {
     const flows = new Map<number, (data: Uint8Array) => void>();
     const owner: SessionOwner = {
       onDatagram: (flowId, data) => flows.get(flowId)?.(data),
-      onClose: () => {}, // its streams and onCircuit have said so
+      onStalled: () => this.#resume(record),
+      onDetached: () => this.#resume(record),
+      // Its streams and onCircuit have said so, unless it ended between two circuits.
+      onClose: () => {
+        if (record?.resumption !== undefined && record.handles.size === 0) this.#gone(record);
+      },
     };
+    let record: PooledCircuit | undefined;
     let built: { circuit: number; session: SessionApi };
     try {
       built = this.#engine.buildCircuit(
@@ -413,7 +548,7 @@ export class CircuitPool {
     const { circuit, session } = built;
     const path = hops.map((hop) => hex(hop.nodeId));
     const addedLatencyMs = this.addedLatencyMs(circuitClass, hops.length);
-    const record = new PooledCircuit({
+    record = new PooledCircuit({
       circuit,
       session,
       path,
@@ -425,6 +560,7 @@ export class CircuitPool {
       nowMs,
     });
     if (session.closed) throw new DialError(DialErrorCode.pathFailed, 'the first link takes no further circuits');
+    this.#records.add(record);
     this.#circuits.set(circuit, record);
     if (key !== undefined) this.#addToKey(key, record);
     this.#host.tell({ type: 'circuit', kind: 'building', circuit, path });
@@ -432,17 +568,19 @@ export class CircuitPool {
   }
 
   #makeRoom(): void {
-    if (this.#circuits.size < this.#options.maxCircuits) return;
-    for (const record of [...(this.#byKey.get(SPARE) ?? []), ...this.#circuits.values()]) {
+    if (this.#records.size < this.#options.maxCircuits) return;
+    for (const record of [...(this.#byKey.get(SPARE) ?? []), ...this.#records]) {
       if (record.users.size > 0 || record.key === undefined || record.state === 'ended') continue;
       this.close(record.circuit);
-      if (this.#circuits.size < this.#options.maxCircuits) return;
+      if (this.#records.size < this.#options.maxCircuits) return;
     }
     throw new DialError(DialErrorCode.limit, `${this.#options.maxCircuits} circuits are in use, which is the limit`);
   }
 
   #remove(record: PooledCircuit): void {
-    this.#circuits.delete(record.circuit);
+    for (const handle of record.handles) this.#circuits.delete(handle);
+    record.handles.clear();
+    this.#records.delete(record);
     this.#removeFromKey(record);
   }
 

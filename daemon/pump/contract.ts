@@ -89,6 +89,8 @@ export interface PathConstraints {
   readonly needExit: { readonly host: string; readonly port: number } | undefined;
   /** Explicit path (NodeIDs, hex), for tests and the API. */
   readonly nodeIds?: readonly string[];
+  /** NodeID (hex) that the path has to end at: the last hop of a session that needs another circuit. */
+  readonly lastHop?: string;
   /** Left out as far as there are others (NodeIDs, hex): a path over them does not answer at the moment. */
   readonly avoid?: readonly string[];
 }

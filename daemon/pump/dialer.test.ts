@@ -36,6 +36,8 @@ class Harness {
   readonly exits: readonly SimNode[];
   readonly dialer: SessionDialer;
   readonly asked: PathConstraints[] = [];
+  /** Requests for a path to one last hop: sessions that need another circuit. Answered with mixes that are not to be avoided. */
+  readonly resumed: PathConstraints[] = [];
   readonly told: FromPump[] = [];
   /** Paths to give out, in order; then the first again. */
   paths: readonly (readonly SimNode[])[];
@@ -100,10 +102,19 @@ class Harness {
   }
 
   #path(constraints: PathConstraints): readonly NodeContact[] {
+    if (constraints.lastHop !== undefined) return this.#pathTo(constraints.lastHop, constraints);
     const path = this.paths[this.asked.length] ?? this.paths[0];
     this.asked.push(constraints);
     if (path === undefined) throw new DialError('NO_PATH', 'the view is empty');
     return path.map((node) => node.contact);
+  }
+
+  #pathTo(lastHop: string, constraints: PathConstraints): readonly NodeContact[] {
+    this.resumed.push(constraints);
+    const last = [...this.exits].find((node) => idOf(node) === lastHop)!;
+    const free = this.mixes.filter((node) => !constraints.avoid?.includes(idOf(node)) && !node.down);
+    if (free.length < 2) throw new DialError('NO_PATH', 'too few mixes');
+    return [...free.slice(-2), last].map((node) => node.contact);
   }
 
   /** Lets virtual time pass in small steps between turns of the event loop, until `promise` settles. */
@@ -521,12 +532,60 @@ describe('a path that does not answer', () => {
     second.duplex.end(data);
     assert.deepEqual(await h.until(collect(second.duplex)), data);
     assert.ok(h.network.nowMs - startedMs < 1500, `${h.network.nowMs - startedMs} ms`);
-    assert.notEqual(second.circuit(), first.circuit());
-    assert.ok(!first.duplex.destroyed, 'it may come back');
-    // New dials keep off it until it has spoken again.
+    // Whichever came first, another circuit for the session or another session: both streams live.
+    assert.ok(!first.duplex.destroyed);
     const third = h.dialer.connect(target, {});
     await h.until(third.connected);
-    assert.equal(third.circuit(), second.circuit());
+  });
+
+  test('is replaced under a stream that lives: nothing is lost, and it says over which path it goes now', async () => {
+    const h = new Harness(37);
+    const connection = h.dialer.connect(target, {});
+    await h.until(connection.connected);
+    const before = { circuit: connection.circuit(), path: connection.path() };
+    const data = pattern(5_000_000);
+    const received = collect(connection.duplex);
+    connection.duplex.end(data);
+    await h.pass(8);
+    assert.ok(connection.duplex.writableLength > 0, 'it is under way');
+    h.mixes[1]!.down = true;
+    const diedMs = h.network.nowMs;
+    assert.deepEqual(await h.until(received), data);
+    assert.ok(h.network.nowMs - diedMs < 4000, `${h.network.nowMs - diedMs} ms`);
+    assert.ok(h.resumed.length >= 1);
+    assert.equal(h.resumed[0]!.lastHop, idOf(h.exits[0]!));
+    assert.notEqual(connection.circuit(), before.circuit);
+    assert.ok(!connection.path().includes(idOf(h.mixes[1]!)), 'not over the dead one');
+    assert.equal(connection.path().at(-1), before.path.at(-1));
+    // New dials share it.
+    const next = h.dialer.connect(target, {});
+    await h.until(next.connected);
+    assert.equal(next.circuit(), connection.circuit());
+    assert.equal(h.asked.length, 1);
+  });
+
+  test('has a session given up in time when there is no other way to its last hop', async () => {
+    const h = new Harness(38);
+    const connection = h.dialer.connect(target, {});
+    await h.until(connection.connected);
+    for (const mix of h.mixes) mix.down = true;
+    const failed = assert.rejects(collect(connection.duplex), (error: DialError) => error.code === 'SESSION_LOST');
+    const diedMs = h.network.nowMs;
+    await h.until(failed, 30_000);
+    assert.ok(h.network.nowMs - diedMs < 20_000, `${h.network.nowMs - diedMs} ms`);
+    assert.equal(h.dialer.pool.size, 0);
+  });
+
+  test('under nobody is not replaced', async () => {
+    const h = new Harness(39);
+    const connection = h.dialer.connect(target, {});
+    await h.until(connection.connected);
+    connection.duplex.destroy();
+    await h.pass(100);
+    h.mixes[1]!.down = true;
+    await h.pass(8000);
+    assert.equal(h.resumed.length, 0);
+    assert.equal(h.dialer.pool.size, 0);
   });
 
   test('is not what a slow target looks like', async () => {
@@ -687,3 +746,7 @@ describe('beside streams', () => {
     assert.equal(h.dialer.active, 0);
   });
 });
+
+function idOf(node: SimNode): string {
+  return Buffer.from(node.contact.nodeId).toString('hex');
+}

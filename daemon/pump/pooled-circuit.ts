@@ -5,6 +5,7 @@ import type { SessionApi } from '@nyx/core/stream/contract.ts';
 import { DialError, type PumpStats } from './contract.ts';
 import { describeCircuitEnd, dialCodeOfCircuitEnd } from './dial-code.ts';
 import type { PathRace } from './path-race.ts';
+import type { Resumption } from './resumption.ts';
 
 /** Whoever uses a circuit: counted, and shown in its statistics. */
 export interface CircuitUser {
@@ -13,9 +14,14 @@ export interface CircuitUser {
 }
 
 export class PooledCircuit {
-  readonly circuit: number;
+  /** The newest one under the session. */
+  circuit: number;
+  /** All that are under the session now or on their way to it. */
+  readonly handles = new Set<number>();
+  /** Of those on their way: their paths. */
+  readonly attaching = new Map<number, readonly string[]>();
   readonly session: SessionApi;
-  readonly path: readonly string[];
+  path: readonly string[];
   readonly class: CircuitClass;
   readonly addedLatencyMs: number;
   /** Undefined: not for reuse, only by its number. */
@@ -23,7 +29,10 @@ export class PooledCircuit {
   readonly builtAtMs: TimeMs;
   /** From when on its age counts: built for somebody, or made somebody's. */
   takenAtMs: TimeMs;
-  state: 'building' | 'ready' | 'ended' = 'building';
+  /** `resuming`: its circuit is silent or lost, and another one is being built for the session. */
+  state: 'building' | 'ready' | 'resuming' | 'ended' = 'building';
+  /** While it is resuming: what brings another circuit. */
+  resumption: Resumption | undefined = undefined;
   setupMs: number | undefined = undefined;
   end: CircuitEnd | undefined = undefined;
   idleSinceMs: TimeMs;
@@ -58,6 +67,7 @@ export class PooledCircuit {
     nowMs: TimeMs;
   }) {
     this.circuit = init.circuit;
+    this.handles.add(init.circuit);
     this.session = init.session;
     this.path = init.path;
     this.class = init.class;

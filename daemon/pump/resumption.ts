@@ -1,0 +1,74 @@
+/**
+ * A session that has lost its circuit, or hears nothing on it, is brought onto another one to the same last hop. One
+ * attempt follows the other as in a race of set-ups; the first that is ready ends it. When the time is over, a session
+ * that still has no circuit is given up.
+ */
+import type { NodeContact } from '@nyx/core/engine/contract.ts';
+import type { TimeMs } from '@nyx/core/ports.ts';
+
+/** The last hop waits 15 s (core/engine/served-session.ts); a circuit begun later than this would come too late. */
+const GIVE_UP_MS = 12_000;
+const MAX_ATTEMPTS = 8;
+
+export interface ResumptionHost {
+  /** A path to the session's last hop. Rejects when there is none. */
+  requestPath(): Promise<readonly NodeContact[]>;
+  /** Builds a circuit over it for the session; false = the session takes none. */
+  attach(hops: readonly NodeContact[]): boolean;
+  /** How long attempt number `n` (from 1) gets before the next one begins beside it. */
+  waitMs(attempt: number): number;
+  schedule(delayMs: number, callback: () => void): () => void;
+  nowMs(): TimeMs;
+  /** Time is up, or nothing more can be tried. */
+  giveUp(): void;
+}
+
+export class Resumption {
+  readonly #host: ResumptionHost;
+  readonly #sinceMs: TimeMs;
+  #attempts = 0;
+  #over = false;
+  #cancel: () => void = () => {};
+
+  constructor(host: ResumptionHost) {
+    this.#host = host;
+    this.#sinceMs = host.nowMs();
+  }
+
+  /** Begins. Also when an attempt has failed: the next one need not wait then. */
+  next(): void {
+    if (this.#over) return;
+    this.#cancel();
+    const leftMs = this.#sinceMs + GIVE_UP_MS - this.#host.nowMs();
+    if (leftMs <= 0 || this.#attempts >= MAX_ATTEMPTS) {
+      // Those that are under way may still come.
+      this.#cancel = this.#host.schedule(Math.max(0, leftMs), () => this.#end());
+      return;
+    }
+    this.#attempts++;
+    this.#cancel = this.#host.schedule(Math.min(leftMs, this.#host.waitMs(this.#attempts)), () => this.next());
+    void this.#try();
+  }
+
+  /** It is brought onto a circuit, or over. */
+  stop(): void {
+    this.#over = true;
+    this.#cancel();
+  }
+
+  async #try(): Promise<void> {
+    let hops: readonly NodeContact[];
+    try {
+      hops = await this.#host.requestPath();
+    } catch {
+      return; // the next attempt asks again: nodes come back into the view
+    }
+    if (!this.#over && !this.#host.attach(hops)) this.#end();
+  }
+
+  #end(): void {
+    if (this.#over) return;
+    this.stop();
+    this.#host.giveUp();
+  }
+}
