@@ -3,6 +3,7 @@
  * types it should. What is signed has one encoding only.
  */
 import { decode, encode, rfc8949EncodeOptions } from 'cborg';
+import { compareBytes } from './bytes.ts';
 import { DirectoryError, DirectoryErrorCode } from './directory-error.ts';
 
 export function encodeCbor(value: unknown): Uint8Array {
@@ -34,7 +35,7 @@ export function decodeCbor(bytes: Uint8Array, what: string): unknown {
     });
   }
   // Also catches map keys out of order and floats that are integers, which the decoder lets pass.
-  if (again.length !== bytes.length || again.some((byte, i) => byte !== bytes[i])) {
+  if (compareBytes(again, bytes) !== 0) {
     throw new DirectoryError(DirectoryErrorCode.malformed, `${what} is not deterministic CBOR: not the canonical form`);
   }
   return value;
@@ -84,8 +85,8 @@ export class FieldReader {
     if (!(value instanceof Uint8Array) || value.length !== length) {
       throw this.bad(key, `must be ${length} bytes, is ${showValue(value)}`);
     }
-    // A copy: what the decoder returns may be a view of the whole input and keep it alive.
-    return new Uint8Array(value);
+    // A view of the whole input would keep that alive; what the decoder has copied need not be copied again.
+    return value.byteLength === value.buffer.byteLength ? value : new Uint8Array(value);
   }
 
   text(key: string, pattern: RegExp, meaning: string): string {

@@ -48,6 +48,18 @@ interface SodiumBinding {
     blockCounter: number,
     key: Uint8Array,
   ): number;
+  /** Each as buffer, offset and length. */
+  crypto_sign_verify_detached(
+    signature: ArrayBufferLike,
+    signatureOffset: number,
+    signatureLength: number,
+    message: ArrayBufferLike,
+    messageOffset: number,
+    messageLength: number,
+    publicKey: ArrayBufferLike,
+    publicKeyOffset: number,
+    publicKeyLength: number,
+  ): boolean;
   crypto_generichash_batch(output: Uint8Array, parts: Uint8Array[], useKey: boolean, key: Uint8Array): number;
 }
 
@@ -116,8 +128,18 @@ export function createNativeSuite(
 
     ed25519Verify(publicKey, message, signature) {
       if (publicKey.length !== ED25519_PUBLIC_KEY_BYTES || signature.length !== ED25519_SIGNATURE_BYTES) return false;
-      const key = importPublic(publicKey, 'ed25519');
-      return key !== undefined && nodeCrypto.verify(null, message, key, signature);
+      // libsodium takes half the time of OpenSSL, which shows in a view of ten thousand nodes.
+      return sodium.crypto_sign_verify_detached(
+        signature.buffer,
+        signature.byteOffset,
+        signature.length,
+        message.buffer,
+        message.byteOffset,
+        message.length,
+        publicKey.buffer,
+        publicKey.byteOffset,
+        publicKey.length,
+      );
     },
 
     equal: (a, b) => a.length === b.length && nodeCrypto.timingSafeEqual(a, b),
