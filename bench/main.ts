@@ -13,7 +13,7 @@ import { findTor, type TorVariant } from './peers/tor/network.ts';
 import { measurePrimitives } from './primitives.ts';
 import { checkTargets, type MixMeasures, type TargetResult } from './targets.ts';
 
-const suites = ['primitives', 'onion', 'relay', 'session', 'udp', 'paths', 'mix', 'cover', 'network', 'tor'] as const;
+const suites = ['primitives', 'onion', 'relay', 'session', 'udp', 'directory', 'paths', 'mix', 'cover', 'network', 'tor'] as const;
 type Suite = (typeof suites)[number];
 
 interface Report {
@@ -85,6 +85,8 @@ async function runSuite(suite: Suite): Promise<unknown> {
       return runScript('session.ts', [String(quick ? 200_000_000 : 1_000_000_000)]);
     case 'udp':
       return runScript('udp.ts', [quick ? '1' : '2']);
+    case 'directory':
+      return runScript('directory.ts', [quick ? '2000' : '10000']);
     case 'paths':
       return runScript('paths.ts', [quick ? '1000' : '5000']);
     case 'cover':
