@@ -1,5 +1,6 @@
 /** All fuzz targets: every decoder that takes bytes from outside. */
 import type { FuzzTarget } from '../fuzzer.ts';
+import { p2pFrames, p2pRecord, p2pStatements } from './control-plane.ts';
 import { address, capabilities, descriptor, exitPolicy, guardState, strictCbor, view } from './directory.ts';
 import {
   apiRequest,
@@ -35,6 +36,9 @@ export const targets: readonly FuzzTarget[] = [
   vote,
   votingMessage,
   viewDelta,
+  p2pRecord,
+  p2pStatements,
+  p2pFrames,
   strictCbor,
   capabilities,
   exitPolicy,
