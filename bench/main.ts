@@ -13,7 +13,19 @@ import { findTor, type TorVariant } from './peers/tor/network.ts';
 import { measurePrimitives } from './primitives.ts';
 import { checkTargets, type MixMeasures, type TargetResult } from './targets.ts';
 
-const suites = ['primitives', 'onion', 'relay', 'session', 'udp', 'directory', 'paths', 'mix', 'cover', 'network', 'tor'] as const;
+const suites = [
+  'primitives',
+  'onion',
+  'relay',
+  'session',
+  'udp',
+  'directory',
+  'paths',
+  'mix',
+  'cover',
+  'network',
+  'tor',
+] as const;
 type Suite = (typeof suites)[number];
 
 interface Report {
