@@ -111,7 +111,8 @@ async function runSuite(suite: Suite): Promise<unknown> {
         timeoutMs: 60_000,
         signal: interrupt.signal,
       });
-      return { ...alone, network };
+      const saturated = (await runScript('mix-relay.ts', [quick ? '24' : '48'])) as object;
+      return { ...alone, saturated, network };
     }
     case 'network':
       return (await import('./network.ts')).measureNetwork({

@@ -1,4 +1,7 @@
-/** CPU that the same bytes cost real relay processes in class fast and in class mix: sockets, timers and all. */
+/**
+ * CPU that the same bytes cost real relay processes in class fast and in class mix on a machine that the whole network
+ * shares: far below what a relay can carry, where cells of class mix leave in small batches and cost more each.
+ */
 import { parseHostPort } from '@nyx/cli/arguments.ts';
 import { spawnTarget } from '@nyx/cli/measure/server-process.ts';
 import { startLocalNetwork } from '@nyx/daemon/local-network.ts';
@@ -10,8 +13,8 @@ const STREAMS = 16;
 export interface MixNetworkMeasures {
   readonly fast: ClassMeasures;
   readonly mix: ClassMeasures;
-  /** Bytes per CPU second of a relay in mix over those in fast. */
-  readonly throughputRatio: number | undefined;
+  /** Bytes per CPU second of a relay in mix over those in fast, at this load. */
+  readonly ratio: number | undefined;
 }
 
 interface ClassMeasures {
@@ -47,7 +50,7 @@ export async function measureMixNetwork(
       const fast = await measure('fast');
       const mix = await measure('mix');
       const [a, b] = [fast.relayCpuSecondsPerGb, mix.relayCpuSecondsPerGb];
-      return { fast, mix, throughputRatio: a === undefined || b === undefined ? undefined : a / b };
+      return { fast, mix, ratio: a === undefined || b === undefined ? undefined : a / b };
     } finally {
       await target.close();
     }

@@ -23,7 +23,14 @@ export interface Recorded {
   readonly forward: boolean;
 }
 
-function upToReady(suite: CryptoSuite, circuitClass: CircuitClass) {
+/** What the middle relay of the network does that a simulated one would not. */
+export interface MiddleOptions {
+  readonly mixBatchMs?: number;
+  /** Takes what it sends once the wire is cut. */
+  readonly send?: (batch: Uint8Array, length: number, release: () => void) => void;
+}
+
+export function upToReady(suite: CryptoSuite, circuitClass: CircuitClass, options: MiddleOptions = {}) {
   const network = new VirtualNetwork(suite, SEED);
   const wire = { cut: false };
   const client = network.add('client', { relay: false });
@@ -32,9 +39,14 @@ function upToReady(suite: CryptoSuite, circuitClass: CircuitClass) {
   const path = [
     network.add('guard'),
     network.add('middle', {
+      engineOptions: { mixBatchMs: options.mixBatchMs },
       host: {
         // The simulator's own work for a datagram is no part of a relay's.
         send: (via, to, batch, length, release) => {
+          if (wire.cut && options.send !== undefined) {
+            options.send(batch, length, release);
+            return;
+          }
           if (!wire.cut) network.send(network.nodes[2]!, via, to, batch.subarray(0, length));
           release();
         },
