@@ -48,6 +48,7 @@ export const startApiSocket = async (
   let loading: Promise<ApiConnections> | undefined;
   const loaded = (): Promise<ApiConnections> => (loading ??= load());
   const waiting = new Set<Socket>();
+  const served = new Set<Socket>();
   const server = createServer((socket) => {
     waiting.add(socket);
     const gone = () => {
@@ -63,6 +64,8 @@ export const startApiSocket = async (
       loaded().then((connections) => {
         if (!waiting.delete(socket)) return;
         socket.off('error', gone).off('close', gone);
+        served.add(socket);
+        socket.once('close', () => served.delete(socket));
         connections.serve(socket);
       }, onError);
     };
@@ -80,6 +83,8 @@ export const startApiSocket = async (
       // If it could not be loaded, onError has been told so.
       const connections = await loading?.catch(() => undefined);
       await connections?.close();
+      // gRPC ends its calls, but leaves alone a connection that it was given.
+      for (const socket of served) socket.destroy();
       await closed;
       rmSync(path, { force: true });
     },
