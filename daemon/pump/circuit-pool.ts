@@ -403,6 +403,7 @@ export class CircuitPool {
       waitMs: (attempt) => this.#setupTimes.waitMs(record.class, lostPath.length, attempt),
       schedule: (delayMs, callback) => this.#host.schedule(delayMs, callback),
       nowMs: () => this.#host.nowMs(),
+      isOnline: (since) => this.#engine.links().some((link) => link.lastHeardMs > since),
       giveUp: () => {
         record.resumption = undefined;
         if (record.session.stats.paths.length > 0) record.state = 'ready';

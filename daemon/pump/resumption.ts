@@ -6,9 +6,16 @@
 import type { NodeContact } from '@nyx/core/engine/contract.ts';
 import type { TimeMs } from '@nyx/core/ports.ts';
 
-/** The last hop waits 15 s (core/engine/served-session.ts); a circuit begun later than this would come too late. */
+/**
+ * While other nodes are heard, a last hop that no path leads to in this time is dead: its streams fail, and within five
+ * seconds of its death at that.
+ */
+const LAST_HOP_DEAD_MS = 3200;
+/** As long as nobody is heard it may be our own network. The last hop waits 15 s (core/engine/served-session.ts). */
 const GIVE_UP_MS = 12_000;
 const MAX_ATTEMPTS = 8;
+/** Keep-alives and their answers are rarer, but attempts to set up a circuit make links speak. */
+const ONLINE_MS = 2000;
 
 export interface ResumptionHost {
   /** A path to the session's last hop. Rejects when there is none. */
@@ -19,6 +26,8 @@ export interface ResumptionHost {
   waitMs(attempt: number): number;
   schedule(delayMs: number, callback: () => void): () => void;
   nowMs(): TimeMs;
+  /** Some node has been heard since. */
+  isOnline(sinceMs: TimeMs): boolean;
   /** Time is up, or nothing more can be tried. */
   giveUp(): void;
 }
@@ -39,7 +48,9 @@ export class Resumption {
   next(): void {
     if (this.#over) return;
     this.#cancel();
-    const leftMs = this.#sinceMs + GIVE_UP_MS - this.#host.nowMs();
+    const nowMs = this.#host.nowMs();
+    const limitMs = this.#host.isOnline(nowMs - ONLINE_MS) ? LAST_HOP_DEAD_MS : GIVE_UP_MS;
+    const leftMs = this.#sinceMs + limitMs - nowMs;
     if (leftMs <= 0 || this.#attempts >= MAX_ATTEMPTS) {
       // Those that are under way may still come.
       this.#cancel = this.#host.schedule(Math.max(0, leftMs), () => this.#end());

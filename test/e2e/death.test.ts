@@ -1,4 +1,7 @@
-/** Processes that die in the middle of a transfer: the application learns it within seconds, and the next dial works. */
+/**
+ * Processes that die in the middle of a transfer: a relay on the way is replaced under the stream, of an exit or a client
+ * the application learns within seconds, and the next dial works.
+ */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -14,6 +17,8 @@ import { echoExactly, serve, serveEcho, type TestServer } from './transfer.ts';
 
 /** An application waits no longer than this for data or an error. */
 const NOTICED_MS = 5_000;
+/** More than was under way anywhere between source and application when the process died. */
+const GOES_ON_BYTES = 64 * 1024 * 1024;
 const NETWORK = fileURLToPath(new URL('../../daemon/local-network.ts', import.meta.url));
 const MAIN = fileURLToPath(new URL('../../daemon/main.ts', import.meta.url));
 
@@ -24,7 +29,7 @@ let source: TestServer;
 let isolation = 0;
 
 before(async () => {
-  network = await TappedNetwork.start({ mixes: 6, exits: 2, hops: 3, taps: false, allowCrash: true });
+  network = await TappedNetwork.start({ mixes: 6, exits: 3, hops: 3, taps: false, allowCrash: true });
   echo = await serveEcho();
   const block = Buffer.alloc(65_536, 7);
   source = await serve((socket) => {
@@ -46,14 +51,17 @@ after(async () => {
 /** Kills one of the processes that carry a transfer. Gives what the application saw, and when. */
 async function killDuring(
   choose: (path: TappedNode[]) => TappedNode,
-): Promise<{ code: string; afterMs: number; name: string }> {
+): Promise<{ code: string; afterMs: number; name: string; stallMs: number }> {
   const username = `nyx;isolation=death-${++isolation}`;
   const socket = await socksConnect(network.socks, source, { username });
   let received = 0;
   let lastMs = 0;
+  let stallMs = 0;
   socket.on('data', (chunk: Buffer) => {
+    const nowMs = performance.now();
+    if (received > 0) stallMs = Math.max(stallMs, nowMs - lastMs);
     received += chunk.length;
-    lastMs = performance.now();
+    lastMs = nowMs;
   });
   const failed = new Promise<string>((resolve) => {
     socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
@@ -64,12 +72,14 @@ async function killDuring(
   const victim = choose(path);
   const killedMs = performance.now();
   process.kill(victim.pid, 'SIGKILL');
+  const atKill = received;
   const code = await Promise.race([
     failed,
+    until('the transfer to go on', () => received > atKill + GOES_ON_BYTES && 'GOES ON', 60_000),
     until('an end or an error', () => performance.now() - Math.max(killedMs, lastMs) > NOTICED_MS && 'NOTHING', 60_000),
   ]);
   socket.destroy();
-  return { code, afterMs: performance.now() - killedMs, name: victim.name };
+  return { code, afterMs: performance.now() - killedMs, name: victim.name, stallMs };
 }
 
 async function nextDialWorks(without: TappedNode | undefined): Promise<void> {
@@ -85,8 +95,21 @@ async function nextDialWorks(without: TappedNode | undefined): Promise<void> {
 for (const [role, choose] of [
   ['middle', (path: TappedNode[]) => path[1]!],
   ['guard', (path: TappedNode[]) => path[0]!],
-  ['exit', (path: TappedNode[]) => path.at(-1)!],
 ] as const) {
+  test(`the ${role} is killed: the stream goes on over another`, async () => {
+    let victim: TappedNode | undefined;
+    const { code, name, stallMs } = await killDuring((path) => {
+      victim = choose(path);
+      return victim;
+    });
+    console.log(`# ${name} (${role}) killed: ${code}, longest stall ${stallMs.toFixed(0)} ms`);
+    assert.equal(code, 'GOES ON');
+    assert.ok(stallMs < NOTICED_MS, `${stallMs} ms`);
+    await nextDialWorks(victim);
+  });
+}
+
+for (const [role, choose] of [['exit', (path: TappedNode[]) => path.at(-1)!]] as const) {
   test(`the ${role} is killed`, async () => {
     let victim: TappedNode | undefined;
     const { code, afterMs, name } = await killDuring((path) => {
