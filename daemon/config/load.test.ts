@@ -148,6 +148,26 @@ const bad: readonly (readonly [title: string, yaml: string, expected: RegExp])[]
     /directory\.authorities\.threshold is 2, but there are 1 keys; must be 1…1$/,
   ],
   [
+    'authority without the others',
+    `directory: { listen: "127.0.0.1:1", authorities: { keys: [${KEY}, ${KEY.replace(/^../, '00')}] } }\nauthority: { keyFile: k }\n`,
+    /authority\.peers .*has 0 entries; with 2 authorities there must be 1, one for each of the others/,
+  ],
+  [
+    'stranger among the authorities',
+    `directory: { listen: "127.0.0.1:1", authorities: { keys: [${KEY}, ${KEY.replace(/^../, '00')}] } }\nauthority: { keyFile: k, peers: [{ key: ${KEY.replace(/^../, '11')}, url: "http://a" }] }\n`,
+    /authority\.peers\[0\]\.key .*is not among directory\.authorities\.keys/,
+  ],
+  [
+    'phases that do not fit',
+    `epochSeconds: 10\ndirectory: { listen: "127.0.0.1:1" }\nauthority: { keyFile: k, phaseMs: 2000 }\n`,
+    /authority\.phaseMs .*is 2000; a round of 3 phases must fit twice into an epoch: at most 1666/,
+  ],
+  [
+    'puzzle beyond what is bearable',
+    `directory: { listen: "127.0.0.1:1" }\nauthority: { keyFile: k, params: { puzzleBits: 40 } }\n`,
+    /authority\.params\.puzzleBits is 40; must be 0…16/,
+  ],
+  [
     'source of another kind',
     `directory: { sources: ["ftp://x"], authorities: { keys: [${KEY}] } }\n`,
     /directory\.sources\[0\] is "ftp:\/\/x"; must be an http:\/\//,

@@ -75,6 +75,8 @@ export const checkRules = (config: Config): RuleViolation[] => {
     fail(['directory', 'listen'], 'is missing; an authority has to serve the directory, e.g. listen: 0.0.0.0:9030');
   }
 
+  if (config.authority !== undefined) checkAuthority(config, config.authority, fail);
+
   if (config.api.listen !== undefined) {
     if (config.api.tls === undefined) {
       fail(
@@ -128,4 +130,34 @@ const checkControlPlane = (config: Config, fail: (path: (string | number)[], mes
   listen.forEach((address, index) => {
     if (address.includes('/p2p/')) fail(['p2p', 'listen', index], 'names a peer; remove /p2p/…');
   });
+};
+
+/** Authorities have to know each other, and a round of voting has to fit into an epoch. */
+const checkAuthority = (
+  { directory, epochSeconds }: Config,
+  { peers, phaseMs }: NonNullable<Config['authority']>,
+  fail: (path: (string | number)[], message: string) => void,
+): void => {
+  const { keys, threshold } = directory.authorities;
+  const count = Math.max(1, keys.length);
+  if (peers.length !== count - 1) {
+    fail(
+      ['authority', 'peers'],
+      `has ${peers.length} entries; with ${count} authorities there must be ${count - 1}, one for each of the others`,
+    );
+  }
+  peers.forEach(({ key }, index) => {
+    if (!keys.includes(key)) {
+      fail(['authority', 'peers', index, 'key'], 'is not among directory.authorities.keys; add it there');
+    }
+  });
+  if (phaseMs === undefined) return;
+  const phases = count - (threshold ?? Math.floor(count / 2) + 1) + 3;
+  const longestMs = Math.floor((epochSeconds * 1000) / (2 * phases));
+  if (phaseMs > longestMs) {
+    fail(
+      ['authority', 'phaseMs'],
+      `is ${phaseMs}; a round of ${phases} phases must fit twice into an epoch: at most ${longestMs}`,
+    );
+  }
 };
