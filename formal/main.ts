@@ -11,7 +11,7 @@ import { parseArgs } from 'node:util';
 import { findTools, ToolMissing, type Tools } from './jar.ts';
 import { configOf, type Instance, type Model, type Mutant, models } from './models.ts';
 import { buildTable, tableFile, tableSpecs } from './tables.ts';
-import { type Outcome, runTlc } from './tlc.ts';
+import { endRuns, type Outcome, runTlc } from './tlc.ts';
 
 const defaultTimeoutMs = 600_000;
 /** The state that a counterexample ends in tells most; long ones are shown from both ends. */
@@ -48,6 +48,9 @@ const { values } = parseArgs({
 });
 
 const columns = [12, 7, 9, 6, 7] as const;
+
+process.on('exit', endRuns);
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(2));
 
 process.exitCode = await main();
 

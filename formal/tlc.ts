@@ -1,5 +1,5 @@
 /** One run of TLC on one module with one configuration, and what came of it. */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -38,6 +38,16 @@ export interface Outcome {
 }
 
 const exitOk = 0;
+/** Ended with this process: a run may take hours. */
+const running = new Map<ChildProcess, string>();
+
+/** Ends whatever TLC is still at, and clears up after it. */
+export function endRuns(): void {
+  for (const [child, folder] of running) {
+    child.kill('SIGKILL');
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
 
 export async function runTlc(tools: Tools, job: Job): Promise<Outcome> {
   const folder = mkdtempSync(join(tmpdir(), 'nyx-formal-'));
@@ -88,6 +98,7 @@ function execute(
 ): Promise<{ status: number; output: string }> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { cwd, stdio: ['ignore', 'pipe', 'pipe'] });
+    running.set(child, cwd);
     const chunks: Buffer[] = [];
     child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk));
     child.stderr.on('data', (chunk: Buffer) => chunks.push(chunk));
@@ -95,6 +106,7 @@ function execute(
     child.on('error', reject);
     child.on('close', (status, signal) => {
       clearTimeout(timer);
+      running.delete(child);
       const output = Buffer.concat(chunks).toString('utf8');
       if (signal !== null) resolve({ status: -1, output: `${output}\nTLC was ended after ${timeoutMs / 1000} s` });
       else resolve({ status: status ?? -1, output });
