@@ -126,7 +126,7 @@ function latencyTable({ latency }: SimulationReport): string {
         bias,
         `${rttMs.mean.toFixed(0)} ms`,
         `${rttMs.p90.toFixed(0)} ms`,
-        costBits.toFixed(2),
+        Math.max(0, costBits).toFixed(2),
         maxCostBits.toFixed(1),
       ),
     ),
