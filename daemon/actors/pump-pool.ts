@@ -9,6 +9,10 @@ export const globalId = (worker: number, handle: number): number => worker * 2 *
 export const workerOf = (id: number): number => Math.floor(id / 2 ** 32);
 export const handleOf = (id: number): number => id % 2 ** 32;
 
+/** Contacts that a worker is sent at once, and the pause until it gets more. */
+const VIEW_PIECE = 128;
+const VIEW_PAUSE_MS = 2;
+
 export interface WorkerStats {
   readonly worker: number;
   readonly stats: PumpStats;
@@ -34,7 +38,7 @@ export class PumpPool {
       httpConnect: this.addresses.httpConnect ?? ready.httpConnect,
     };
     this.udpMode = ready.udpMode;
-    if (this.#contacts.length > 0) pump.send({ type: 'view', contacts: this.#contacts });
+    if (this.#contacts.length > 0) this.#sendView(worker, pump);
   }
 
   detach(worker: number, pump: PumpClient): void {
@@ -47,7 +51,21 @@ export class PumpPool {
 
   setView(contacts: readonly NodeContact[]): void {
     this.#contacts = contacts;
-    for (const pump of this.#pumps.values()) pump.send({ type: 'view', contacts });
+    for (const [worker, pump] of this.#pumps) this.#sendView(worker, pump);
+  }
+
+  /** In pieces with pauses between them: taking in ten thousand contacts at once would stop a pump for a tenth of a second. */
+  #sendView(worker: number, pump: PumpClient): void {
+    const contacts = this.#contacts;
+    const send = (at: number) => {
+      // A newer view is on its way, or the worker is gone.
+      if (this.#contacts !== contacts || this.#pumps.get(worker) !== pump) return;
+      const end = at + VIEW_PIECE;
+      const more = end < contacts.length;
+      pump.send({ type: 'view', contacts: contacts.slice(at, end), first: at === 0, more });
+      if (more) setTimeout(send, VIEW_PAUSE_MS, end);
+    };
+    send(0);
   }
 
   /** Each worker gets copies of its own, which it wipes. */

@@ -189,7 +189,13 @@ export interface Dialer {
 export const STREAM_CREDIT_BYTES = 1024 * 1024;
 
 export type ToPump =
-  | { readonly type: 'view'; readonly contacts: readonly NodeContact[] }
+  /** Replaces all contacts. `more`: the rest follows in messages of the same kind, and nothing changes until the last. */
+  | {
+      readonly type: 'view';
+      readonly contacts: readonly NodeContact[];
+      readonly more?: boolean;
+      readonly first?: boolean;
+    }
   | { readonly type: 'mix-secrets'; readonly mix: readonly MixSecrets[]; readonly setupLogs?: readonly SetupLog[] }
   | { readonly type: 'path'; readonly request: number; readonly hops: readonly NodeContact[] }
   | { readonly type: 'path-error'; readonly request: number; readonly code?: DialErrorCode; readonly message: string }

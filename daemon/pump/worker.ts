@@ -78,6 +78,8 @@ class PumpWorker {
   #setupLogs: ReadonlyMap<number, SetupLog>;
   /** The verified view, by NodeID in hex. */
   #view = new Map<string, NodeContact>();
+  /** What has come of the next one. */
+  #nextView = new Map<string, NodeContact>();
   readonly #pathWaiters = new Map<number, PathWaiter>();
   #lastPathRequest = 0;
   #sockets: PumpSockets | undefined;
@@ -278,7 +280,12 @@ class PumpWorker {
   #onMessage(message: ToPump): void {
     switch (message.type) {
       case 'view':
-        this.#view = new Map(message.contacts.map((contact) => [hex(contact.nodeId), contact]));
+        if (message.first !== false) this.#nextView = new Map();
+        for (const contact of message.contacts) this.#nextView.set(hex(contact.nodeId), contact);
+        if (!message.more) {
+          this.#view = this.#nextView;
+          this.#nextView = new Map();
+        }
         break;
       case 'mix-secrets':
         this.#setupLogs = logsByEpoch(message.setupLogs);

@@ -1,0 +1,38 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { View } from '@nyx/proto/types.ts';
+import { formatView } from './commands/network.ts';
+
+const view: View = {
+  epoch: 500_000,
+  nodes: 30,
+  mixes: 30,
+  exits: 5,
+  ageSeconds: 60,
+  validUntilUnixSeconds: 10_000,
+  freshUntilUnixSeconds: 5000,
+  digest: 'ab'.repeat(32),
+  signatures: 2,
+  threshold: 2,
+  authorities: ['11', '22', '33'].map((byte, i) => ({ key: byte.repeat(32), signed: i < 2 })),
+  params: { 'puzzle-bits': 5, 'max-per-subnet': 16 },
+  alarms: [],
+};
+
+test('a view is shown with its age, who signed it, and its parameters', () => {
+  const text = formatView(view, 6400);
+  assert.match(text, /epoch 500000, .*1 min.* old, good for .*1 h.* more/);
+  assert.match(text, /2; 2 of 3 authorities are needed/);
+  assert.match(text, /1111111111 {2}signed\n {2}2222222222 {2}signed\n {2}3333333333 {2}missing/);
+  assert.match(text, /max-per-subnet 16, puzzle-bits 5/);
+  assert.doesNotMatch(text, /ALARM/);
+});
+
+test('alarms come first; a view that has ended, or none, is said', () => {
+  const alarms = [{ kind: 'fork', epoch: 499_999, file: '/x/fork.bin', foundUnixMs: 1 }];
+  const text = formatView({ ...view, alarms }, 20_000);
+  assert.match(text, /^ALARM .*epoch 499999: two signed views for one epoch; the proof is in \/x\/fork\.bin/);
+  assert.match(text, /ended: a newer one is looked for/);
+  const { epoch: _, ...none } = view;
+  assert.match(formatView(none, 0), /none verified yet/);
+});

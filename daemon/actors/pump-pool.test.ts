@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { NodeContact } from '@nyx/core/engine/contract.ts';
+import type { ToPump } from '../pump/contract.ts';
+import type { PumpClient, PumpReady } from '../pump/pump-client.ts';
+import { PumpPool } from './pump-pool.ts';
+
+type ViewMessage = Extract<ToPump, { type: 'view' }>;
+
+const contactsOf = (count: number, mark: number): NodeContact[] =>
+  Array.from({ length: count }, (_, i) => ({
+    nodeId: Uint8Array.of(mark, i >> 8, i & 255),
+    addresses: [],
+    linkX25519: new Uint8Array(32),
+    linkKem: new Uint8Array(1184),
+    mixKeys: [],
+  }));
+
+/** Records what a worker is sent; resolves when a view is complete. */
+function recorder() {
+  const sent: ViewMessage[] = [];
+  const complete = Promise.withResolvers<void>();
+  const pump = {
+    send(message: ToPump) {
+      if (message.type !== 'view') return;
+      sent.push(message);
+      if (!message.more) complete.resolve();
+    },
+  } as unknown as PumpClient;
+  return { pump, sent, complete: complete.promise };
+}
+
+const ready = { listen: undefined, socks: undefined, httpConnect: undefined, udpMode: 'plain' } as unknown as PumpReady;
+
+test('a large view goes to a worker in pieces that make it whole; a small one in one', async () => {
+  const pool = new PumpPool();
+  const { pump, sent, complete } = recorder();
+  pool.attach(0, pump, ready);
+  const contacts = contactsOf(1000, 1);
+  pool.setView(contacts);
+  assert.equal(sent.length, 1, 'the rest comes later');
+  await complete;
+  assert.ok(sent.length > 5 && sent.every((message) => message.contacts.length <= 128));
+  assert.deepEqual(
+    sent.flatMap((message) => message.contacts),
+    contacts,
+  );
+  assert.deepEqual(
+    sent.map(({ first }) => first),
+    sent.map((_, i) => i === 0),
+  );
+  const late = recorder();
+  pool.setView(contacts.slice(0, 3));
+  pool.attach(1, late.pump, ready);
+  await late.complete;
+  assert.equal(late.sent.length, 1);
+});
+
+test('a newer view replaces one that is still on its way', async () => {
+  const pool = new PumpPool();
+  const { pump, sent, complete } = recorder();
+  pool.attach(0, pump, ready);
+  pool.setView(contactsOf(1000, 1));
+  const newer = contactsOf(300, 2);
+  pool.setView(newer);
+  await complete;
+  const from = sent.findLastIndex(({ first }) => first);
+  assert.equal(from, 1, 'nothing more of the first one was sent');
+  assert.deepEqual(
+    sent.slice(from).flatMap((message) => message.contacts),
+    newer,
+  );
+});
