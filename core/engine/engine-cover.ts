@@ -15,7 +15,8 @@ import type { LinkSlot } from './link-slot.ts';
 import type { Timed } from './timer-heap.ts';
 
 const DEFAULT_GRANT_PER_SECOND = 2000;
-/** And one of them. */
+/** And one of them. Less than so much is not granted: every such link may hold a queue of cells. */
+const MIN_GRANT_PER_SECOND = 5;
 const MAX_GRANT_PER_SECOND = 500;
 /** Rates on the wire are in thousandths of a cell a second. */
 const RATE_UNITS = 1000;
@@ -95,7 +96,8 @@ export class EngineCover {
     }
     if (slot.constant || link.nodeId !== undefined || perSecond === 0) return Drop.notAllowed;
     const room = (this.#context.options.coverGrantPerSecond ?? DEFAULT_GRANT_PER_SECOND) - this.#grantedPerSecond;
-    const granted = perSecond <= Math.min(room, MAX_GRANT_PER_SECOND) ? perSecond : 0;
+    const fits = perSecond >= MIN_GRANT_PER_SECOND && perSecond <= Math.min(room, MAX_GRANT_PER_SECOND);
+    const granted = fits ? perSecond : 0;
     link.send(LinkMessage.cover, encodeRate(granted));
     if (granted === 0) return Drop.limit;
     this.#grantedPerSecond += granted;

@@ -493,7 +493,7 @@ export class Engine implements EngineApi {
   #sweepLinks(nowMs: TimeMs): void {
     let bytes = 0;
     for (const slot of this.#slots.values()) {
-      bytes += LINK_BYTES + slot.link.memoryBytes;
+      bytes += LINK_BYTES + slot.link.memoryBytes + (slot.cover?.queue?.memoryBytes ?? 0);
       if (slot.circuits.size > 0 || (slot.constant && slot.link.initiator)) slot.idleSinceMs = nowMs;
       else if (nowMs - slot.idleSinceMs > (slot.link.initiator ? LINK_IDLE_MS : ACCEPTED_IDLE_MS)) {
         slot.link.close(LinkClose.idle, nowMs);

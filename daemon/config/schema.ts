@@ -153,7 +153,7 @@ export const configSchema = z.strictObject({
         .default(d.cover.mode),
       ratio: real(0.05, 0.8).default(d.cover.ratio),
       baseCellsPerSecond: real(0.01, 1000).default(d.cover.baseCellsPerSecond),
-      constantCellsPerSecond: real(1, 500).default(d.cover.constantCellsPerSecond),
+      constantCellsPerSecond: real(5, 500).default(d.cover.constantCellsPerSecond),
       dropCellsPerSecond: real(0, 1000).default(d.cover.dropCellsPerSecond),
       loopsPerMinute: real(0, 600).default(d.cover.loopsPerMinute),
       budgetBytesPerHour: integer(0, 1_099_511_627_776).default(d.cover.budgetBytesPerHour),

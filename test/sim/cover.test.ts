@@ -1,6 +1,7 @@
 /** Cover traffic in networks of real engines: its share of what is sent, and a link that looks the same whatever its user does. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { Drop } from '@nyx/core/drop-reason.ts';
 import type { SessionOwner } from '@nyx/core/engine/contract.ts';
 import type { CoverOptions } from '@nyx/core/mix/cover.ts';
 import { erlangCdf, KS_ONE_PERCENT, kolmogorovSmirnov, kolmogorovSmirnovTwo } from '@nyx/core/mix/testing.ts';
@@ -244,5 +245,6 @@ describe('constant cover', () => {
     net.run(net.nowMs + 10_000);
     assert.equal(client.engine.cover.links, 1);
     assert.equal(client.engine.cover.granted, 0);
+    assert.equal(path[0]!.engine.counters.drops[Drop.limit], 1);
   });
 });
