@@ -7,6 +7,7 @@ import { PassThrough } from 'node:stream';
 import { after, test } from 'node:test';
 import { NyxError } from '@nyx/sdk/index.ts';
 import { parseBytes, parseDurationMs, parseHostPort } from './arguments.ts';
+import { formatControlPlane } from './commands/peers.ts';
 import { formatTree } from './commands/status.ts';
 import { explainFailure } from './exit-codes.ts';
 import { apiAddress } from './find-daemon.ts';
@@ -199,4 +200,43 @@ test('authority key makes a key where told to, and gives the same public key eac
   chmodSync(file, 0o644);
   assert.equal(await run(['authority', 'key', '--file', file], io), 1);
   assert.match(io.text('stderr'), /chmod/);
+});
+
+test('peers: what is known of each peer of the control plane, and what was refused', () => {
+  assert.match(formatControlPlane(undefined), /p2p\.enabled: true/);
+  const text = formatControlPlane({
+    peerId: '12D3KooWself',
+    addresses: ['/ip4/192.0.2.1/tcp/9040/p2p/12D3KooWself'],
+    serving: true,
+    peers: [
+      {
+        peerId: '12D3KooWnode',
+        nodeId: 'ab'.repeat(32),
+        authority: true,
+        address: '/ip4/192.0.2.2/tcp/9040',
+        inbound: false,
+        connectedSeconds: 75,
+        rttMs: 12,
+        protocols: ['/ipfs/id/1.0.0', '/nyx/kad/1', '/nyx/view/1'],
+      },
+      {
+        peerId: '12D3KooWclient',
+        authority: false,
+        address: '/ip4/192.0.2.3/tcp/50000',
+        inbound: true,
+        connectedSeconds: 1,
+        protocols: [],
+      },
+    ],
+    ...{ routingPeers: 1, storedPeers: 2, deniedPeers: 0, records: 3, refusals: { malformed: 4 }, peersDenied: 1 },
+    ...{ connectionsRefused: 5, descriptorsReceived: 6, descriptorsRelayed: 7, descriptorsDelivered: 8 },
+    ...{ viewsServed: 9, viewsFetched: 1, viewBytesServed: 2048, viewBytesFetched: 1024 },
+  });
+  assert.match(text, /listening +\/ip4\/192\.0\.2\.1\/tcp\/9040\n/);
+  assert.match(text, /refused +malformed 4, connections 5; 1 peers denied so far/);
+  assert.match(
+    text,
+    /12D3KooWnode +ababababab +out +\/ip4\/192\.0\.2\.2\/tcp\/9040 +12 +1 min 15 s +kad view +authority/,
+  );
+  assert.match(text, /12D3KooWclient +– +in +\/ip4\/192\.0\.2\.3\/tcp\/50000 +– /);
 });

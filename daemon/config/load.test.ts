@@ -25,6 +25,16 @@ test('a minimal client gets every default', () => {
   assert.equal(config.exit.policy.at(-1), 'accept *:*');
 });
 
+test('with a control plane there need be no sources', () => {
+  const config = parseConfig(
+    `directory:\n  authorities: { keys: [${KEY}] }\np2p:\n  enabled: true\n  bootstrap: [/ip4/127.0.0.1/tcp/9040]\n`,
+    'nyx.yaml',
+  );
+  assert.deepEqual(config.p2p.bootstrap, ['/ip4/127.0.0.1/tcp/9040']);
+  assert.deepEqual(config.p2p.listen, []);
+  assert.equal(config.p2p.limits.maxPerSubnet, 32);
+});
+
 test('everything that can be written is read', () => {
   const config = parseConfig(
     `${base}  listen: 127.0.0.1:0
@@ -56,6 +66,26 @@ metrics: { listen: "127.0.0.1:0" }
 
 /** What is wrong → the line that is reported, with its place. */
 const bad: readonly (readonly [title: string, yaml: string, expected: RegExp])[] = [
+  [
+    'a bootstrap address that is a name',
+    `${base}p2p:\n  enabled: true\n  bootstrap: [/dns4/example.org/tcp/1]\n`,
+    /^t:6:15: p2p\.bootstrap\[0\] is "\/dns4\/example\.org\/tcp\/1"; must be \/ip4\/ADDRESS\/tcp\/PORT/,
+  ],
+  [
+    'a bootstrap address that nobody reaches',
+    `${base}p2p:\n  enabled: true\n  bootstrap: [/ip4/0.0.0.0/tcp/1]\n`,
+    /^t:6:15: p2p\.bootstrap\[0\] is a wildcard; give the address that others reach$/,
+  ],
+  [
+    'a control plane that nobody enabled',
+    `${base}p2p:\n  listen: [/ip4/127.0.0.1/tcp/1]\n`,
+    /^t:5:11: p2p\.listen is of no use without p2p\.enabled: true; add that or remove it$/,
+  ],
+  [
+    'a control plane without a beginning',
+    `${base}p2p:\n  enabled: true\n`,
+    /p2p\.bootstrap is empty; give an address of a peer to begin with, or listen for others, or set p2p\.mdns: true$/,
+  ],
   ['misspelt key', `${base}lissten: 1\n`, /^t:4:1: lissten is not a known key; did you mean listen\?$/],
   ['misspelt nested key', `${base}path:\n  hopps: 3\n`, /^t:5:3: path\.hopps is not a known key; did you mean hops\?$/],
   [

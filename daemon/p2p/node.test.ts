@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { P2pProtocol } from './contract.ts';
-import { makeDescriptor, makeKey, makeView, startPeer, type TestPeer, until } from './testing.ts';
+import { makeDescriptor, makeKey, makeView, startPeer, type TestPeer, unixSeconds, until } from './testing.ts';
 
 describe('peers on loopback', () => {
   const peers: TestPeer[] = [];
@@ -54,6 +54,16 @@ describe('peers on loopback', () => {
     const wanted = peers[3]!;
     const found = await client.node.find('node', wanted.nodeId, AbortSignal.timeout(5000));
     assert.ok(found !== undefined, 'a descriptor is in the DHT');
+  });
+
+  it('go on when their own descriptor has run out', async () => {
+    const authority = makeKey();
+    const peer = await startPeer({ identity: makeKey(), authorities: [authority] });
+    peers.push(peer);
+    const old = makeDescriptor(peer.identity!, { published: unixSeconds() - 9000, expires: unixSeconds() - 10 });
+    peer.node.publish(old.nodeId, old.bytes, 1000);
+    await peer.node.maintain(AbortSignal.timeout(5000));
+    assert.equal(peer.node.state().records, 0);
   });
 
   it('speak IPv6 and WebSocket, come back to peers they had stored, and keep their id', async () => {

@@ -16,6 +16,7 @@ import {
   P2pProtocol,
   type P2pState,
   Refusal,
+  RefusedError,
 } from './contract.ts';
 import { hostOf } from './gater.ts';
 import { isPublicHost, parseMultiaddr } from './multiaddr-text.ts';
@@ -415,7 +416,18 @@ export class P2pNode {
       const record = signAuthorityRecord(authority, peerId, this.#ownAddresses(), this.#unixSeconds());
       puts.push(this.put('authority', hex(authority.publicKey), record, signal));
     }
-    const taken = await Promise.all(puts);
+    const taken = await Promise.all(
+      puts.map(async (put) => {
+        try {
+          return await put;
+        } catch (error) {
+          if (!(error instanceof RefusedError)) throw error;
+          // E.g. a descriptor that ran out while the machine slept; the next one is on its way.
+          this.#ports.log('warn', 'an own record can not be published', { problem: error.message });
+          return 0;
+        }
+      }),
+    );
     if (descriptor !== this.#descriptor) return;
     this.#isPublished = taken.every((count) => count > 0);
     this.#publishWaitMs = this.#isPublished ? REPUBLISH_MS : Math.min(MAX_WAIT_MS, this.#publishWaitMs * 2);
