@@ -12,7 +12,6 @@ import { credentials, Metadata } from '@grpc/grpc-js';
 import { run } from '@nyx/cli/main.ts';
 import { loadApi } from '@nyx/proto/load.ts';
 import { type ConnectOptions, connectNyx, NyxError } from '@nyx/sdk/index.ts';
-import { stringify } from 'yaml';
 import { type Authority, type CertificateFiles, issue, makeAuthority } from './certificates.ts';
 
 const MAIN = fileURLToPath(new URL('../../daemon/main.ts', import.meta.url));
@@ -48,7 +47,7 @@ const configOf = (name: string, api: Record<string, unknown>): string => {
     api,
     log: { level: 'warn' },
   };
-  writeFileSync(path, stringify(config), { mode: 0o600 });
+  writeFileSync(path, JSON.stringify(config), { mode: 0o600 }); // which is YAML
   return path;
 };
 
