@@ -79,7 +79,7 @@ report.targets = checkTargets({
   torStock: tor?.stock,
   torTuned: tor?.tuned,
   relayToOpen: (report.suites.relay as { ratio?: number } | undefined)?.ratio,
-  slowestPathMs: (report.suites.paths as { slowestMeanMs?: number } | undefined)?.slowestMeanMs,
+  slowestPathMs: (report.suites.paths as { slowestP90Ms?: number } | undefined)?.slowestP90Ms,
   mix: report.suites.mix as MixMeasures | undefined,
 });
 process.stdout.write(json ? `${JSON.stringify(report)}\n` : `${formatReport(report)}\n`);

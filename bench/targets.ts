@@ -8,7 +8,7 @@ export interface Results {
   readonly torTuned?: TorMeasures;
   /** Relay CPU per packet over one AEAD open. */
   readonly relayToOpen?: number;
-  /** Choosing a path from 10 000 nodes: mean of the slowest strategy. */
+  /** Choosing a path from 10 000 nodes: nine in ten, by the slowest strategy. */
   readonly slowestPathMs?: number;
   readonly mix?: MixMeasures;
 }
