@@ -1,0 +1,42 @@
+/** Three authorities as processes: they agree, and go on to agree when one of them is killed. */
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+import { type LocalNetwork, startLocalNetwork } from '@nyx/daemon/local-network.ts';
+import { connectNyx } from '@nyx/sdk/index.ts';
+
+let network: LocalNetwork | undefined;
+after(() => network?.stop());
+
+test('two of three authorities carry the network on', { timeout: 240_000 }, async () => {
+  const epochSeconds = 24;
+  network = await startLocalNetwork({ authorities: 3, mixes: 3, exits: 1, epochSeconds, startTimeoutMs: 150_000 });
+  const client = await connectNyx({ socketPath: network.apiSocket });
+  try {
+    const first = (await client.paths.nodes({})).view!;
+    assert.equal(first.nodes, 4);
+    assert.equal(first.threshold, 2);
+    assert.equal(first.authorities.length, 3);
+    assert.ok(first.signatures >= 2);
+    assert.deepEqual(first.alarms, []);
+    const dead = network.nodes[1]!;
+    process.kill(dead.pid, 'SIGKILL');
+    // Views of the next epochs come from the two that are left; in time, without the one that is gone.
+    const limitMs = 4 * epochSeconds * 1000;
+    for await (const event of client.events({
+      kinds: ['directory'],
+      signal: AbortSignal.timeout(limitMs),
+    })) {
+      if (event.name !== 'refreshed') continue;
+      const { view, nodes } = await client.paths.nodes({});
+      if (view!.epoch! <= first.epoch! || nodes.some(({ nodeId }) => nodeId === dead.nodeId)) continue;
+      assert.equal(view!.signatures, 2);
+      assert.equal(view!.authorities.filter(({ signed }) => signed).length, 2);
+      assert.equal(view!.nodes, 3);
+      assert.deepEqual(view!.alarms, []);
+      return;
+    }
+    assert.fail(`no such view within ${limitMs} ms`);
+  } finally {
+    client.close();
+  }
+});
