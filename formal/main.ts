@@ -14,6 +14,7 @@ import { buildTable, tableFile, tableSpecs } from './tables.ts';
 import { endRuns, type Outcome, runTlc } from './tlc.ts';
 
 const defaultTimeoutMs = 600_000;
+const deepTimeoutMs = 4 * 3_600_000;
 /** The state that a counterexample ends in tells most; long ones are shown from both ends. */
 const maxStepsShown = 24;
 
@@ -145,7 +146,7 @@ async function checkModel(tools: Tools, model: Model, instance: Instance, text: 
     text,
     config,
     heapMb: instance.deep ? 2048 : 1024,
-    timeoutMs: instance.timeoutMs ?? defaultTimeoutMs,
+    timeoutMs: instance.deep ? deepTimeoutMs : defaultTimeoutMs,
   });
   // An action that nothing ever allows is a hole in the model: what it is about would never be checked.
   const idle = outcome.result === 'ok' ? outcome.idleActions.filter((action) => !instance.idle?.includes(action)) : [];
@@ -165,7 +166,7 @@ async function checkMutant(tools: Tools, model: Model, mutant: Mutant, original:
     module: model.module,
     text,
     config,
-    timeoutMs: instance.timeoutMs ?? defaultTimeoutMs,
+    timeoutMs: defaultTimeoutMs,
   });
   const expected = isTemporal ? 'a temporal property' : mutant.kills;
   const good = outcome.result === 'violated' && outcome.property === expected;

@@ -7,7 +7,6 @@ export interface Instance {
   readonly constants: Readonly<Record<string, string>>;
   /** Only with --deep. */
   readonly deep?: true;
-  readonly timeoutMs?: number;
   /** Actions that these constants leave no room for. */
   readonly idle?: readonly string[];
 }
@@ -56,7 +55,6 @@ const handshake: Model = {
       constants: { Tries: set(1, 2), Forged: set(3), FarFuture: '9', MaxUnproved: '2', MaxCrashes: '0' },
       idle: ['Crash'],
       deep: true,
-      timeoutMs: 3_600_000,
     },
   ],
   invariants: [
@@ -140,7 +138,7 @@ const rekey: Model = {
   instances: [
     { constants: { MaxGeneration: '1', MaxCells: '2', MaxSlots: '4' } },
     { constants: { MaxGeneration: '3', MaxCells: '1', MaxSlots: '3' } },
-    { constants: { MaxGeneration: '2', MaxCells: '2', MaxSlots: '4' }, deep: true, timeoutMs: 3_600_000 },
+    { constants: { MaxGeneration: '2', MaxCells: '2', MaxSlots: '4' }, deep: true },
   ],
   invariants: ['TypeOK', 'NoncesUnique', 'OpenedOnce', 'AlwaysOpenable', 'SwitchIsProved', 'SlotsBounded'],
   temporal: ['RekeyEnds'],
@@ -435,7 +433,6 @@ const view: Model = {
         MaxCrashes: '1',
       },
       deep: true,
-      timeoutMs: 3_600_000,
     },
   ],
   invariants: ['TypeOK', 'NoRollback', 'NoFork', 'HonestSigned', 'SignedOnce'],
