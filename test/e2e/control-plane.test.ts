@@ -36,7 +36,7 @@ before(async () => {
     exits: EXITS,
     discovery: 'p2p',
     allowCrash: true,
-    startTimeoutMs: 60_000 + RELAYS * 4_000,
+    startTimeoutMs: 60_000 + RELAYS * 8_000,
   });
   client = network.clients[0]!;
   console.log(`# ${RELAYS} relays and a client up in ${((performance.now() - startedMs) / 1000).toFixed(1)} s`);
@@ -56,7 +56,7 @@ const carries = async (socks: string, isolation: string): Promise<void> => {
 test('all find each other from one address, have one view, and carry bytes', async () => {
   const states = await Promise.all(
     network.nodes.map(async (node) => {
-      const api = await connectNyx({ socketPath: node.apiSocket });
+      const api = await connectNyx({ socketPath: node.apiSocket, connectTimeoutMs: 20_000 });
       try {
         return await until(
           `${node.name} knows others`,
@@ -66,7 +66,7 @@ test('all find each other from one address, have one view, and carry bytes', asy
             const wanted = Math.min(RELAYS - 1, 5);
             return controlPlane != null && view != null && bound.size >= wanted && { node, controlPlane, view };
           },
-          30_000,
+          60_000,
         );
       } finally {
         api.close();
@@ -78,7 +78,9 @@ test('all find each other from one address, have one view, and carry bytes', asy
   const nodeIds = new Set(network.nodes.map(({ nodeId }) => nodeId));
   for (const { node, controlPlane, view } of states) {
     assert.equal(view.digest, first.digest, `${node.name} has another view`);
-    assert.deepEqual(controlPlane.refusals, {}, `${node.name} refused something`);
+    // A record that is overtaken by its successor on the way is nobody's fault.
+    const { replayed: _, ...refusals } = controlPlane.refusals;
+    assert.deepEqual(refusals, {}, `${node.name} refused something`);
     assert.equal(controlPlane.serving, node.role !== 'client');
     for (const peer of controlPlane.peers) assert.ok(peer.nodeId === undefined || nodeIds.has(peer.nodeId));
   }
@@ -89,7 +91,7 @@ test('all find each other from one address, have one view, and carry bytes', asy
 
 test('a control plane that crashes is restarted at its address, and its peers come back', async () => {
   const node = network.nodes.find(({ name }) => name === 'mix-1')!;
-  const api = await connectNyx({ socketPath: node.apiSocket });
+  const api = await connectNyx({ socketPath: node.apiSocket, connectTimeoutMs: 20_000 });
   try {
     const before = (await api.controlPlane())!;
     await api.crashActor('dht');
