@@ -3,7 +3,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { generateKeyPairFromSeed } from '@libp2p/crypto/keys';
 import { identify } from '@libp2p/identify';
 import type { Libp2p, PeerId, Stream, StreamHandler } from '@libp2p/interface';
-import { type KadDHTComponents, kadDHT, type SingleKadDHT } from '@libp2p/kad-dht';
+import { type KadDHT, type KadDHTComponents, kadDHT } from '@libp2p/kad-dht';
 import { noise } from '@libp2p/noise';
 import { type Ping, ping } from '@libp2p/ping';
 import { tcp } from '@libp2p/tcp';
@@ -18,8 +18,16 @@ import { RecordDatastore } from './record-datastore.ts';
 import { RecordRules } from './record-rules.ts';
 import { TokenBuckets } from './token-bucket.ts';
 
+/** What the table of the pinned kad-dht can do beyond its published type. */
+interface RoutingTable {
+  readonly size: number;
+  find(peer: PeerId): Promise<PeerId | undefined>;
+  /** Pings the peer and adds it when it answers. */
+  queueRoutingTableUpdate(peer: PeerId, options: { readonly activeTimeout: number }): void;
+}
+
 export interface Services extends Record<string, unknown> {
-  readonly dht: SingleKadDHT;
+  readonly dht: KadDHT & { readonly routingTable: RoutingTable };
   readonly ping: Ping;
 }
 
@@ -145,7 +153,7 @@ export const assemble = async (options: P2pOptions, ports: P2pPorts, observer: O
         identify: identify({ maxMessageSize: 8192 }),
         ping: ping(),
         dht: (components: KadDHTComponents) =>
-          createDht(withOwn(components, records, attribute)) as unknown as SingleKadDHT,
+          createDht(withOwn(components, records, attribute)) as unknown as Services['dht'],
       },
     });
     return { libp2p, database, peers, records, rules, penalties };

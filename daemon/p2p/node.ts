@@ -33,13 +33,14 @@ import { ViewExchange } from './view-exchange.ts';
 const WANTED_CONNECTIONS = 8;
 const DIALS_PER_ROUND = 6;
 const DIAL_TIMEOUT_MS = 5_000;
-const WALK_TIMEOUT_MS = 5_000;
+const WALK_TIMEOUT_MS = 10_000;
 /** Of one answer. */
 const MAX_HEARD_OF = 20;
 const MAX_HEARD_ADDRESSES = 8;
 const QUERY_TIMEOUT_MS = 20_000;
 const MIN_WAIT_MS = 250;
 const MAX_WAIT_MS = 30_000;
+const MAX_CONNECT_WAIT_MS = 8_000;
 /** Own records are put again so often, because the peers that hold them come and go. */
 const REPUBLISH_MS = 600_000;
 const REPUBLISH_GROWN_MS = 2_000;
@@ -327,7 +328,7 @@ export class P2pNode {
     }
     const now = this.#libp2p.getPeers().length;
     const isSatisfied = now > before || now >= WANTED_CONNECTIONS;
-    this.#connectWaitMs = isSatisfied ? MIN_WAIT_MS * 4 : Math.min(MAX_WAIT_MS, this.#connectWaitMs * 2);
+    this.#connectWaitMs = isSatisfied ? MIN_WAIT_MS * 4 : Math.min(MAX_CONNECT_WAIT_MS, this.#connectWaitMs * 2);
     this.#connectDueAtMs = performance.now() + this.#connectWaitMs;
   }
 
@@ -367,6 +368,14 @@ export class P2pNode {
 
   /** Asks for the peers around a random place. What they are said to be is remembered and tried in a later round. */
   async #walk(signal: AbortSignal): Promise<void> {
+    const { routingTable } = this.#libp2p.services.dht;
+    // A peer that was too busy to answer when it connected is not in there, and would never be asked.
+    for (const id of this.#libp2p.getPeers()) {
+      const isServing = this.#protocols.get(id.toString())?.includes(P2pProtocol.kad) === true;
+      if (isServing && (await routingTable.find(id)) === undefined) {
+        routingTable.queueRoutingTableUpdate(id, { activeTimeout: QUERY_TIMEOUT_MS });
+      }
+    }
     const place = new Uint8Array(32);
     this.#ports.random.fill(place);
     const limit = AbortSignal.any([signal, AbortSignal.timeout(WALK_TIMEOUT_MS)]);
