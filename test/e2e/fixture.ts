@@ -1,4 +1,6 @@
 /** A local network of real daemon processes with a tap on the wire in front of every relay, and their APIs at hand. */
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
   type LocalNetwork,
@@ -36,22 +38,34 @@ export class TappedNetwork {
   /** `taps` false: relays are reached directly. With taps nothing is built ahead: who counts cells knows whose they are. */
   static async start(options: LocalNetworkOptions & { readonly taps?: boolean } = {}): Promise<TappedNetwork> {
     const { mixes = 3, exits = 1, taps: wantTaps = true } = options;
+    /** Known before the daemons start: authorities try to reach them through their taps. */
     const ports = new Map<string, number>();
     const taps = new Map<string, LinkTap>();
     const names = [
       ...Array.from({ length: mixes }, (_, index) => `mix-${index}`),
       ...Array.from({ length: exits }, (_, index) => `exit-${index}`),
     ];
-    if (wantTaps) for (const name of names) taps.set(name, await LinkTap.open(() => ports.get(name) ?? 0));
+    if (wantTaps) {
+      for (const name of names) {
+        const port = await freeUdpPort();
+        ports.set(name, port);
+        taps.set(name, await LinkTap.open(() => port));
+      }
+    }
     const network = await startLocalNetwork({
       ...(wantTaps && { spareCircuits: 0 }),
       ...options,
       overrides: (role, index) => {
         const tap = taps.get(`${role}-${index}`);
-        return { ...(tap && { announce: [`127.0.0.1:${tap.port}`] }), ...options.overrides?.(role, index) };
+        return {
+          ...(tap && { listen: `127.0.0.1:${ports.get(`${role}-${index}`)}`, announce: [`127.0.0.1:${tap.port}`] }),
+          ...options.overrides?.(role, index),
+        };
       },
+    }).catch((error: unknown) => {
+      for (const tap of taps.values()) tap.close();
+      throw error;
     });
-    for (const { name, link } of network.nodes) if (link !== '') ports.set(name, hostPort(link).port);
     const nodes = await Promise.all(
       network.nodes.map(async (node) => ({
         ...node,
@@ -124,4 +138,15 @@ export function hostPort(text: string): HostPort {
 /** The drops of a node, all reasons together. */
 export function dropsOf(traffic: Traffic | GetNodeInfoResponse['traffic']): number {
   return Object.values(traffic?.drops ?? {}).reduce((sum, count) => sum + count, 0);
+}
+
+/** A port that nobody had a moment ago. */
+async function freeUdpPort(): Promise<number> {
+  const socket = createSocket('udp4');
+  socket.bind(0, '127.0.0.1');
+  await once(socket, 'listening');
+  const { port } = socket.address();
+  socket.close();
+  await once(socket, 'close');
+  return port;
 }

@@ -30,7 +30,7 @@ export class LinkTap {
     front.on('message', (datagram, { port }) => this.#inbound(datagram, port));
   }
 
-  /** @param target the daemon's real port; asked for each datagram, since it may not be known yet (0: dropped). */
+  /** @param target the daemon's real port; asked for each datagram (0: dropped). */
   static async open(target: () => number): Promise<LinkTap> {
     const front = createSocket({ type: 'udp4', recvBufferSize: 4 << 20, sendBufferSize: 4 << 20 });
     front.bind(0, '127.0.0.1');
