@@ -389,6 +389,7 @@ export class CircuitPool {
     const lostPath = record.path;
     const sinceMs = this.#host.nowMs();
     if (this.#isHeardSince(lostPath[0]!, sinceMs - 1000)) this.#suspects.noteSilent(lostPath, sinceMs, sinceMs);
+    const heard = record.session.stats.packetsReceived;
     record.state = 'resuming';
     record.resumption = new Resumption({
       requestPath: () =>
@@ -406,7 +407,8 @@ export class CircuitPool {
       isOnline: (since) => this.#engine.links().some((link) => link.lastHeardMs > since),
       giveUp: () => {
         record.resumption = undefined;
-        if (record.session.stats.paths.length > 0) record.state = 'ready';
+        // A circuit that is still there but silent leads to a last hop that is gone.
+        if (record.session.stats.packetsReceived > heard) record.state = 'ready';
         else record.session.abandon(SessionError.sessionLost, 'no other path to its last hop was found in time');
         if (record.session.closed && record.handles.size === 0) this.#gone(record);
       },
