@@ -7,6 +7,7 @@
  * go to stderr. Exit codes: 0 ended as asked, 1 crashed, 2 bad configuration, 3 could not start (keys, addresses).
  */
 import { flushCompileCache } from 'node:module';
+import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import type { SignKeyPair } from '@nyx/core/crypto/suite.ts';
 import { decodeParams, encodeParams } from '@nyx/core/directory/params.ts';
@@ -51,6 +52,7 @@ export const VERSION = '0.1.0';
 export const ExitCode = { ok: 0, crash: 1, badConfig: 2, cannotStart: 3 } as const;
 
 const METER_INTERVAL_MS = 1000;
+const DRAIN_LOOK_MS = 20;
 /** A node without a view waits so long for an authority to say which puzzle to solve. */
 const ASK_PARAMS_MS = 15_000;
 
@@ -75,6 +77,7 @@ class Daemon {
   readonly #paths: PathBuilder;
   readonly #meter = new Meter();
   readonly #servers: ServerAddresses = { api: '' };
+  readonly #apiStreams = { open: 0 };
   readonly #onEnd: (code: number) => void;
   readonly #hasView = Promise.withResolvers<void>();
   #state: 'starting' | 'ready' | 'draining' = 'starting';
@@ -166,6 +169,7 @@ class Daemon {
       state: () => (this.#state === 'ready' && !this.#tree.healthy ? 'degraded' : this.#state),
       addresses: () => this.#addresses(),
       shutdown: (drainMs) => void this.stop(drainMs),
+      apiStreams: this.#apiStreams,
     };
     this.#tree = buildTree(
       {
@@ -233,9 +237,17 @@ class Daemon {
     this.#log('info', 'draining', { timeoutMs: this.#drainMs });
     this.#events.publish('node', 'draining');
     this.#stopMeter();
+    await this.#apiStreamsEnd();
     await this.#tree.stop();
     this.#keys.wipe();
     this.#onEnd(ExitCode.ok);
+  }
+
+  /** The API goes before the pumps that carry its streams: these get their time before anything is stopped. */
+  async #apiStreamsEnd(): Promise<void> {
+    const startedMs = performance.now();
+    while (this.#apiStreams.open > 0 && performance.now() - startedMs < this.#drainMs) await delay(DRAIN_LOOK_MS);
+    this.#drainMs = Math.max(0, this.#drainMs - (performance.now() - startedMs));
   }
 
   #pumpSpec(worker: number, events: PumpEvents): ChildSpec {

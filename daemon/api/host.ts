@@ -40,4 +40,6 @@ export interface ApiHost {
     readonly p2p: string;
   };
   readonly shutdown: (drainMs: number | undefined) => void;
+  /** Streams that applications have open through the API: the end of the node waits for them. Counted by the API. */
+  readonly apiStreams: { open: number };
 }

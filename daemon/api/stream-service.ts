@@ -28,20 +28,24 @@ const MAX_DATA_BYTES = 65_536;
 const OPEN_TIMEOUT_MS = 10_000;
 
 export const streamService = (host: ApiHost) => {
-  let open = 0;
+  const { apiStreams } = host;
   return {
     Data: (call: ServerDuplexStream<DataRequest, DataResponse>): void => {
       const limit = host.context.config.limits.maxApiStreams;
-      if (open >= limit) {
+      if (host.state() === 'draining') {
+        call.emit('error', toStatus(new DialError(DialErrorCode.shutdown, 'the daemon is shutting down')));
+        return;
+      }
+      if (apiStreams.open >= limit) {
         call.emit(
           'error',
           toStatus(new DialError(DialErrorCode.limit, `${limit} API streams are open, which is the limit`)),
         );
         return;
       }
-      open++;
+      apiStreams.open++;
       new DataCall(host, call, () => {
-        open--;
+        apiStreams.open--;
       });
     },
 
