@@ -75,7 +75,7 @@ async function killDuring(
   const atKill = received;
   const code = await Promise.race([
     failed,
-    until('the transfer to go on', () => received > atKill + GOES_ON_BYTES && 'GOES ON', 60_000),
+    until('the transfer to go on', () => (received > atKill + GOES_ON_BYTES || socket.destroyed) && 'GOES ON', 60_000),
     until('an end or an error', () => performance.now() - Math.max(killedMs, lastMs) > NOTICED_MS && 'NOTHING', 60_000),
   ]);
   socket.destroy();
