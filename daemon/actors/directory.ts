@@ -227,7 +227,7 @@ export class Directory {
     this.#context.events.publish('directory', 'published', '', { authorities: taken });
   }
 
-  /** Nobody took the descriptor: perhaps the puzzle is another one by now. */
+  /** What the sources say of the admission puzzle: before the first one is solved, and when nobody took the descriptor. */
   async #askParams(signal: AbortSignal): Promise<void> {
     const before = puzzleOf(this.#params);
     for (const source of this.client.options.sources) {
@@ -283,6 +283,7 @@ export class Directory {
     // With nothing to go by, asking costs less than solving the wrong puzzle.
     if (this.#hintedParams === undefined && this.#authority === undefined && this.view === undefined) {
       this.#hintedParams = await this.askPeers?.(signal);
+      if (this.#hintedParams === undefined) await this.#askParams(signal);
     }
     const admission = await this.#solve(admissionEpoch({ mixKeys }), signal);
     // Two descriptors of one second must still be told apart by age.
