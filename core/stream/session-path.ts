@@ -9,6 +9,7 @@ import { AckTracker } from './ack-tracker.ts';
 import type { CongestionController } from './congestion.ts';
 import type { PathStats, SessionApi } from './contract.ts';
 import { CryptoStream } from './crypto-stream.ts';
+import type { FrameFate } from './frame-fate.ts';
 import { Pacer } from './pacer.ts';
 import { Recovery } from './recovery.ts';
 
@@ -41,8 +42,8 @@ export interface PathOwner {
   nextTimeoutMs(path: SessionPath): TimeMs;
   handleTimeout(path: SessionPath, nowMs: TimeMs): void;
   sendCryptoMessage(path: SessionPath, type: number, body: Uint8Array): void;
-  onFrameAcked(path: SessionPath, kind: number, fin: boolean, length: number, id: number, offset: number): void;
-  onFrameLost(path: SessionPath, kind: number, fin: boolean, length: number, id: number, offset: number): void;
+  /** What becomes of frames sent on the path. */
+  readonly fate: FrameFate;
   lost(path: SessionPath, nowMs: TimeMs): void;
   /** Gives the path away unheard. */
   release(path: SessionPath): void;
@@ -91,9 +92,9 @@ export class SessionPath {
     this.recovery = new Recovery(
       {
         onFrameAcked: (kind, fin, length, frameId, offset) =>
-          this.owner.onFrameAcked(this, kind, fin, length, frameId, offset),
+          this.owner.fate.onAcked(this, kind, fin, length, frameId, offset),
         onFrameLost: (kind, fin, length, frameId, offset) =>
-          this.owner.onFrameLost(this, kind, fin, length, frameId, offset),
+          this.owner.fate.onLost(this, kind, fin, length, frameId, offset),
       },
       congestion,
       mixRttMs,

@@ -1,0 +1,76 @@
+/** What the parts of a session share: its options, host, state, time and paths, and the frames of its own that are due. */
+import { Drop } from '../drop-reason.ts';
+import type { TimeMs } from '../ports.ts';
+import type { SessionHost, SessionOptions } from './contract.ts';
+import { SessionError } from './contract.ts';
+import type { SessionPath } from './session-path.ts';
+
+/** Frames of the session itself that wait to be sent. */
+export const Control = {
+  settings: 1,
+  maxData: 2,
+  maxStreams: 4,
+  ping: 8,
+  pong: 16,
+  resolve: 32,
+  resolved: 64,
+} as const;
+
+/** How a part ends the session. */
+export interface SessionCloser {
+  close(code: number, reason: string): void;
+  /** A plugin is required that is not there. */
+  closeUnsupported(pluginId: number): void;
+  closedByPeer(code: number, reason: string): void;
+}
+
+export class SessionCore {
+  readonly options: SessionOptions;
+  readonly host: SessionHost;
+  readonly isClient: boolean;
+  readonly closer: SessionCloser;
+  state: 'open' | 'closing' | 'closed' = 'open';
+  nowMs: TimeMs;
+  lastReceivedMs: TimeMs;
+  idleTimeoutMs: number;
+  /** Bits of Control. */
+  control: number = Control.settings;
+  /** Usable or on the way to it. */
+  readonly paths: SessionPath[] = [];
+  /** The one that a payload is being taken from or written for. */
+  path!: SessionPath;
+  /** The one that the session began on; gone, perhaps. */
+  firstPath!: SessionPath;
+  /** A payload is being taken in: callbacks to streams wait until it is done. */
+  inHandle = false;
+
+  constructor(options: SessionOptions, host: SessionHost, closer: SessionCloser, nowMs: TimeMs) {
+    this.options = options;
+    this.host = host;
+    this.isClient = options.role === 'client';
+    this.closer = closer;
+    this.nowMs = nowMs;
+    this.lastReceivedMs = nowMs;
+    this.idleTimeoutMs = options.idleTimeoutMs;
+  }
+
+  /** Any path may have something to send. */
+  wakeAll(): void {
+    for (const path of this.paths) path.host.onWantSend();
+  }
+
+  want(control: number): void {
+    this.control |= control;
+    this.wakeAll();
+  }
+
+  violation(reason: string): Drop {
+    this.closer.close(SessionError.protocolViolation, reason);
+    return Drop.badFrame;
+  }
+
+  flowViolation(what: string): Drop {
+    this.closer.close(SessionError.flowControl, `more data than allowed: ${what}`);
+    return Drop.badFrame;
+  }
+}

@@ -1,0 +1,123 @@
+/** The paths of a session: how they come and go, and how their silence is noticed. */
+import type { TimeMs } from '../ports.ts';
+import { ATTACH_BYTES } from '../wire/frames.ts';
+import type { CongestionController } from './congestion.ts';
+import { STALL_MS } from './recovery.ts';
+import type { SessionCore } from './session-core.ts';
+import { type PathHost, type PathOwner, PathState, SessionPath } from './session-path.ts';
+
+/** Probe time-outs in a row after which a session on one path asks for another: two are no accident. */
+const STALLED_PROBES = 2;
+/** A client asks for a sign of life when nothing has come for this long, or for two probe time-outs. */
+const QUIET_MS = 250;
+
+export class SessionPaths {
+  /** Packets of paths that are gone. */
+  readonly past = { packetsSent: 0, packetsReceived: 0, packetsLost: 0, spurious: 0 };
+  /** The session, as its paths see it. */
+  owner!: PathOwner;
+  readonly #core: SessionCore;
+  readonly #newCongestion: () => CongestionController;
+  #count = 0;
+
+  constructor(core: SessionCore, newCongestion: () => CongestionController) {
+    this.#core = core;
+    this.#newCongestion = newCongestion;
+  }
+
+  create(host: PathHost, mixRttMs: number, nowMs: TimeMs): SessionPath {
+    const path = new SessionPath(this.#count++, this.owner, host, this.#newCongestion(), mixRttMs, nowMs);
+    this.#core.paths.push(path);
+    return path;
+  }
+
+  /** Client: as Session.addPath. */
+  attach(host: PathHost, attach: Uint8Array, mixRttMs: number, nowMs: TimeMs): SessionPath {
+    if (attach.length !== ATTACH_BYTES) {
+      throw new RangeError(`addPath: attach has ${attach.length} bytes, not ${ATTACH_BYTES}`);
+    }
+    const path = this.create(host, mixRttMs, nowMs);
+    path.state = PathState.attaching;
+    path.attach = attach.slice();
+    path.attachDue = true;
+    return path;
+  }
+
+  /** Server: takes over a newcomer's path. */
+  adopt(path: SessionPath): void {
+    const core = this.#core;
+    path.owner.release(path);
+    path.owner = this.owner;
+    path.state = PathState.usable;
+    core.paths.push(path);
+    core.lastReceivedMs = Math.max(core.lastReceivedMs, path.lastReceivedMs);
+    this.#relieveSilent();
+  }
+
+  /** The peer has let it in. What is under way on paths that are silent goes out on it at once. */
+  joined(path: SessionPath): void {
+    if (path.state !== PathState.attaching) return;
+    path.state = PathState.usable;
+    this.#relieveSilent();
+  }
+
+  #relieveSilent(): void {
+    for (const path of this.#core.paths) {
+      if (path.state === PathState.usable && path.recovery.silentProbes > 0) this.#suspect(path);
+    }
+    this.#core.wakeAll();
+  }
+
+  remove(path: SessionPath): void {
+    const { paths } = this.#core;
+    const at = paths.indexOf(path);
+    if (at >= 0) paths.splice(at, 1);
+  }
+
+  /** Its circuit is gone: what was under way on it is queued again. */
+  lost(path: SessionPath): void {
+    this.remove(path);
+    path.state = PathState.gone;
+    this.past.packetsSent += path.recovery.packetsSent;
+    this.past.packetsReceived += path.packetsReceived;
+    this.past.packetsLost += path.recovery.packetsLost;
+    this.past.spurious += path.recovery.spurious;
+    if (this.#core.state === 'open') path.recovery.giveUp();
+  }
+
+  /** A probe time-out has passed. If others can carry what is under way on the path, it goes out there at once. */
+  onSilence(path: SessionPath): void {
+    if (path.state !== PathState.usable) return;
+    const { paths, host } = this.#core;
+    if (paths.some((other) => other !== path && other.state === PathState.usable)) this.#suspect(path);
+    else if (path.recovery.silentProbes === STALLED_PROBES && path.acks.largest >= 0) host.onStalled?.();
+  }
+
+  #suspect(path: SessionPath): void {
+    path.state = PathState.suspect;
+    path.pingDue = true;
+    path.recovery.giveUp();
+    path.recovery.probes = 1;
+    this.#core.wakeAll();
+  }
+
+  /**
+   * Client: something was coming and comes no more. Who only receives would never know that the path is dead, so it asks,
+   * once.
+   */
+  quietDeadlineMs(path: SessionPath, streams: number): TimeMs {
+    if (!this.#core.isClient || path.asked || streams === 0) return Number.POSITIVE_INFINITY;
+    return Math.max(path.dataMs + Math.max(QUIET_MS, 2 * path.recovery.probeTimeoutMs()), path.askNotBeforeMs);
+  }
+
+  askIfQuiet(path: SessionPath, streams: number, nowMs: TimeMs): void {
+    const dueMs = this.quietDeadlineMs(path, streams);
+    if (nowMs < dueMs) return;
+    if (nowMs > dueMs + STALL_MS && dueMs !== path.askNotBeforeMs) {
+      path.askNotBeforeMs = nowMs + 1;
+      return;
+    }
+    path.asked = true;
+    path.pingDue = true;
+  }
+}
