@@ -28,6 +28,10 @@ export const Drop = {
   expired: 22,
   closed: 23,
   mixQueueFull: 24,
+  badMessage: 25,
+  messageReplayed: 26,
+  messageRate: 27,
+  messageQueueFull: 28,
 } as const;
 
 export type Drop = (typeof Drop)[keyof typeof Drop];

@@ -1,5 +1,5 @@
 /** Length assertions that every suite makes before it touches memory. */
-import { AEAD_KEY_BYTES, AEAD_NONCE_BYTES, AEAD_TAG_BYTES } from './suite.ts';
+import { AEAD_KEY_BYTES, AEAD_NONCE_BYTES, AEAD_TAG_BYTES, X25519_BYTES } from './suite.ts';
 
 /** ChaCha20 counts 64-byte blocks in 32 bits (RFC 8439 §2.3). */
 const maxBlocks = 2 ** 32;
@@ -40,6 +40,22 @@ export function assertStreamLengths(
   // The first comparison is negated so that it refuses NaN as well.
   if (!(blockCounter >= 0) || blockCounter + Math.ceil(input.length / 64) > maxBlocks || blockCounter % 1 !== 0) {
     throw new RangeError(`ChaCha20 block counter ${blockCounter} with ${input.length} bytes leaves 0…2^32−1`);
+  }
+}
+
+/** The same for keyed BLAKE2b. */
+export function assertBlake2bLengths(out: Uint8Array, key: Uint8Array): void {
+  if (out.length < 16 || out.length > 64 || key.length !== 32) {
+    throw new RangeError(`BLAKE2b lengths: out ${out.length} must be 16…64, key ${key.length} must be 32`);
+  }
+}
+
+/** The same for a multiplication on Curve25519. */
+export function assertMultiplyLengths(out: Uint8Array, scalar: Uint8Array, point: Uint8Array): void {
+  if (out.length !== X25519_BYTES || scalar.length !== X25519_BYTES || point.length !== X25519_BYTES) {
+    throw new RangeError(
+      `X25519 lengths: out ${out.length}, scalar ${scalar.length} and point ${point.length} must be ${X25519_BYTES}`,
+    );
   }
 }
 

@@ -9,7 +9,13 @@ import { hkdf } from '@noble/hashes/hkdf.js';
 import { sha256 } from '@noble/hashes/sha2.js';
 import { ml_kem768 } from '@noble/post-quantum/ml-kem.js';
 import { blake3 } from './blake3.ts';
-import { assertAeadLengths, assertLength, assertStreamLengths } from './lengths.ts';
+import {
+  assertAeadLengths,
+  assertBlake2bLengths,
+  assertLength,
+  assertMultiplyLengths,
+  assertStreamLengths,
+} from './lengths.ts';
 import {
   type CryptoSuite,
   type DhKeyPair,
@@ -69,6 +75,22 @@ export function createNobleSuite(): CryptoSuite {
       const head = (blocks - 1) * 64;
       if (head > 0) chacha20(key, nonce, input.subarray(0, head), out.subarray(0, head), blockCounter);
       xorLastBlock(out.subarray(head), input.subarray(head), nonce, key);
+    },
+
+    blake2b(out, key, input) {
+      assertBlake2bLengths(out, key);
+      out.set(blake2b(input, { key, dkLen: out.length }));
+    },
+
+    x25519Multiply(out, scalar, point) {
+      assertMultiplyLengths(out, scalar, point);
+      try {
+        out.set(x25519.getSharedSecret(scalar, point));
+        return true;
+      } catch {
+        // As in agree().
+        return false;
+      }
     },
 
     sha256(...parts) {

@@ -67,6 +67,13 @@ export interface CryptoSuite {
   ): boolean;
   /** `out = input XOR ChaCha20 keystream` from 64-byte block `blockCounter` on (RFC 8439 §2.4). */
   chacha20Xor(out: Uint8Array, input: Uint8Array, nonce: Uint8Array, blockCounter: number, key: Uint8Array): void;
+  /** Keyed BLAKE2b (RFC 7693), 32-byte key, as many bytes as `out` has: 16…64. `out` must not overlap the rest. */
+  blake2b(out: Uint8Array, key: Uint8Array, input: Uint8Array): void;
+  /**
+   * `out = X25519(scalar, point)` (RFC 7748 §5, so the scalar is clamped); all 32 bytes. False for a point of low order
+   * (all-zero result, §6.1), `out` is then unspecified.
+   */
+  x25519Multiply(out: Uint8Array, scalar: Uint8Array, point: Uint8Array): boolean;
 
   // --- per handshake ---
 

@@ -8,7 +8,12 @@
 import * as nodeCrypto from 'node:crypto';
 import { createRequire } from 'node:module';
 import { blake3 } from '@nyx/core/crypto/blake3.ts';
-import { assertAeadLengths, assertLength, assertStreamLengths } from '@nyx/core/crypto/lengths.ts';
+import {
+  assertAeadLengths,
+  assertBlake2bLengths,
+  assertLength,
+  assertStreamLengths,
+} from '@nyx/core/crypto/lengths.ts';
 import {
   type CryptoSuite,
   ED25519_PUBLIC_KEY_BYTES,
@@ -20,7 +25,7 @@ import {
   MLKEM768_SEED_BYTES,
   type SignKeyPair,
 } from '@nyx/core/crypto/suite.ts';
-import { x25519Pair } from './native-x25519.ts';
+import { x25519Multiply, x25519Pair } from './native-x25519.ts';
 import { loadPacketCipher, MAX_AD_BYTES, type PacketCipher } from './openssl-packet.ts';
 
 /** The functions of sodium-native/binding that are used here; they return 0, or −1 for a bad tag. */
@@ -60,6 +65,18 @@ interface SodiumBinding {
     publicKeyOffset: number,
     publicKeyLength: number,
   ): boolean;
+  /** Each as buffer, offset and length. */
+  crypto_generichash(
+    output: ArrayBufferLike,
+    outputOffset: number,
+    outputLength: number,
+    input: ArrayBufferLike,
+    inputOffset: number,
+    inputLength: number,
+    key: ArrayBufferLike,
+    keyOffset: number,
+    keyLength: number,
+  ): number;
   crypto_generichash_batch(output: Uint8Array, parts: Uint8Array[], useKey: boolean, key: Uint8Array): number;
 }
 
@@ -102,6 +119,24 @@ export function createNativeSuite(
       }
       sodium.crypto_stream_chacha20_ietf_xor_ic(out, input, nonce, blockCounter, key);
     },
+
+    blake2b(out, key, input) {
+      assertBlake2bLengths(out, key);
+      const failed = sodium.crypto_generichash(
+        out.buffer,
+        out.byteOffset,
+        out.length,
+        input.buffer,
+        input.byteOffset,
+        input.length,
+        key.buffer,
+        key.byteOffset,
+        key.length,
+      );
+      if (failed !== 0) throw new Error('BLAKE2b failed');
+    },
+
+    x25519Multiply,
 
     sha256(...parts) {
       const hash = nodeCrypto.createHash('sha256');

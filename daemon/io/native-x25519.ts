@@ -3,7 +3,7 @@
  * anew: about twice the time of a set-up's exchange, and secrets that only the garbage collector clears.
  */
 import { createRequire } from 'node:module';
-import { assertLength } from '@nyx/core/crypto/lengths.ts';
+import { assertLength, assertMultiplyLengths } from '@nyx/core/crypto/lengths.ts';
 import { type DhKeyPair, X25519_BYTES } from '@nyx/core/crypto/suite.ts';
 
 /** They return 0, or −1 for an all-zero result (RFC 7748 §6.1). */
@@ -34,4 +34,10 @@ export function x25519Pair(secretKey: Uint8Array): DhKeyPair {
       secret.fill(0);
     },
   };
+}
+
+/** As CryptoSuite.x25519Multiply. */
+export function x25519Multiply(out: Uint8Array, scalar: Uint8Array, point: Uint8Array): boolean {
+  assertMultiplyLengths(out, scalar, point);
+  return sodium.crypto_scalarmult(out, scalar, point) === 0;
 }

@@ -97,6 +97,12 @@ describe(`suites against each other, seed "${seed}"`, () => {
         assert.throws(() => suite.chacha20Xor(bytes(out), bytes(input), bytes(nonce), 0, bytes(key)), RangeError);
       }
       assert.throws(() => suite.mac16(bytes(31)), RangeError);
+      assert.throws(() => suite.blake2b(bytes(15), bytes(32), empty), RangeError);
+      assert.throws(() => suite.blake2b(bytes(65), bytes(32), empty), RangeError);
+      assert.throws(() => suite.blake2b(bytes(32), bytes(31), empty), RangeError);
+      assert.throws(() => suite.x25519Multiply(bytes(31), bytes(32), bytes(32)), RangeError);
+      assert.throws(() => suite.x25519Multiply(bytes(32), bytes(33), bytes(32)), RangeError);
+      assert.throws(() => suite.x25519Multiply(bytes(32), bytes(32), bytes(31)), RangeError);
       assert.throws(() => suite.x25519(bytes(31)), RangeError);
       assert.throws(() => suite.x25519(bytes(32)).agree(bytes(33)), RangeError);
       assert.throws(() => suite.ed25519(bytes(33)), RangeError);
@@ -116,6 +122,11 @@ describe(`suites against each other, seed "${seed}"`, () => {
         assert.deepEqual(x.mac16(key, a, empty, b), y.mac16(key, whole));
       }
       assert.deepEqual(native.hkdf(a, b, key, 1 + i), noble.hkdf(a, b, key, 1 + i));
+      const [one, other] = [new Uint8Array(16 + (i % 49)), new Uint8Array(16 + (i % 49))];
+      native.blake2b(one, key, a);
+      noble.blake2b(other, key, a);
+      assert.deepEqual(one, other);
+      if (one.length === 16) assert.deepEqual(one, native.mac16(key, a));
       assert.equal(native.mac16(key, a).length, 16);
     }
   });
@@ -134,6 +145,13 @@ describe(`suites against each other, seed "${seed}"`, () => {
     for (const suite of suites) {
       assert.equal(suite.x25519(bytes(32)).agree(new Uint8Array(32)), undefined);
       assert.equal(suite.x25519(bytes(32)).agree(one), undefined);
+      assert.equal(suite.x25519Multiply(new Uint8Array(32), bytes(32), new Uint8Array(32)), false);
+      assert.equal(suite.x25519Multiply(new Uint8Array(32), bytes(32), one), false);
+      // In place, and as agree() does it.
+      const [scalar, point] = [bytes(32), suite.x25519(bytes(32)).publicKey.slice()];
+      const shared = suite.x25519(scalar).agree(point);
+      assert.equal(suite.x25519Multiply(point, scalar, point), true);
+      assert.deepEqual(point, shared);
     }
   });
 
