@@ -31,6 +31,7 @@ export async function runLocalNetwork(options: UpOptions, io: Io): Promise<void>
     exits: options.exits,
     hops: options.hops,
     authorities: options.authorities,
+    measureBandwidth: true,
     onProgress: progressTo(say),
     onUnexpectedExit: ({ name, code, signal, lastLog }) =>
       say(`${name} ended unexpectedly (${signal ?? `code ${code}`}):\n${lastLog.slice(-5).join('\n')}`),

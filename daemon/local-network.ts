@@ -39,6 +39,8 @@ export interface LocalNetworkOptions {
   readonly workers?: number;
   /** How nodes find each other: by asking the authority, or over libp2p from the first node's address alone. Default 'http'. */
   readonly discovery?: 'http' | 'p2p';
+  /** Authorities measure the nodes, by 1 MiB each. Default false: those who count cells know whose they are. */
+  readonly measureBandwidth?: boolean;
   /** Port for the first client's SOCKS proxy; default any free one. */
   readonly socksPort?: number;
   readonly httpConnectPort?: number;
@@ -290,6 +292,7 @@ const directoryOf = (spec: NodeSpec, environment: Environment): Pick<ConfigInput
             minNodes: relays,
             peers: others.map(({ publicKey, listen }) => ({ key: publicKey, url: `http://${listen}` })),
             ...(authorities.length > 1 ? { phaseMs: phaseMsOf(authorities.length, options.epochSeconds ?? 3600) } : {}),
+            measure: { bytesPerNode: 1 << 20, ...(options.measureBandwidth ? {} : { bytesPerEpoch: 0 }) },
             // All nodes are new, in one subnet, and share this machine.
             params: { maxPerSubnet: 0, maxPerFamily: 0, rampEpochs: 1, puzzleBits: 2, puzzleMemoryKib: 8192 },
           },

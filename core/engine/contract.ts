@@ -139,6 +139,8 @@ export interface EngineOptions {
   readonly coverGrantPerSecond?: number;
   /** As in LinkOptions; default 15 000. */
   readonly linkKeepAliveMs?: number;
+  /** Hops of own circuits, at least. Default 3; an authority measures nodes by circuits of two (docs/adr/0026). */
+  readonly minHops?: number;
   /** Cells of class mix that become due within so much of each other leave together. Default 0: each at its very time. */
   readonly mixBatchMs?: number;
 }

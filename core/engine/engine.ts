@@ -572,8 +572,9 @@ export class Engine implements EngineApi {
 
   #build(options: BuildCircuitOptions, holder: SessionOwner | ClientSession, nowMs: TimeMs): ClientCircuit {
     const { hops } = options;
-    if (hops.length < MIN_HOPS || hops.length > MAX_HOPS) {
-      throw new RangeError(`a circuit has ${MIN_HOPS} to ${MAX_HOPS} hops, not ${hops.length}`);
+    const { minHops = MIN_HOPS } = this.#options;
+    if (hops.length < minHops || hops.length > MAX_HOPS) {
+      throw new RangeError(`a circuit has ${minHops} to ${MAX_HOPS} hops, not ${hops.length}`);
     }
     if (this.#closing) throw new Error('the engine is shutting down');
     this.#nowMs = nowMs;

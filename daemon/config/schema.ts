@@ -220,6 +220,12 @@ export const configSchema = z.strictObject({
         .max(63, { error: 'must have at most 63 entries' })
         .default([]),
       phaseMs: integer(100, 600_000).optional(),
+      measure: z
+        .strictObject({
+          bytesPerNode: integer(262_144, 1_073_741_824).default(d.authority.measure.bytesPerNode),
+          bytesPerEpoch: integer(0, 1_099_511_627_776).default(d.authority.measure.bytesPerEpoch),
+        })
+        .prefault({}),
       params: z
         .strictObject({
           maxPerSubnet: integer(0, 65_536).default(d.authority.params.maxPerSubnet),

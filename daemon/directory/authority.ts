@@ -2,7 +2,8 @@
  * A directory authority: takes in descriptors, looks whether their nodes can be reached, and agrees with the other
  * authorities on one view for each epoch (core/directory/voting.ts). What it signs is on disk before anyone sees it.
  *
- * Way of a node into a view: submit (form, signature, age) → admission puzzle → probe → vote → view.
+ * Way of a node into a view: submit (form, signature, age) → admission puzzle → probe → vote → view. Nodes of a view are
+ * measured (measurer.ts), for the votes to come.
  */
 import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
@@ -36,8 +37,11 @@ import type { VoteDraft } from '@nyx/core/directory/vote.ts';
 import { Voting, type VotingHost, type VotingProblem } from '@nyx/core/directory/voting.ts';
 import { encodeVotingMessage } from '@nyx/core/directory/voting-messages.ts';
 import { type VotingSlot, votingSchedule } from '@nyx/core/directory/voting-schedule.ts';
+import type { NodeContact } from '@nyx/core/engine/contract.ts';
 import { type AuthorityPeer, AuthorityPeers } from './authority-peers.ts';
+import type { BandwidthMeter } from './bandwidth-meter.ts';
 import { type EvidenceKind, forkEvidence } from './evidence.ts';
+import { type MeasurableNode, Measurer } from './measurer.ts';
 import { NodeHistory } from './node-history.ts';
 import type { Prober } from './prober.ts';
 import { KeyStoreError, KeyStoreErrorCode, writeAtomically, writeDurably } from './sealed-files.ts';
@@ -65,6 +69,16 @@ export interface AuthorityOptions {
   readonly peers: readonly AuthorityPeer[];
   /** Where views, signatures and the nodes' history are kept. */
   readonly folder: string;
+  /** Undefined: this authority does not measure. */
+  readonly measure?: MeasureOptions;
+}
+
+export interface MeasureOptions {
+  /** NodeID (hex) of this authority's own relay, where the circuits end that nodes are measured by. */
+  readonly relay: string;
+  /** Most bytes of one measurement, and of all of an epoch. */
+  readonly bytesPerNode: number;
+  readonly bytesPerEpoch: number;
 }
 
 export interface AuthorityDependencies {
@@ -73,6 +87,8 @@ export interface AuthorityDependencies {
   readonly unixMs: () => number;
   readonly memoryHard: MemoryHard;
   readonly openProber: () => Prober;
+  /** Needed where options.measure is given. */
+  readonly openMeter?: () => BandwidthMeter;
   /** A view has a threshold of signatures and has begun. Called again when it has more signatures. */
   readonly onView: (bundle: ViewBundle) => void;
   /** The others have a view that this authority does not have. */
@@ -120,6 +136,10 @@ export class Authority {
   /** Decided, but its epoch has not begun. */
   #upcoming: ViewBundle | undefined;
   #savedEpoch = -1;
+  /** Nodes of the newest view, hex. */
+  #inView: ReadonlySet<string> = new Set();
+  #measurer: Measurer | undefined;
+  #meter: BandwidthMeter | undefined;
   #timers: NodeJS.Timeout[] = [];
   #running = false;
   #prober: Prober | undefined;
@@ -184,6 +204,7 @@ export class Authority {
     this.#running = true;
     this.#onFailure = onFailure;
     this.#prober ??= this.#dependencies.openProber();
+    this.#startMeasuring();
     this.#poll();
     this.#look();
   }
@@ -194,6 +215,8 @@ export class Authority {
     for (const timer of this.#timers) clearTimeout(timer);
     this.#prober?.close();
     this.#prober = undefined;
+    this.#measurer?.stop();
+    this.#meter?.close();
     await this.#writing;
   }
 
@@ -371,6 +394,48 @@ export class Authority {
     this.#poll();
   }
 
+  // --- bandwidth ---
+
+  #startMeasuring(): void {
+    const { measure, epochSeconds } = this.#options;
+    const { openMeter, unixMs, onProblem } = this.#dependencies;
+    if (measure === undefined || openMeter === undefined) return;
+    const meter = openMeter();
+    const measurer = new Measurer(
+      { ...measure, epochSeconds },
+      {
+        candidates: () => this.#measurable(measure.relay),
+        last: () => {
+          const own = this.#inView.has(measure.relay) ? this.#nodes.get(measure.relay) : undefined;
+          return own && this.#presentContact(own.descriptor);
+        },
+        measure: (target, last, options) => meter.measure(target, last, options),
+        measured: (id, bytesPerSecond) =>
+          this.#history.measured(id, epochAt(unixMs() / 1000, epochSeconds), bytesPerSecond, unixMs()),
+        unixMs,
+      },
+    );
+    this.#meter = meter;
+    this.#measurer = measurer;
+    measurer.run().catch((error: Error) => onProblem(`bandwidth is not measured any more: ${error.message}`));
+  }
+
+  *#measurable(own: string): Generator<MeasurableNode> {
+    for (const id of this.#inView) {
+      const node = this.#nodes.get(id);
+      if (id === own || node === undefined || !isReachable(node)) continue;
+      const contact = () => this.#presentContact(node.descriptor);
+      yield { id, contact, measuredMs: this.#history.measuredMs(id) };
+    }
+  }
+
+  /** With the mix key of the present epoch. */
+  #presentContact(descriptor: NodeDescriptor): NodeContact {
+    const epoch = epochAt(this.#dependencies.unixMs() / 1000, this.#options.epochSeconds);
+    const mixKeys = descriptor.mixKeys.filter((keys) => keys.epoch <= epoch).slice(-1);
+    return { ...toContact(descriptor), mixKeys };
+  }
+
   // --- voting ---
 
   #poll(): void {
@@ -429,15 +494,18 @@ export class Authority {
       ([, node]) => isReachable(node) && fitsEpoch(node.descriptor, epoch, validAfter),
     );
     if (nodes.length < (this.#bundle === undefined ? minNodes : 1)) return undefined;
-    // Bandwidth is not measured: it is what a node says, cut to what is believed, and the flag `measured` is not given.
-    const bandwidths = nodes.map(([, { descriptor }]) => Math.min(descriptor.bandwidthBytesPerSecond, believed));
+    // What was seen, never more than the node offers; until it was measured what it says, cut to what is believed.
+    const bandwidths = nodes.map(([id, { descriptor }]) =>
+      Math.min(descriptor.bandwidthBytesPerSecond, this.#history.speed(id) ?? believed),
+    );
     const median = [...bandwidths].sort((a, b) => a - b)[bandwidths.length >> 1]!;
     const entries = nodes.map(([id, { descriptor, digest }], i) => {
       const slow = bandwidths[i]! < median ? NodeFlag.guard : 0;
+      const measured = this.#history.speed(id) === undefined ? 0 : NodeFlag.measured;
       return {
         nodeId: descriptor.nodeId,
         digest,
-        flags: this.#history.flags(id, epoch, ramp) & ~slow,
+        flags: (this.#history.flags(id, epoch, ramp) & ~slow) | measured,
         bandwidthBytesPerSecond: bandwidths[i]!,
         firstEpoch: this.#history.seen(id, epoch),
       };
@@ -480,11 +548,14 @@ export class Authority {
     const { epoch, epochSeconds } = bundle.view;
     if (epoch <= this.#savedEpoch) return;
     this.#savedEpoch = epoch;
+    const inView = new Set<string>();
     for (const { status, descriptor } of bundle.entries) {
-      const { nodeId } = decodeDescriptor(descriptor, this.#dependencies.suite);
-      this.#history.learn(nodeIdHex(nodeId), status.firstEpoch);
-      this.#history.seen(nodeIdHex(nodeId), epoch);
+      const id = nodeIdHex(decodeDescriptor(descriptor, this.#dependencies.suite).nodeId);
+      inView.add(id);
+      this.#history.learn(id, status.firstEpoch);
+      this.#history.seen(id, epoch);
     }
+    this.#inView = inView;
     this.#history.save(epoch, epochSeconds);
   }
 

@@ -11,6 +11,8 @@ const STABLE_RECORD = 0.9;
 /** Who was not in a view for so long is a newcomer again. */
 const FORGET_SECONDS = 7 * 86_400;
 const MAX_ENTRIES = 2 * MAX_VIEW_NODES;
+/** Of so many measurements the middle one counts: neither one good nor one bad hour decides. */
+const MAX_SPEEDS = 5;
 
 interface Entry {
   firstEpoch: number;
@@ -18,6 +20,10 @@ interface Entry {
   probes: number;
   /** Part of the probes that were answered, newer ones count more. */
   record: number;
+  /** The last measurements, bytes per second, the oldest first. */
+  speeds?: number[];
+  /** When the last of them was. */
+  measuredMs?: number;
 }
 
 export class NodeHistory {
@@ -31,7 +37,16 @@ export class NodeHistory {
     const stored = JSON.parse(readFileSync(file, 'utf8')) as Record<string, Partial<Entry>>;
     for (const [id, entry] of Object.entries(stored)) {
       const { firstEpoch, lastEpoch, probes, record } = entry;
-      const numbers = [firstEpoch, lastEpoch, probes, record].every((value) => Number.isFinite(value));
+      const { speeds = [], measuredMs = 0 } = entry;
+      const all = [
+        firstEpoch,
+        lastEpoch,
+        probes,
+        record,
+        measuredMs,
+        ...(Array.isArray(speeds) ? speeds : [Number.NaN]),
+      ];
+      const numbers = all.every((value) => Number.isFinite(value));
       if (!/^[0-9a-f]{64}$/.test(id) || !numbers) throw new Error(`${file} is damaged at ${id.slice(0, 64)}`);
       this.#entries.set(id, entry as Entry);
     }
@@ -54,6 +69,23 @@ export class NodeHistory {
     const entry = this.#entry(id, epoch);
     entry.record = entry.probes === 0 ? Number(reachable) : entry.record * (1 - NEWEST) + (reachable ? NEWEST : 0);
     entry.probes++;
+  }
+
+  /** 0 = it let nothing through. */
+  measured(id: string, epoch: number, bytesPerSecond: number, nowMs: number): void {
+    const entry = this.#entry(id, epoch);
+    entry.speeds = [...(entry.speeds ?? []), bytesPerSecond].slice(-MAX_SPEEDS);
+    entry.measuredMs = nowMs;
+  }
+
+  /** The middle of the last measurements, the higher one of two; undefined: never measured. */
+  speed(id: string): number | undefined {
+    const speeds = this.#entries.get(id)?.speeds;
+    return speeds?.toSorted((a, b) => a - b)[speeds.length >> 1];
+  }
+
+  measuredMs(id: string): number | undefined {
+    return this.#entries.get(id)?.measuredMs;
   }
 
   /** NodeFlag.stable and NodeFlag.guard, as far as a node has earned them. */

@@ -7,6 +7,7 @@ import type { Random } from '@nyx/core/ports.ts';
 import type { Config } from '../config/schema.ts';
 import { Authority, type AuthorityDependencies, type AuthorityOptions } from './authority.ts';
 import { authoritySetOf } from './authority-set.ts';
+import { BandwidthMeter } from './bandwidth-meter.ts';
 import { createMemoryHard } from './memory-hard.ts';
 import { Prober } from './prober.ts';
 import { assertPrivate, KeyStoreError, KeyStoreErrorCode, writeAtomically } from './sealed-files.ts';
@@ -14,7 +15,11 @@ import { assertPrivate, KeyStoreError, KeyStoreErrorCode, writeAtomically } from
 export type AuthorityOutside = Pick<
   AuthorityDependencies,
   'suite' | 'unixMs' | 'onView' | 'onBehind' | 'onEvidence' | 'onProblem'
-> & { readonly random: Random };
+> & {
+  readonly random: Random;
+  /** Of this node, lower-case hex. */
+  readonly nodeId: string;
+};
 
 export type OpenAuthority = typeof openAuthority;
 
@@ -23,18 +28,20 @@ export const openAuthority = (config: Config, outside: AuthorityOutside): Author
   if (config.authority === undefined) return undefined;
   const { suite, random, unixMs } = outside;
   const key = loadAuthorityKey(config.authority.keyFile, suite);
-  return new Authority(authorityOptions(config, config.authority, key.publicKey), {
+  return new Authority(authorityOptions(config, config.authority, key.publicKey, outside.nodeId), {
     ...outside,
     key,
     memoryHard: createMemoryHard(),
     openProber: () => new Prober({ suite, random, unixMs }),
+    openMeter: () => new BandwidthMeter({ suite, random, unixMs }),
   });
 };
 
 const authorityOptions = (
-  config: Pick<Config, 'directory' | 'epochSeconds' | 'dataDir'>,
-  { minNodes, phaseMs, peers, params }: NonNullable<Config['authority']>,
+  config: Pick<Config, 'directory' | 'epochSeconds' | 'dataDir' | 'roles'>,
+  { minNodes, phaseMs, peers, params, measure }: NonNullable<Config['authority']>,
   publicKey: Uint8Array,
+  nodeId: string,
 ): AuthorityOptions => ({
   authorities: authoritySetOf(config, publicKey),
   epochSeconds: config.epochSeconds,
@@ -51,7 +58,13 @@ const authorityOptions = (
   },
   peers,
   folder: config.dataDir,
+  // Circuits that measure end at this node's own relay.
+  ...(measures(config) ? { measure: { relay: nodeId, ...measure } } : {}),
 });
+
+/** Does this node's authority measure others? It takes a relay where the circuits end. */
+const measures = ({ authority, roles }: Pick<Config, 'authority' | 'roles'>): boolean =>
+  authority !== undefined && authority.measure.bytesPerEpoch > 0 && roles.some((role) => role !== 'client');
 
 /** The authority's key: 64 hex digits of an Ed25519 seed in a private file, made if there is none. Throws KeyStoreError. */
 export const loadAuthorityKey = (path: string, suite: CryptoSuite): SignKeyPair => {

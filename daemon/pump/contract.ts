@@ -39,6 +39,8 @@ export interface PumpOptions {
   /** The proxies may listen beyond loopback. Default false. */
   readonly allowRemoteProxies?: boolean;
   readonly exit: ExitOptions | undefined;
+  /** Circuits may end here without an exit: an authority measures by them, and they open nothing. Default false. */
+  readonly endsMeasurements?: boolean;
   readonly secrets: NodeSecrets;
   /** Logs of the epochs in `secrets`, common to all workers. Without them a worker remembers set-ups for itself. */
   readonly setupLogs?: readonly SetupLog[];

@@ -108,7 +108,7 @@ class PumpWorker {
       {
         secrets,
         relay: roles.mix || roles.exit,
-        exit: roles.exit,
+        exit: roles.exit || options.endsMeasurements === true,
         named: roles.mix || roles.exit,
         maxLinks: limits.maxLinks,
         maxCircuits: limits.maxCircuits,
@@ -254,12 +254,14 @@ class PumpWorker {
   }
 
   #onIncomingSession(session: SessionApi, circuit: number): SessionOwner {
-    if (this.#exit === undefined || this.#draining) {
+    const serves = this.#exit !== undefined || this.#options.endsMeasurements === true;
+    if (!serves || this.#draining) {
       session.close(SessionError.shutdown, 'no exit here');
       return { onClose: () => {} };
     }
     this.#memory.incomingBegan(circuit, session);
-    return this.#exit.serve(session, circuit);
+    // An owner without callbacks refuses streams and names; what datagrams carry is acknowledged and thrown away.
+    return this.#exit?.serve(session, circuit) ?? { onClose: () => {} };
   }
 
   #onIncomingSessionEnd(circuit: number): void {
