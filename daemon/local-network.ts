@@ -2,17 +2,16 @@
  * A whole network on this machine: every node a daemon process of its own, with generated configuration, keys and free
  * ports. Behind `npm start`, `nyx-cli up`, the end-to-end tests and the benchmarks.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import type { ConfigInput } from './config/schema.ts';
 import { createNativeSuite } from './io/native-suite.ts';
+import { type NodeFailure, NodeProcess, type ReadyNode } from './node-process.ts';
 
 export interface LocalNetworkOptions {
   /** Nodes that only relay. Default 3. */
@@ -62,30 +61,8 @@ export interface LocalNetworkProgress {
   readonly node: string;
 }
 
-export interface NodeFailure {
-  readonly name: string;
-  readonly code: number | null;
-  readonly signal: NodeJS.Signals | null;
-  readonly lastLog: readonly string[];
-}
-
-export interface LocalNode {
-  /** E.g. `mix-0`. The first ones are directory authorities too. */
-  readonly name: string;
+export interface LocalNode extends ReadyNode {
   readonly role: NodeRole;
-  readonly pid: number;
-  readonly nodeId: string;
-  /** `unix:/path`. */
-  readonly apiSocket: string;
-  /** host:port. */
-  readonly metrics: string;
-  readonly link: string;
-  readonly socks: string;
-  readonly httpConnect: string;
-  readonly directory: string;
-  /** Multiaddr of its control plane; empty: there is none, or it does not listen. */
-  readonly p2p: string;
-  readonly lastLog: () => readonly string[];
 }
 
 export interface LocalNetwork {
@@ -104,12 +81,6 @@ export interface LocalNetwork {
   stop(timeoutMs?: number): Promise<void>;
 }
 
-const MAIN = fileURLToPath(new URL('./main.ts', import.meta.url));
-/** A small young generation keeps an idle node lean; packets live outside the heap. */
-const NODE_FLAGS = ['--max-semi-space-size=2', '--disable-warning=ExperimentalWarning'];
-/** Stripping types costs every process 30 MB and a second; with the cache only the first one pays. */
-const COMPILE_CACHE = fileURLToPath(new URL('../node_modules/.cache/nyx-compile', import.meta.url));
-const LOG_LINES = 40;
 const MIN_RELAYS = 3;
 
 /** Resolves when every node has verified the full view and every client's proxies answer. Rejects with what went wrong. */
@@ -146,9 +117,9 @@ export const startLocalNetwork = async (options: LocalNetworkOptions = {}): Prom
     const config = configOf(spec, { options, folder, hops, relays, authorities, first });
     const path = join(folder, `${spec.name}.yaml`);
     writeFileSync(path, stringify(config), { mode: 0o600 });
-    const node = new NodeProcess(spec, path, onExit);
+    const node = new NodeProcess(spec.name, path, { onUnexpectedExit: onExit });
     processes.push(node);
-    const started = await node.ready(options.startTimeoutMs ?? 60_000 + 2000 * specs.length);
+    const started = { ...(await node.ready(options.startTimeoutMs ?? 60_000 + 2000 * specs.length)), role: spec.role };
     ready++;
     onProgress?.({ stage: 'ready', ready, total: specs.length, node: spec.name });
     return started;
@@ -314,101 +285,3 @@ const controlPlaneOf = (isRelay: boolean, first: LocalNode | undefined): ConfigI
   allowPrivate: true,
   limits: { maxPerSubnet: 1000, inboundPerSecond: 1000 },
 });
-
-/** One daemon process. It ends when this process does: its stdin is a pipe that only we hold. */
-class NodeProcess {
-  readonly #spec: NodeSpec;
-  readonly #child: ChildProcess;
-  readonly #log: string[] = [];
-  readonly #line = Promise.withResolvers<Record<string, string | number | boolean>>();
-  readonly #exited: Promise<void>;
-  #stopped = false;
-
-  constructor(spec: NodeSpec, configPath: string, onExit: (failure: NodeFailure) => void) {
-    this.#spec = spec;
-    // A failure to start is reported by ready(), or not waited for any more.
-    this.#line.promise.catch(() => {});
-    this.#child = spawn(process.execPath, [...NODE_FLAGS, MAIN, '--config', configPath, '--exit-with-parent'], {
-      stdio: ['pipe', 'pipe', 'pipe'],
-      env: { NODE_COMPILE_CACHE: COMPILE_CACHE, ...process.env, NODE_OPTIONS: '', NODE_TEST_CONTEXT: '' },
-    });
-    // Writing to a process that is gone; its exit is told on its own.
-    this.#child.stdin!.on('error', () => {});
-    eachLine(this.#child.stdout!, (line) => this.#onLine(line));
-    eachLine(this.#child.stderr!, (line) => {
-      this.#log.push(line.slice(0, 2000));
-      if (this.#log.length > LOG_LINES) this.#log.shift();
-    });
-    const exited = Promise.withResolvers<void>();
-    this.#exited = exited.promise;
-    this.#child.once('error', (error) => {
-      this.#line.reject(new Error(`${spec.name} could not be started: ${error.message}`));
-      exited.resolve();
-    });
-    this.#child.once('close', (code, signal) => {
-      exited.resolve();
-      const how = signal === null ? `code ${code}` : `signal ${signal}`;
-      this.#line.reject(new Error(`${spec.name} ended with ${how} before it was ready:\n${this.#log.join('\n')}`));
-      if (!this.#stopped) onExit({ name: spec.name, code, signal, lastLog: [...this.#log] });
-    });
-  }
-
-  async ready(timeoutMs: number): Promise<LocalNode> {
-    const timer = setTimeout(
-      () =>
-        this.#line.reject(
-          new Error(`${this.#spec.name} was not ready within ${timeoutMs} ms:\n${this.#log.join('\n')}`),
-        ),
-      timeoutMs,
-    );
-    try {
-      const line = await this.#line.promise;
-      const text = (key: string) => String(line[key] ?? '');
-      return {
-        name: this.#spec.name,
-        role: this.#spec.role,
-        pid: this.#child.pid!,
-        nodeId: text('nodeId'),
-        apiSocket: text('api'),
-        metrics: text('metrics'),
-        link: text('link'),
-        socks: text('socks'),
-        httpConnect: text('httpConnect'),
-        directory: text('directory'),
-        p2p: text('p2p'),
-        lastLog: () => [...this.#log],
-      };
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-
-  async stop(timeoutMs: number): Promise<void> {
-    this.#stopped = true;
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
-    this.#child.kill('SIGTERM');
-    const timer = setTimeout(() => this.#child.kill('SIGKILL'), timeoutMs);
-    await this.#exited;
-    clearTimeout(timer);
-  }
-
-  #onLine(line: string): void {
-    try {
-      const value = JSON.parse(line) as Record<string, string | number | boolean>;
-      if (value.ready === true) this.#line.resolve(value);
-    } catch {
-      // Not the ready line; kept with the log, where it can be seen.
-      this.#log.push(line.slice(0, 2000));
-    }
-  }
-}
-
-const eachLine = (stream: NodeJS.ReadableStream, onLine: (line: string) => void): void => {
-  let rest = '';
-  stream.setEncoding('utf8');
-  stream.on('data', (chunk: string) => {
-    const lines = (rest + chunk).split('\n');
-    rest = lines.pop()!.slice(-65_536);
-    for (const line of lines) if (line !== '') onLine(line);
-  });
-};
