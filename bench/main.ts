@@ -22,6 +22,7 @@ const suites = [
   'directory',
   'paths',
   'mix',
+  'cmix',
   'cover',
   'network',
   'tor',
@@ -81,6 +82,7 @@ report.targets = checkTargets({
   relayToOpen: (report.suites.relay as { ratio?: number } | undefined)?.ratio,
   slowestPathMs: (report.suites.paths as { slowestP90Ms?: number } | undefined)?.slowestP90Ms,
   mix: report.suites.mix as MixMeasures | undefined,
+  delayCheckShare: (report.suites.cmix as { openssl?: { verifyShare: number } } | undefined)?.openssl?.verifyShare,
 });
 process.stdout.write(json ? `${JSON.stringify(report)}\n` : `${formatReport(report)}\n`);
 process.exitCode = failed || report.targets.some(({ status }) => status === 'fail') ? 1 : 0;
@@ -101,6 +103,8 @@ async function runSuite(suite: Suite): Promise<unknown> {
       return runScript('directory.ts', [quick ? '2000' : '10000']);
     case 'paths':
       return runScript('paths.ts', [quick ? '1000' : '5000']);
+    case 'cmix':
+      return runScript('cmix.ts', []);
     case 'cover':
       return runScript('cover.ts', []);
     case 'mix': {

@@ -11,6 +11,8 @@ export interface Results {
   /** Choosing a path from 10 000 nodes: nine in ten, by the slowest strategy. */
   readonly slowestPathMs?: number;
   readonly mix?: MixMeasures;
+  /** Checking a delay of class cmix over computing it. */
+  readonly delayCheckShare?: number;
 }
 
 export interface MixMeasures {
@@ -44,6 +46,7 @@ export function checkTargets(results: Results): TargetResult[] {
     atMost('choosing a path from 10 000 nodes', results.slowestPathMs, 1, 'ms'),
     atLeast('relay throughput in mix / in fast', results.mix?.saturated.throughputRatio, 0.8, '×'),
     atMost('memory of 100 000 waiting cells', results.mix?.queue.rssMb, 256, 'MB'),
+    atMost('checking a delay / computing it', results.delayCheckShare, 0.05, '×'),
     atMost('longest turn with 100 000 waiting cells', results.mix?.queue.longestTurnMs, 20, 'ms'),
   ];
 }
