@@ -54,6 +54,15 @@ export function parseDurationMs(text: string): number {
   return durationMs;
 }
 
+/** Cells a second: 0 to 10 million. */
+export function parseRate(text: string): number {
+  const rate = Number(text);
+  if (!/^\d+(\.\d+)?$/.test(text) || rate > 1e7) {
+    throw new InvalidArgumentError('Write cells a second, e.g. 500 (at most 10000000).');
+  }
+  return rate;
+}
+
 export function parseClass(text: string): PathClassName {
   if (text === 'fast' || text === 'mix' || text === 'cmix') return text;
   throw new InvalidArgumentError('Write fast, mix or cmix.');

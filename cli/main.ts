@@ -1,5 +1,6 @@
 /** nyx-cli: every command in one table. `run` returns the exit code and never throws. */
 import { Command, CommanderError } from 'commander';
+import { addAnonymityCommand } from './commands/anonymity.ts';
 import { addAuthorityCommand } from './commands/authority.ts';
 import { addBenchCommand } from './commands/bench.ts';
 import { addConnectCommand } from './commands/connect.ts';
@@ -39,6 +40,7 @@ export function buildProgram(io: Io): Command {
     addConnectCommand,
     addBenchCommand,
     addStatusCommand,
+    addAnonymityCommand,
     addNetworkCommand,
     addPathsCommand,
     addTopologyCommand,

@@ -63,6 +63,7 @@ export interface Cover {
   queuedCells: number;
   overflowedCells: number;
   constantBack: number;
+  constantServed: number;
   loops?: Loops | null;
 }
 
@@ -78,6 +79,26 @@ export interface Mixing {
   waitingCells: number;
   releasedCells: number;
   meanDelayMs?: number;
+  cellsPerSecond?: number;
+  bits?: number;
+}
+
+export interface GetAnonymityRequest {
+  assumedCellsPerSecond?: number;
+}
+
+export interface GetAnonymityResponse {
+  figures: AnonymityFigure[];
+  alarm: string;
+}
+
+export interface AnonymityFigure {
+  pathClass: string;
+  observer: string;
+  subject: string;
+  bits?: number;
+  basis: string;
+  note: string;
 }
 
 export interface Addresses {
@@ -536,6 +557,7 @@ export interface NodeServiceClient extends Client {
   listPeers: UnaryMethod<Empty, ListPeersResponse>;
   watchEvents: ServerStreamMethod<WatchEventsRequest, Event>;
   watchStatistics: ServerStreamMethod<WatchStatisticsRequest, Statistics>;
+  getAnonymity: UnaryMethod<GetAnonymityRequest, GetAnonymityResponse>;
   shutdown: UnaryMethod<ShutdownRequest, Empty>;
   crashActor: UnaryMethod<CrashActorRequest, CrashActorResponse>;
 }

@@ -10,6 +10,7 @@ import type {
   ControlPlane,
   CrashActorResponse,
   Event,
+  GetAnonymityResponse,
   GetNodeInfoResponse,
   GetTopologyResponse,
   ListKeysResponse,
@@ -234,6 +235,17 @@ export class NyxClient extends EventEmitter<NyxClientEvents> {
   status(options: CallOptions = {}): Promise<GetNodeInfoResponse> {
     const { node } = this.#connection.services;
     return this.#unary(node, node.getNodeInfo, {}, options);
+  }
+
+  /**
+   * What the classes hide, in bits, as far as the node can know; figures without `bits` say why.
+   * @param assumedCellsPerSecond what passes each relay of a path, for the figures of a client, which can't measure it.
+   */
+  anonymity(options: CallOptions & { readonly assumedCellsPerSecond?: number } = {}): Promise<GetAnonymityResponse> {
+    const { node } = this.#connection.services;
+    const { assumedCellsPerSecond } = options;
+    const request = assumedCellsPerSecond === undefined ? {} : { assumedCellsPerSecond };
+    return this.#unary(node, node.getAnonymity, request, options);
   }
 
   async peers(options: CallOptions = {}): Promise<Peer[]> {

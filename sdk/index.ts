@@ -1,5 +1,13 @@
 /** Nyx for Node applications. See sdk/README.md. */
-export type { Event, GetNodeInfoResponse, Path, Statistics, StreamInfo } from '@nyx/proto/types.ts';
+export type {
+  AnonymityFigure,
+  Event,
+  GetAnonymityResponse,
+  GetNodeInfoResponse,
+  Path,
+  Statistics,
+  StreamInfo,
+} from '@nyx/proto/types.ts';
 export {
   type BuildPathOptions,
   connectNyx,

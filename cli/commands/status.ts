@@ -85,9 +85,13 @@ export function formatStatus(info: GetNodeInfoResponse): string {
   }
   lines.push(`relaying    ${info.relayCircuits} circuits of others, ${info.exitStreams} exit streams`);
   if (info.mixing && info.mixing.releasedCells > 0) {
-    const { waitingCells, releasedCells, meanDelayMs = 0 } = info.mixing;
+    const { waitingCells, releasedCells, meanDelayMs = 0, cellsPerSecond, bits } = info.mixing;
+    const now =
+      cellsPerSecond === undefined || bits === undefined
+        ? 'too few now for a figure of anonymity'
+        : `${cellsPerSecond.toFixed(1)} a second now: ${bits.toFixed(2)} bits each`;
     lines.push(
-      `mixing      ${waitingCells} cells wait, ${releasedCells} have waited ${meanDelayMs.toFixed(1)} ms on average`,
+      `mixing      ${waitingCells} cells wait, ${releasedCells} have waited ${meanDelayMs.toFixed(1)} ms on average; ${now}`,
     );
   }
   if (process) {

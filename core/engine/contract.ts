@@ -210,6 +210,8 @@ export interface CoverStats {
   readonly queued: number;
   readonly overflowed: number;
   readonly granted: number;
+  /** Constant links that clients have here. */
+  readonly served: number;
 }
 
 export interface MixStats {

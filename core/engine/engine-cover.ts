@@ -144,14 +144,15 @@ export class EngineCover {
   }
 
   stats(slots: Iterable<LinkSlot>): CoverStats {
-    const stats = { links: 0, cellsPerSecond: 0, queued: 0, overflowed: this.#overflowed, granted: 0 };
-    for (const { cover, overflowed, grantedPerSecond } of slots) {
+    const stats = { links: 0, cellsPerSecond: 0, queued: 0, overflowed: this.#overflowed, granted: 0, served: 0 };
+    for (const { cover, overflowed, grantedPerSecond, link } of slots) {
       if (cover === undefined) continue;
       stats.links++;
       stats.cellsPerSecond += cover.perSecond;
       stats.queued += cover.queue?.length ?? 0;
       stats.overflowed += overflowed;
       if (grantedPerSecond !== undefined && grantedPerSecond > 0) stats.granted++;
+      if (cover.queue !== undefined && !link.initiator) stats.served++;
     }
     return stats;
   }

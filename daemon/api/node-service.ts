@@ -5,6 +5,8 @@ import type {
   CrashActorResponse,
   Empty,
   Event,
+  GetAnonymityRequest,
+  GetAnonymityResponse,
   GetNodeInfoResponse,
   ListPeersResponse,
   ShutdownRequest,
@@ -17,9 +19,11 @@ import { ApiError, notFound } from './errors.ts';
 import { serverStream, unary } from './handlers.ts';
 import type { ApiHost } from './host.ts';
 import { Validator } from './validate.ts';
-import { controlPlane, nodeInfo, peers, statistics } from './views.ts';
+import { anonymity, controlPlane, nodeInfo, peers, statistics } from './views.ts';
 
 const DEFAULT_INTERVAL_MS = 1000;
+/** More than any relay passes. */
+const MAX_ASSUMED_CELLS = 1e7;
 /** Events that wait for a slow reader. */
 const MAX_QUEUED_EVENTS = 1000;
 
@@ -81,6 +85,16 @@ export const nodeService = (host: ApiHost) => ({
       await send(statistics(host));
       await pause(intervalMs, signal);
     }
+  }),
+
+  GetAnonymity: unary<GetAnonymityRequest, GetAnonymityResponse>((request) => {
+    const assumed = request.assumedCellsPerSecond;
+    const validator = new Validator();
+    if (assumed !== undefined && !(assumed >= 0 && assumed <= MAX_ASSUMED_CELLS)) {
+      validator.fail('assumed_cells_per_second', `is ${assumed}; must be 0…${MAX_ASSUMED_CELLS}`);
+    }
+    validator.check();
+    return anonymity(host, assumed);
   }),
 
   Shutdown: unary<ShutdownRequest, Empty>((request) => {

@@ -1,8 +1,11 @@
 /** The node's state as messages of the API. */
+
 import { NodeFlag } from '@nyx/core/directory/node-status.ts';
+import { anonymityReport, measuredMix } from '@nyx/core/mix/anonymity-report.ts';
 import type {
   Child,
   ControlPlane,
+  GetAnonymityResponse,
   GetNodeInfoResponse,
   Mixing,
   Node,
@@ -212,6 +215,7 @@ const cover = ({ meter, context }: ApiHost): Pick<GetNodeInfoResponse, 'cover' |
       queuedCells: meter.sum((stats) => stats.cover.queued),
       overflowedCells: meter.sum((stats) => stats.cover.overflowed),
       constantBack: meter.sum((stats) => stats.cover.granted),
+      constantServed: meter.sum((stats) => stats.cover.served),
       ...(loops === undefined ? {} : { loops: { ...loops, alarm: loops.alarm ?? '' } }),
     },
   };
@@ -219,10 +223,56 @@ const cover = ({ meter, context }: ApiHost): Pick<GetNodeInfoResponse, 'cover' |
 
 const mixing = ({ meter }: ApiHost): Mixing => {
   const { mixReleased, mixWaitedMs } = meter.totals;
+  const measured = measuredMix(meter.mixWindows);
   return {
     waitingCells: meter.sum((stats) => stats.mixWaiting),
     releasedCells: mixReleased,
     ...(mixReleased === 0 ? {} : { meanDelayMs: mixWaitedMs / mixReleased }),
+    ...(measured === undefined ? {} : { cellsPerSecond: measured.cellsPerSecond, bits: measured.bits }),
+  };
+};
+
+export const anonymity = async (
+  host: ApiHost,
+  assumedCellsPerSecond: number | undefined,
+): Promise<GetAnonymityResponse> => {
+  await host.measure();
+  const { meter, context, paths } = host;
+  const { roles, cover, mix } = context.config;
+  const isRelay = roles.includes('mix') || roles.includes('exit');
+  const figures = anonymityReport({
+    relay: isRelay
+      ? {
+          windows: meter.mixWindows,
+          constantLinks: meter.sum((stats) => stats.cover.served),
+          grantsConstant: cover.grantCellsPerSecond > 0,
+        }
+      : undefined,
+    client: roles.includes('client')
+      ? {
+          mixHops: mix.hops,
+          mixDelayMs: mix.delayMs,
+          exitBits: paths.entropy()?.positionBits.at(-1),
+          constant:
+            cover.mode === 'constant'
+              ? {
+                  links: meter.sum((stats) => stats.cover.links - stats.cover.served),
+                  bothWays: meter.sum((stats) => stats.cover.granted),
+                }
+              : undefined,
+        }
+      : undefined,
+    assumedCellsPerSecond,
+    batchCells: undefined,
+  });
+  const loops = meter.latest.find(({ stats }) => stats.loops !== undefined)?.stats.loops;
+  return {
+    figures: figures.map(({ class: pathClass, bits, ...figure }) => ({
+      ...figure,
+      pathClass,
+      ...(bits === undefined ? {} : { bits }),
+    })),
+    alarm: loops?.alarm ?? '',
   };
 };
 

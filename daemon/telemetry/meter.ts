@@ -1,4 +1,5 @@
 /** Totals over all pump workers that survive a worker's restart, and rates over the last ten seconds. */
+import type { MixWindow } from '@nyx/core/mix/anonymity-report.ts';
 import type { WorkerStats } from '../actors/pump-pool.ts';
 import type { PumpStats } from '../pump/contract.ts';
 
@@ -41,12 +42,24 @@ interface Sample {
   readonly datagramsIn: number;
   readonly datagramsOut: number;
   readonly processCpuSeconds: number;
+  /** By worker: cells of class mix that have come in, and how long they wait, all together. */
+  readonly mix: ReadonlyMap<number, MixTotals>;
 }
+
+interface MixTotals {
+  readonly cells: number;
+  readonly waitedMs: number;
+}
+
+/** Cells of class mix that have come in. */
+const mixCells = (stats: PumpStats | undefined): number =>
+  stats === undefined ? 0 : stats.mixReleased + stats.mixWaiting;
 
 export class Meter {
   readonly #totals = Object.fromEntries(counted.map((name) => [name, 0])) as Record<Counted, number>;
   readonly #drops: Record<string, number> = {};
   readonly #last = new Map<number, PumpStats>();
+  readonly #mix = new Map<number, MixTotals>();
   #latest: readonly WorkerStats[] = [];
   #samples: Sample[] = [];
 
@@ -60,11 +73,16 @@ export class Meter {
       for (const [reason, count] of Object.entries(stats.drops)) {
         this.#drops[reason] = (this.#drops[reason] ?? 0) + Math.max(0, count - (before?.drops[reason] ?? 0));
       }
+      const { cells, waitedMs } = this.#mix.get(worker) ?? { cells: 0, waitedMs: 0 };
+      this.#mix.set(worker, {
+        cells: cells + Math.max(0, mixCells(stats) - mixCells(before)),
+        waitedMs: waitedMs + Math.max(0, stats.mixWaitedMs - (before?.mixWaitedMs ?? 0)),
+      });
       this.#last.set(worker, stats);
     }
     this.#latest = workers;
     const { datagramsIn, datagramsOut } = this.#totals;
-    this.#samples.push({ atMs: nowMs, datagramsIn, datagramsOut, processCpuSeconds });
+    this.#samples.push({ atMs: nowMs, datagramsIn, datagramsOut, processCpuSeconds, mix: new Map(this.#mix) });
     while (this.#samples.length > 2 && this.#samples[1]!.atMs <= nowMs - WINDOW_MS) this.#samples.shift();
   }
 
@@ -98,6 +116,19 @@ export class Meter {
       bytesOutPerSecond: ((last.datagramsOut - first.datagramsOut) * DATAGRAM_BYTES) / windowSeconds,
       cpuRatio: (last.processCpuSeconds - first.processCpuSeconds) / windowSeconds,
     };
+  }
+
+  /** What came into each worker's delay queue in that time. */
+  get mixWindows(): MixWindow[] {
+    const first = this.#samples[0];
+    const last = this.#samples.at(-1);
+    if (first === undefined || last === undefined || last.atMs <= first.atMs) return [];
+    const seconds = (last.atMs - first.atMs) / 1000;
+    return [...last.mix].flatMap(([worker, now]) => {
+      const before = first.mix.get(worker);
+      if (before === undefined) return [];
+      return [{ seconds, cells: now.cells - before.cells, waitedMs: now.waitedMs - before.waitedMs }];
+    });
   }
 
   sum(value: (stats: PumpStats) => number): number {

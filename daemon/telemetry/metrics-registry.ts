@@ -1,4 +1,5 @@
 /** What `/metrics` says. Values are the pumps' own; labels are closed sets. */
+import { measuredMix } from '@nyx/core/mix/anonymity-report.ts';
 import { Counter, Gauge, Registry } from 'prom-client';
 import type { P2pCounters, P2pState } from '../p2p/contract.ts';
 import type { SupervisorSnapshot } from '../supervision/supervise.ts';
@@ -63,6 +64,11 @@ export const createRegistry = (host: MetricsHost): Registry => {
   );
   gauge('nyx_mix_waiting_cells', 'Cells of class mix that wait', () => meter.sum((stats) => stats.mixWaiting));
   counter('nyx_mix_released_cells_total', 'Cells of class mix that have waited', () => meter.totals.mixReleased);
+  gauge('nyx_mix_bits', 'Entropy of a cell of class mix here', () => measuredMix(meter.mixWindows)?.bits ?? Number.NaN);
+  gauge('nyx_mix_cells_per_second', 'Cells of class mix that come in', () =>
+    meter.mixWindows.reduce((sum, { cells, seconds }) => sum + cells / seconds, 0),
+  );
+  gauge('nyx_cover_constant_served', "Clients' constant links", () => meter.sum((stats) => stats.cover.served));
   counter('nyx_mix_delay_seconds_total', 'Time that they waited', () => meter.totals.mixWaitedMs / 1000);
   gauge('nyx_path_client_circuits', 'Own circuits', () => meter.sum((stats) => stats.clientCircuits.length));
   gauge('nyx_path_entropy_bits', 'Entropy of a path by default', () => host.paths.entropy()?.pathBits ?? 0);

@@ -93,6 +93,48 @@ test('nyx-cli connect --class mix', async () => {
   assert.match(chunks.err, /mixing adds 50 ms each way on average/);
 });
 
+test('a relay measures what it hides while cells pass, a client says what it can not know', async () => {
+  const { host, port } = echo;
+  const socket = await network.client.api.connect({ host, port, class: 'mix', allowHalfOpen: true });
+  await echoExactly(socket, 4 * 2 ** 20);
+  const relay = network.nodes.get(socket.nodeIds[1]!)!;
+  const { mixing } = await relay.api.status();
+  const answer = await relay.api.anonymity();
+  const here = answer.figures.find(({ subject }) => subject === 'one cell, at this relay')!;
+  console.log(`# ${mixing!.cellsPerSecond!.toFixed(0)} cells/s at a relay: ${here.bits!.toFixed(2)} bits a cell`);
+  assert.equal(here.basis, 'measured');
+  assert.ok(mixing!.cellsPerSecond! > 100 && mixing!.bits! > 0);
+  // The same law for the same pool: log2(e·ρ) with ρ from the rate and the delays of the last ten seconds.
+  const rho = /(\d+\.\d) cells\/s held for (\d+\.\d) ms/.exec(here.note)!.slice(1).map(Number);
+  const limit = Math.log2((Math.E * rho[0]! * rho[1]!) / 1000);
+  assert.ok(here.bits! > limit - 0.1 && here.bits! < limit + 0.6, `${here.bits} for ${here.note}, limit ${limit}`);
+  const mine = await network.client.api.anonymity();
+  assert.deepEqual(
+    mine.figures.filter(({ pathClass }) => pathClass === 'mix').map(({ bits }) => bits),
+    [undefined, undefined, undefined],
+  );
+  const assumed = await network.client.api.anonymity({ assumedCellsPerSecond: 500 });
+  assert.ok(assumed.figures.find(({ subject }) => subject === 'one cell, over the whole path')!.bits! > 5);
+  await assert.rejects(network.client.api.anonymity({ assumedCellsPerSecond: -1 }), { code: 'BAD_REQUEST' });
+});
+
+test('nyx-cli anonymity and status', async () => {
+  const run = async (...args: string[]) => {
+    const child = spawn(process.execPath, [CLI, ...args, '--api', network.client.apiSocket]);
+    let out = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      out += chunk;
+    });
+    const [code] = (await once(child, 'exit')) as [number];
+    return { code, out };
+  };
+  const { code, out } = await run('anonymity', '--assume-rate', '500');
+  assert.equal(code, 0);
+  assert.match(out, /one honest relay on the path +3\.75 +assumed/);
+  assert.match(out, /this relay +– +unknown +this node is no relay/);
+  assert.equal((await run('anonymity', '--assume-rate', 'many')).code, 2);
+});
+
 test('cmix is refused by name', async () => {
   const { host, port } = echo;
   await assert.rejects(network.client.api.connect({ host, port, class: 'cmix' }), { code: 'UNSUPPORTED' });
