@@ -8,6 +8,7 @@ test('every service and method of the definition is there under its name', () =>
   const api = loadApi();
   assert.deepEqual(Object.keys(api.NodeService.service).sort(), [
     'CrashActor',
+    'GetAnonymity',
     'GetNodeInfo',
     'ListPeers',
     'Shutdown',
