@@ -18,6 +18,7 @@ const suites = [
   'onion',
   'relay',
   'session',
+  'fec',
   'udp',
   'directory',
   'paths',
@@ -97,6 +98,8 @@ async function runSuite(suite: Suite): Promise<unknown> {
       return runScript('relay.ts', []);
     case 'session':
       return runScript('session.ts', [String(quick ? 200_000_000 : 1_000_000_000)]);
+    case 'fec':
+      return runScript('fec.ts', [quick ? '1000' : '8000']);
     case 'udp':
       return runScript('udp.ts', [quick ? '1' : '2']);
     case 'directory':

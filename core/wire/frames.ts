@@ -28,12 +28,21 @@ export const Frame = {
   pathChallenge: 0x33,
   pathResponse: 0x34,
   attach: 0x35,
+  fecRepair: 0x36,
+  fecRecovered: 0x37,
+  fecSource: 0x38,
   close: 0x3f,
   pluginFirst: 0x50,
   pluginLast: 0x5f,
 } as const;
 
-export const Setting = { maxStreams: 0x0001, maxData: 0x0002, idleTimeoutMs: 0x0003, maxStreamData: 0x0004 } as const;
+export const Setting = {
+  maxStreams: 0x0001,
+  maxData: 0x0002,
+  idleTimeoutMs: 0x0003,
+  maxStreamData: 0x0004,
+  fec: 0x0005,
+} as const;
 
 const STREAM_FIN = 0x01;
 const MAX_SETTINGS = 32;
@@ -174,6 +183,14 @@ export class FrameDecoder {
       case Frame.attach:
         this.#data(ATTACH_BYTES);
         break;
+      case Frame.fecRepair:
+        this.#data(reader.varint());
+        break;
+      case Frame.fecRecovered:
+        this.#recovered();
+        break;
+      case Frame.fecSource:
+        break;
       case Frame.close:
         this.code = reader.varint();
         this.#data(reader.varint());
@@ -221,6 +238,22 @@ export class FrameDecoder {
     if (length < 1 || length > MAX_NAME_BYTES) this.#reader.fail();
     for (let i = this.dataStart; i < this.dataStart + this.dataLength; i++) {
       if (bytes[i]! < 0x21 || bytes[i]! > 0x7e) this.#reader.fail();
+    }
+  }
+
+  /** Packet numbers, rising, each as a range of its own: `rangeLow[i]` for `rangeCount` of them. */
+  #recovered(): void {
+    const reader = this.#reader;
+    const count = reader.varint();
+    this.rangeCount = 0;
+    if (count < 1 || count > MAX_ACK_RANGES) {
+      reader.fail();
+      return;
+    }
+    for (let i = 0, number = -1; i < count && !reader.failed; i++) {
+      number += 1 + reader.varint();
+      rangeLow[i] = number;
+      this.rangeCount = i + 1;
     }
   }
 

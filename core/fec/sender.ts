@@ -1,0 +1,220 @@
+/**
+ * The protecting side of one path: collects payloads that went out into blocks, and when a block closes makes as many
+ * repair symbols as the path's losses ask for. Packets themselves are not changed but for a mark of one byte.
+ * Order of calls: armed() → a payload of at most SYMBOL_BYTES goes out → onSource(); poll(), then writeRepair() while
+ * `queued`.
+ */
+import type { TimeMs } from '../ports.ts';
+import { type RepairHeader, setBit, writeRepair } from '../wire/fec-frames.ts';
+import { type BlockCodec, MAX_REPAIRS, MAX_SOURCES, MAX_SPAN, Symbols } from './block-codec.ts';
+import type { FecBudget } from './budget.ts';
+import { LossProcess } from './loss-process.ts';
+import type { FecPolicy, FecTuning } from './policy.ts';
+import { repairsFor } from './redundancy.ts';
+
+/** Repairs that wait to be sent; of more, the oldest would only come too late. */
+const MAX_QUEUED = 2 * MAX_REPAIRS;
+/** Losses in such runs need longer blocks. */
+const LONG_BURST = 4;
+/** Without anything to protect for so long, the memory goes. */
+const IDLE_MS = 5000;
+
+/** The session's part, the same for all its paths; it may change. */
+export interface FecWish {
+  readonly policy: FecPolicy;
+  /** Codes that both sides have. */
+  readonly codecs: readonly BlockCodec[];
+}
+
+interface MadeBlock {
+  readonly header: RepairHeader;
+  readonly symbols: Symbols;
+  readonly count: number;
+  readonly expiresMs: TimeMs;
+  next: number;
+}
+
+export class FecSender {
+  readonly loss = new LossProcess();
+  sourcesSent = 0;
+  repairsSent = 0;
+  /** Made, but there was no room on the path in time. */
+  repairsExpired = 0;
+  /** Blocks without repair because the budget was used up. */
+  blocksSkipped = 0;
+  /** Packets that the peer has got back by repair. */
+  recoveredByPeer = 0;
+  readonly #wish: FecWish;
+  readonly #budget: FecBudget;
+  readonly #tuning: FecTuning;
+  readonly #path: number;
+  /** The open block. */
+  #sources: Symbols | undefined;
+  #bitmap = new Uint8Array(MAX_SPAN / 8);
+  #first = 0;
+  #span = 0;
+  #count = 0;
+  #dueMs: TimeMs = Number.POSITIVE_INFINITY;
+  #usedMs: TimeMs = 0;
+  #queue: MadeBlock[] = [];
+  /** What the present loss asks for, by the block's size; 0 = not computed yet. */
+  readonly #needed = new Uint8Array(MAX_SOURCES + 1);
+  #neededRatio = 0;
+  #neededBurst = 0;
+
+  /** `path` is what repair symbols call this path. */
+  constructor(wish: FecWish, budget: FecBudget, tuning: FecTuning, path: number) {
+    this.#wish = wish;
+    this.#budget = budget;
+    this.#tuning = tuning;
+    this.#path = path;
+  }
+
+  /** Packets of this path are to be protected, as far as somebody waits for them. */
+  armed(nowMs: TimeMs): boolean {
+    const { policy, codecs } = this.#wish;
+    if (policy === 'off' || codecs.length === 0) return false;
+    return policy !== 'adaptive' || this.loss.ratio(nowMs) > 0;
+  }
+
+  /** Every packet is to be protected, whatever is lost. */
+  get forced(): boolean {
+    return typeof this.#wish.policy === 'object' && this.#wish.codecs.length > 0;
+  }
+
+  /** A packet went out whose frames lie in the first SYMBOL_BYTES of `payload` (borrowed). Numbers rise. */
+  onSource(packetNumber: number, payload: Uint8Array, rttMs: number, nowMs: TimeMs): void {
+    if (this.#count > 0 && packetNumber - this.#first >= MAX_SPAN) this.#close(nowMs, rttMs);
+    this.#sources ??= new Symbols(this.#blockPackets);
+    if (this.#count === 0) {
+      this.#first = packetNumber;
+      this.#dueMs = nowMs + this.blockMs(rttMs);
+    }
+    this.#sources.set(this.#count++, payload);
+    this.#span = packetNumber - this.#first + 1;
+    setBit(this.#bitmap, this.#span - 1);
+    this.#usedMs = nowMs;
+    this.sourcesSent++;
+    if (this.#count >= Math.min(this.#blockPackets, this.#sources.count)) this.#close(nowMs, rttMs);
+  }
+
+  /** How long a packet may wait for its block to close. */
+  blockMs(rttMs: number): number {
+    const { rttShare, minBlockMs, maxBlockMs } = this.#tuning;
+    return Math.min(maxBlockMs, Math.max(minBlockMs, rttMs * rttShare));
+  }
+
+  get nextTimeoutMs(): TimeMs {
+    if (this.#count > 0) return this.#dueMs;
+    return this.#sources === undefined ? Number.POSITIVE_INFINITY : this.#usedMs + IDLE_MS;
+  }
+
+  /** Closes the open block when its time has come. */
+  poll(nowMs: TimeMs, rttMs: number): void {
+    if (this.#count > 0) {
+      if (nowMs >= this.#dueMs) this.#close(nowMs, rttMs);
+    } else if (this.#sources !== undefined && nowMs >= this.#usedMs + IDLE_MS) {
+      this.#sources = undefined;
+    }
+  }
+
+  /** Repair symbols that wait. */
+  queued(nowMs: TimeMs): boolean {
+    while (this.#queue.length > 0 && this.#queue[0]!.expiresMs < nowMs) this.#expire();
+    return this.#queue.length > 0;
+  }
+
+  /** The next FEC_REPAIR into an empty payload; the end of it. Only while `queued`. */
+  writeRepair(out: Uint8Array): number {
+    const block = this.#queue[0]!;
+    const end = writeRepair(out, 0, block.header, block.next, block.symbols.at(block.next));
+    this.repairsSent++;
+    if (++block.next === block.count) this.#queue.shift();
+    return end;
+  }
+
+  /** Repair symbols for each source that a full block would get now. */
+  ratio(nowMs: TimeMs): number {
+    if (!this.armed(nowMs)) return 0;
+    return this.#repairs(this.#blockPackets, nowMs) / this.#blockPackets;
+  }
+
+  get memoryBytes(): number {
+    let bytes = this.#sources?.bytes.length ?? 0;
+    for (const block of this.#queue) bytes += block.symbols.bytes.length;
+    return bytes;
+  }
+
+  get #blockPackets(): number {
+    return this.loss.meanBurst >= LONG_BURST ? MAX_SOURCES : this.#tuning.blockPackets;
+  }
+
+  #close(nowMs: TimeMs, rttMs: number): void {
+    const k = this.#count;
+    const sources = this.#sources!;
+    const bitmap = this.#bitmap;
+    const { header, codec, repairs } = this.#plan(k, bitmap, nowMs);
+    this.#count = 0;
+    this.#bitmap = new Uint8Array(MAX_SPAN / 8);
+    this.#dueMs = Number.POSITIVE_INFINITY;
+    if (sources.count < this.#blockPackets) this.#sources = undefined;
+    if (codec === undefined) return;
+    if (!this.#budget.take(codec.costUs(k, repairs), nowMs)) {
+      this.blocksSkipped++;
+      return;
+    }
+    const symbols = new Symbols(repairs);
+    if (!codec.encode(sources, k, repairs, symbols)) {
+      this.blocksSkipped++;
+      return;
+    }
+    // Later than a retransmission it helps nobody.
+    const expiresMs = nowMs + Math.max(rttMs, this.#tuning.maxBlockMs);
+    this.#queue.push({ header, symbols, count: repairs, next: 0, expiresMs });
+    for (let waiting = this.#waiting(); waiting > MAX_QUEUED; waiting = this.#waiting()) this.#expire();
+  }
+
+  #plan(
+    k: number,
+    bitmap: Uint8Array,
+    nowMs: TimeMs,
+  ): { header: RepairHeader; codec: BlockCodec | undefined; repairs: number } {
+    const repairs = this.armed(nowMs) ? this.#repairs(k, nowMs) : 0;
+    let codec: BlockCodec | undefined;
+    if (repairs > 0) {
+      for (const candidate of this.#wish.codecs) {
+        if (codec === undefined || candidate.costUs(k, repairs) < codec.costUs(k, repairs)) codec = candidate;
+      }
+    }
+    const header = { path: this.#path, codec: codec?.id ?? 0, first: this.#first, span: this.#span, bitmap };
+    return { header, codec, repairs };
+  }
+
+  #repairs(k: number, nowMs: TimeMs): number {
+    const { policy } = this.#wish;
+    if (typeof policy === 'object') return Math.min(MAX_REPAIRS, Math.ceil(k * policy.ratio));
+    const ratio = this.loss.ratio(nowMs);
+    if (ratio === 0) return 0;
+    const burst = this.loss.meanBurst;
+    // Computing it anew for every packet's share of a per cent would cost more than it saves.
+    if (Math.abs(ratio - this.#neededRatio) > ratio / 10 || Math.abs(burst - this.#neededBurst) > burst / 10) {
+      this.#needed.fill(0);
+      this.#neededRatio = ratio;
+      this.#neededBurst = burst;
+    }
+    const most = Math.min(MAX_REPAIRS, 1 + Math.ceil(k * this.#tuning.maxRatio));
+    this.#needed[k] ||= repairsFor(k, ratio, burst, this.#tuning.targetFailure, most);
+    return this.#needed[k]!;
+  }
+
+  #waiting(): number {
+    let symbols = 0;
+    for (const block of this.#queue) symbols += block.count - block.next;
+    return symbols;
+  }
+
+  #expire(): void {
+    const block = this.#queue.shift()!;
+    this.repairsExpired += block.count - block.next;
+  }
+}
