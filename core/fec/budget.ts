@@ -12,7 +12,7 @@ const BURST_US = 4000;
 export class FecBudget {
   readonly #usPerMs: number;
   #leftUs = BURST_US;
-  #atMs: TimeMs = Number.NEGATIVE_INFINITY;
+  #atMs: TimeMs | undefined;
 
   constructor(usPerMs = DEFAULT_US_PER_MS) {
     this.#usPerMs = usPerMs;
@@ -20,6 +20,7 @@ export class FecBudget {
 
   /** Takes so much, or says that there is none left. */
   take(costUs: number, nowMs: TimeMs): boolean {
+    this.#atMs ??= nowMs;
     if (nowMs > this.#atMs) {
       this.#leftUs = Math.min(BURST_US, this.#leftUs + (nowMs - this.#atMs) * this.#usPerMs);
       this.#atMs = nowMs;
