@@ -1,6 +1,6 @@
 /**
  * Daemons that know one address find each other over libp2p, form a network with a view, and carry bytes. Then a third of
- * them and the one with that address die, and a client that comes back with what it had stored gets a path.
+ * them and the one with that address die, and a client that comes back after a day with what it had stored gets a path.
  * NYX_P2P_DAEMONS says how many relays (default 8); `npm run test:p2p` takes 30.
  */
 import assert from 'node:assert/strict';
@@ -13,6 +13,7 @@ import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { type LocalNetwork, type LocalNode, startLocalNetwork } from '@nyx/daemon/local-network.ts';
 import { connectNyx } from '@nyx/sdk/index.ts';
+import { putADayBack } from './day-old.ts';
 import { hostPort, until } from './fixture.ts';
 import { socksConnect } from './socks-client.ts';
 import { echoExactly, serveEcho, type TestServer } from './transfer.ts';
@@ -48,9 +49,9 @@ after(async () => {
   echo?.close();
 });
 
-const carries = async (socks: string, isolation: string): Promise<void> => {
+const carries = async (socks: string, isolation: string, bytes = 1 << 20): Promise<void> => {
   const socket = await socksConnect(hostPort(socks), echo, { username: `nyx;isolation=${isolation}` });
-  await echoExactly(socket, 1 << 20);
+  await echoExactly(socket, bytes);
 };
 
 test('all find each other from one address, have one view, and carry bytes', async () => {
@@ -108,7 +109,7 @@ test('a control plane that crashes is restarted at its address, and its peers co
   }
 });
 
-test('with a third of the nodes and the first address dead, a client with a stored view has a path within 10 s', async () => {
+test('with a third of the nodes and the first address dead, a client with a day-old view has a path within 10 s', async () => {
   process.kill(client.pid, 'SIGTERM');
   await until('the client has ended', () => network.failures.some(({ name }) => name === client.name));
   const [bootstrap, ...others] = network.nodes.filter(({ role }) => role !== 'client') as [LocalNode, ...LocalNode[]];
@@ -118,6 +119,7 @@ test('with a third of the nodes and the first address dead, a client with a stor
   const killedMixes = Math.ceil(RELAYS / 3) - killedExits;
   const victims = [bootstrap, ...exits.slice(0, killedExits), ...mixes.slice(0, killedMixes)];
   for (const { pid } of victims) process.kill(pid, 'SIGKILL');
+  const storedEpoch = putADayBack(network, client);
 
   const startedMs = performance.now();
   restarted = spawn(process.execPath, [MAIN, '--config', join(network.folder, `${client.name}.yaml`)], {
@@ -131,14 +133,21 @@ test('with a third of the nodes and the first address dead, a client with a stor
   const { socks, api: socket } = JSON.parse(line) as { socks: string; api: string };
   const api = await connectNyx({ socketPath: socket });
   try {
-    await carries(socks, 'restarted');
+    await carries(socks, 'restarted', 1024);
     const pathMs = performance.now() - startedMs;
+    await carries(socks, 'restarted');
     const { paths, view } = await api.status();
     const dead = new Set(victims.map(({ nodeId }) => nodeId));
-    assert.equal(view?.nodes, RELAYS, 'it still chooses from the whole view');
+    assert.equal(view?.nodes, RELAYS, 'it chooses from the whole view');
+    assert.equal(view.epoch! - storedEpoch, 24, 'of the present epoch, which it can only have from a peer');
+    assert.ok((await api.controlPlane())!.viewsFetched >= 1);
+    assert.ok(
+      log.some((line) => line.includes('the stored view cannot be used')),
+      'what it had is of no use',
+    );
     const used = paths.filter(({ bytesReceived }) => bytesReceived > 0);
     assert.ok(used.length > 0 && used.every(({ nodeIds }) => !nodeIds.some((id) => dead.has(id))));
-    console.log(`# ready after ${readyMs.toFixed(0)} ms, path and 1 MiB there and back after ${pathMs.toFixed(0)} ms`);
+    console.log(`# ready after ${readyMs.toFixed(0)} ms, a path and 1 KiB there and back after ${pathMs.toFixed(0)} ms`);
     assert.ok(pathMs < PATH_MS, `${pathMs.toFixed(0)} ms; ${log.slice(-5).join('\n')}`);
     const plane = await until('peers without the first address', async () => {
       const found = await api.controlPlane();
