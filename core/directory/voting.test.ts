@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { createSeededRandom } from '../crypto/seeded-random.ts';
-import { type DescriptorFields, type NodeDescriptor, nodeIdHex } from './descriptor.ts';
+import {
+  type DescriptorFields,
+  descriptorDigest,
+  encodeDescriptor,
+  type NodeDescriptor,
+  nodeIdHex,
+} from './descriptor.ts';
 import { NodeFlag } from './node-status.ts';
 import { makeDescriptor, testSuite as suite } from './testing.ts';
 import {
@@ -281,6 +287,28 @@ describe('voting', () => {
     const view = agreed(net);
     const verified = verifyViewBundle(view, { authorities: net.set, suite, now: view.view.validAfter });
     assert.equal(verified.byId.get(nodeIdHex(variants[0]!.nodeId))!.published, variants[2]!.published);
+  });
+
+  test('a node that tells each authority something else of the same second is listed once, with one of them everywhere', () => {
+    const net = authorities('two faces', [honest, honest, honest]);
+    const identity = suite.ed25519(new Uint8Array(32).fill(9));
+    const faces = ['198.51.100.1', '198.51.100.2', '198.51.100.3'].map((address) =>
+      makeDescriptor(
+        random,
+        fields({ mixKeys: mixKeys(500_000, 500_002), addresses: [{ address, port: 9001 }] }),
+        identity,
+      ),
+    );
+    for (const [i, face] of faces.entries()) net.publish(face, [i]);
+    net.run(startMs + 8000);
+    const view = agreed(net);
+    const listed = idsOf(view, net).filter((id) => id === nodeIdHex(faces[0]!.nodeId));
+    assert.equal(listed.length, 1);
+    // By digest, which it can grind for, but not choose for one client and not for another.
+    const digests = faces.map((face) => nodeIdHex(descriptorDigest(encodeDescriptor(face), suite)));
+    const verified = verifyViewBundle(view, { authorities: net.set, suite, now: view.view.validAfter });
+    const chosen = verified.byId.get(listed[0]!)!.addresses;
+    assert.deepEqual(chosen, faces[digests.indexOf(digests.toSorted().at(-1)!)]!.addresses);
   });
 
   test('without a threshold of votes there is no view, and the next round brings it', () => {

@@ -1,50 +1,28 @@
 /** A peer that does not keep to the rules, against a real one: what it sends is refused, counted, and ends with its denial. */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { identify } from '@libp2p/identify';
 import type { Connection, Libp2p } from '@libp2p/interface';
-import { kadDHT, type SingleKadDHT } from '@libp2p/kad-dht';
-import { noise } from '@libp2p/noise';
-import { type Ping, ping } from '@libp2p/ping';
-import { tcp } from '@libp2p/tcp';
-import { yamux } from '@libp2p/yamux';
 import { multiaddr } from '@multiformats/multiaddr';
-import { createLibp2p } from 'libp2p';
 import { AnnounceStatus, announceTo, askParams } from './announce.ts';
 import { P2pProtocol, Refusal } from './contract.ts';
 import { recordKey } from './record-rules.ts';
 import { encodeStatements } from './statements.ts';
 import { exchange, writeMessage } from './stream-io.ts';
-import { makeDescriptor, makeKey, makeView, startPeer, type TestPeer, unixSeconds, until } from './testing.ts';
+import {
+  type HostileServices,
+  makeDescriptor,
+  makeKey,
+  makeView,
+  startHostile,
+  startPeer,
+  type TestPeer,
+  unixSeconds,
+  until,
+} from './testing.ts';
 import { encodeViewRequest, ViewStatus } from './view-frames.ts';
 
 const NOBODY = new AbortController().signal;
 const authority = makeKey();
-
-type HostileServices = { readonly dht: SingleKadDHT; readonly ping: Ping };
-
-/** A libp2p node with our DHT protocol and no rules. */
-const startHostile = async (): Promise<Libp2p<HostileServices>> => {
-  const node = await createLibp2p({
-    addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
-    transports: [tcp()],
-    connectionEncrypters: [noise()],
-    streamMuxers: [yamux()],
-    services: {
-      identify: identify(),
-      ping: ping(),
-      dht: kadDHT({
-        protocol: P2pProtocol.kad,
-        clientMode: false,
-        allowQueryWithZeroPeers: true,
-        validators: { nyx: () => {}, foo: () => {}, pk: () => {} },
-        selectors: { nyx: () => 0, foo: () => 0, pk: () => 0 },
-        peerInfoMapper: (peer) => peer,
-      }),
-    },
-  });
-  return node as unknown as Libp2p<HostileServices>;
-};
 
 describe('a hostile peer', () => {
   let peer: TestPeer;

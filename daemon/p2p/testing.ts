@@ -3,6 +3,13 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { identify } from '@libp2p/identify';
+import type { Libp2p } from '@libp2p/interface';
+import { kadDHT, type SingleKadDHT } from '@libp2p/kad-dht';
+import { noise } from '@libp2p/noise';
+import { type Ping, ping } from '@libp2p/ping';
+import { tcp } from '@libp2p/tcp';
+import { yamux } from '@libp2p/yamux';
 import type { SignKeyPair } from '@nyx/core/crypto/suite.ts';
 import {
   type DescriptorFields,
@@ -21,9 +28,10 @@ import {
   type VerifiedView,
   verifyViewBundle,
 } from '@nyx/core/directory/view.ts';
+import { createLibp2p } from 'libp2p';
 import { createNativeSuite } from '../io/native-suite.ts';
 import { systemRandom } from '../io/system-random.ts';
-import { type MutableCounters, type P2pOptions, type P2pPorts, zeroCounters } from './contract.ts';
+import { type MutableCounters, type P2pOptions, type P2pPorts, P2pProtocol, zeroCounters } from './contract.ts';
 import { P2pNode } from './node.ts';
 
 export const suite = createNativeSuite();
@@ -60,8 +68,11 @@ export const makeDescriptor = (
 };
 
 /** The signed view of these descriptors. */
-export const makeView = (authority: SignKeyPair, descriptors: readonly Uint8Array[]): Uint8Array => {
-  const now = unixSeconds();
+export const makeView = (
+  authority: SignKeyPair,
+  descriptors: readonly Uint8Array[],
+  now: number = unixSeconds(),
+): Uint8Array => {
   const options = {
     epochSeconds: EPOCH_SECONDS,
     validAfter: now,
@@ -70,6 +81,31 @@ export const makeView = (authority: SignKeyPair, descriptors: readonly Uint8Arra
   };
   const decoded = descriptors.map((bytes) => makeViewNode(decodeDescriptor(bytes, suite)));
   return encodeViewBundle(signView(buildView(decoded, options, suite), authority));
+};
+
+export type HostileServices = { readonly dht: SingleKadDHT; readonly ping: Ping };
+
+/** A libp2p node with our DHT protocol and no rules. */
+export const startHostile = async (): Promise<Libp2p<HostileServices>> => {
+  const node = await createLibp2p({
+    addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
+    transports: [tcp()],
+    connectionEncrypters: [noise()],
+    streamMuxers: [yamux()],
+    services: {
+      identify: identify(),
+      ping: ping(),
+      dht: kadDHT({
+        protocol: P2pProtocol.kad,
+        clientMode: false,
+        allowQueryWithZeroPeers: true,
+        validators: { nyx: () => {}, foo: () => {}, pk: () => {} },
+        selectors: { nyx: () => 0, foo: () => 0, pk: () => 0 },
+        peerInfoMapper: (peer) => peer,
+      }),
+    },
+  });
+  return node as unknown as Libp2p<HostileServices>;
 };
 
 export interface TestPeer {
@@ -93,6 +129,8 @@ export interface TestPeerOptions {
   readonly ports?: Partial<P2pPorts>;
   /** Kept at stop(). */
   readonly folder?: string;
+  /** By so many epochs it takes its view to be too old, so that it asks for another. */
+  readonly epochAhead?: number;
 }
 
 /** A peer that runs its own maintenance until it is stopped. */
@@ -124,7 +162,7 @@ export const startPeer = async (given: TestPeerOptions): Promise<TestPeer> => {
     onRefusedParams: () => {},
     ...given.ports,
     view: {
-      epoch: () => Math.floor(unixSeconds() / EPOCH_SECONDS),
+      epoch: () => Math.floor(unixSeconds() / EPOCH_SECONDS) + (given.epochAhead ?? 0),
       held: () => (held === undefined ? undefined : { ...held.verified, bytes: held.bytes }),
       offer: accept,
     },
