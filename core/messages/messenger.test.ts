@@ -1,0 +1,237 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { createNobleSuite } from '../crypto/noble-suite.ts';
+import { nodeIdHex } from '../directory/descriptor.ts';
+import { MAX_MESSAGE_BYTES } from './content.ts';
+import { ANSWER_BYTES } from './lane.ts';
+import { MessageError } from './message-error.ts';
+import { type TestClient, TestLane } from './testing.ts';
+
+const quiet = { loss: 0, duplicate: 0, delayMs: 20 };
+
+const outcome = (client: TestClient, name: string): string | undefined => {
+  const events = client.events.filter((event) => event.name === name && event.kind !== 'sent');
+  assert.ok(events.length <= 1, 'a message ends once');
+  const [event] = events;
+  return event?.kind === 'failed' ? event.error.code : event?.kind;
+};
+
+test('messages of 0, 1, 20 000 and 65 536 bytes arrive as they were, with real keys', () => {
+  const lane = new TestLane(1, quiet, createNobleSuite());
+  const alice = lane.join('alice', { packetsPerSecond: 100 });
+  const bob = lane.join('bob', { packetsPerSecond: 100 });
+  const contents = [0, 1, 20_000, MAX_MESSAGE_BYTES].map((length) => lane.bytes(length));
+  const names = contents.map((content) => alice.messenger.send(bob.address, content, 60_000, lane.nowMs));
+  lane.run(60_000, () => names.every((name) => outcome(alice, name) !== undefined));
+  assert.deepEqual(
+    names.map((name) => outcome(alice, name)),
+    names.map(() => 'acknowledged'),
+  );
+  const bySize = bob.received.toSorted((a, b) => a.content.length - b.content.length);
+  assert.deepEqual(
+    bySize.map(({ content }) => Buffer.from(content).toString('hex')),
+    contents.map((content) => Buffer.from(content).toString('hex')),
+  );
+  assert.throws(
+    () => alice.messenger.send(bob.address, new Uint8Array(MAX_MESSAGE_BYTES + 1), 1000, lane.nowMs),
+    (error) => error instanceof MessageError && error.code === 'MESSAGE_TOO_LARGE',
+  );
+});
+
+test('a thousand schedules of loss, repetition and reordering: each message once, or an error', () => {
+  let acknowledged = 0;
+  let failed = 0;
+  for (let seed = 0; seed < 1000; seed++) {
+    const lane = new TestLane(seed, quiet);
+    lane.faults = { loss: lane.chance() * 0.5, duplicate: lane.chance(), delayMs: lane.chance() * 1500 };
+    const alice = lane.join('alice', { packetsPerSecond: 20, cover: 'off' });
+    const bob = lane.join('bob', { packetsPerSecond: 20, cover: 'off' });
+    const names: string[] = [];
+    const messages = 1 + (seed % 2);
+    for (let i = 0; i < messages; i++) {
+      names.push(alice.messenger.send(bob.address, lane.bytes(Math.floor(lane.chance() * 2000)), 60_000, lane.nowMs));
+    }
+    lane.run(70_000, () => names.every((name) => outcome(alice, name) !== undefined));
+    const ids = bob.received.map(({ id }) => id);
+    assert.equal(new Set(ids).size, ids.length, `seed ${seed}: stored once`);
+    for (const name of names) {
+      const end = outcome(alice, name);
+      assert.ok(end === 'acknowledged' || end === 'MESSAGE_NOT_ACKNOWLEDGED', `seed ${seed}: ${end}`);
+      if (end === 'acknowledged') assert.ok(ids.includes(name), `seed ${seed}: acknowledged and not there`);
+      if (end === 'acknowledged') acknowledged++;
+      else failed++;
+    }
+  }
+  assert.ok(acknowledged > 1000 && failed > 50, `both ends occur: ${acknowledged}, ${failed}`);
+});
+
+/** Of two samples: the largest difference of their distributions, times what makes it comparable for any size. */
+const kolmogorovSmirnov = (a: readonly number[], b: readonly number[]): number => {
+  const [x, y] = [a.toSorted((p, q) => p - q), b.toSorted((p, q) => p - q)];
+  let [i, j, largest] = [0, 0, 0];
+  while (i < x.length && j < y.length) {
+    if (x[i]! <= y[j]!) i++;
+    else j++;
+    largest = Math.max(largest, Math.abs(i / x.length - j / y.length));
+  }
+  return largest * Math.sqrt((x.length * y.length) / (x.length + y.length));
+};
+
+const gapsOf = (times: readonly number[]): number[] => times.slice(1).map((at, i) => at - times[i]!);
+
+const sendingTimes = (seed: string, deaf: boolean, idle: boolean): number[] => {
+  const lane = new TestLane(seed, quiet);
+  const alice = lane.join('alice', { cover: 'always' });
+  const bob = lane.join('bob');
+  // The keys come first: without them there is nothing to acknowledge.
+  alice.messenger.send(bob.address, new Uint8Array(1), 30_000, 0);
+  lane.run(30_000);
+  alice.deaf = deaf;
+  alice.sentAtMs.length = 0;
+  if (!idle) {
+    for (let i = 0; i < 40; i++) alice.messenger.send(bob.address, lane.bytes(5000), 580_000, lane.nowMs);
+  }
+  lane.run(600_000);
+  const ends = alice.events.filter(({ kind }) => kind === 'acknowledged').length;
+  assert.equal(ends, deaf || idle ? 1 : 41, 'acknowledgements came, or did not');
+  return alice.sentAtMs;
+};
+
+test('the times of sending are the same whether acknowledgements come, are all lost, or nothing is sent', () => {
+  const answered = sendingTimes('answered', false, false);
+  const unanswered = sendingTimes('unanswered', true, false);
+  const idle = sendingTimes('idle', false, true);
+  // 1.95: one in a thousand pairs of equal distributions is above it; the seeds are fixed.
+  assert.ok(kolmogorovSmirnov(gapsOf(answered), gapsOf(unanswered)) < 1.95, 'answered, unanswered');
+  assert.ok(kolmogorovSmirnov(gapsOf(answered), gapsOf(idle)) < 1.95, 'answered, idle');
+  for (const times of [answered, unanswered, idle]) {
+    const expected = 570 * 10;
+    assert.ok(Math.abs(times.length - expected) < 4 * Math.sqrt(expected), `${times.length} packets`);
+  }
+});
+
+test('in mode active cover ends at the deadline, whenever the acknowledgement comes', () => {
+  const run = (deaf: boolean): number[] => {
+    const lane = new TestLane(5, quiet);
+    const alice = lane.join('alice');
+    const bob = lane.join('bob');
+    alice.deaf = deaf;
+    alice.messenger.send(bob.address, new Uint8Array(3000), 120_000, 0);
+    lane.run(200_000);
+    return alice.sentAtMs;
+  };
+  const answered = run(false);
+  const unanswered = run(true);
+  assert.ok(answered.at(-1)! <= 121_000 && unanswered.at(-1)! <= 121_000, 'cover ends at the deadline either way');
+  assert.ok(answered.at(-1)! > 110_000, 'and not before it');
+});
+
+test('a recipient who is away gets it when he is back, and only then is it acknowledged', () => {
+  const lane = new TestLane(7, quiet);
+  const alice = lane.join('alice');
+  const bob = lane.join('bob');
+  lane.goOffline(bob);
+  const name = alice.messenger.send(bob.address, Uint8Array.of(42), 300_000, lane.nowMs);
+  lane.run(60_000);
+  assert.deepEqual([outcome(alice, name), bob.received.length], [undefined, 0]);
+  assert.ok(alice.events.some((event) => event.kind === 'sent' && event.name === name));
+  lane.goOnline(bob);
+  lane.run(200_000, () => outcome(alice, name) !== undefined);
+  assert.equal(outcome(alice, name), 'acknowledged');
+  assert.deepEqual([...bob.received[0]!.content], [42]);
+});
+
+test('a message that finds no room is taken later, and once', () => {
+  const lane = new TestLane(8, quiet);
+  const alice = lane.join('alice');
+  const bob = lane.join('bob');
+  bob.full = true;
+  const name = alice.messenger.send(bob.address, lane.bytes(2000), 300_000, lane.nowMs);
+  lane.run(20_000);
+  assert.equal(outcome(alice, name), undefined);
+  bob.full = false;
+  lane.run(300_000, () => outcome(alice, name) !== undefined);
+  assert.deepEqual([outcome(alice, name), bob.received.length], ['acknowledged', 1]);
+});
+
+test('nobody there: an unknown mailbox is said, a silent one runs out, a message can be given up', () => {
+  const lane = new TestLane(9, quiet);
+  const alice = lane.join('alice');
+  const nobody = { nodeId: lane.nodeId, mailboxId: new Uint8Array(32) };
+  const unknown = alice.messenger.send(nobody, new Uint8Array(1), 60_000, lane.nowMs);
+  lane.run(30_000, () => outcome(alice, unknown) !== undefined);
+  assert.equal(outcome(alice, unknown), 'UNKNOWN_MAILBOX');
+
+  lane.faults = { ...quiet, loss: 1 };
+  const bob = lane.join('bob');
+  const lost = alice.messenger.send(bob.address, new Uint8Array(1), 10_000, lane.nowMs);
+  lane.run(lane.nowMs + 11_000);
+  assert.equal(outcome(alice, lost), 'MESSAGE_NOT_ACKNOWLEDGED');
+  const givenUp = alice.messenger.send(bob.address, new Uint8Array(1), 10_000, lane.nowMs);
+  assert.ok(alice.messenger.cancel(givenUp));
+  assert.ok(!alice.messenger.cancel(givenUp));
+  assert.equal(outcome(alice, givenUp), 'CANCELLED');
+  assert.deepEqual(alice.messenger.outgoing, { messages: 0, bytes: 0 });
+});
+
+test('an anonymous reply arrives whole; a block is good for one, and not for ever', () => {
+  const lane = new TestLane(10, quiet);
+  const alice = lane.join('alice');
+  const bob = lane.join('bob');
+  const token = alice.messenger.createReplyToken(3)!;
+  const answer = lane.bytes(2 * ANSWER_BYTES + 5);
+  const refused = (code: string) => (error: unknown) => error instanceof MessageError && error.code === code;
+  assert.throws(
+    () => bob.messenger.reply(token, new Uint8Array(3 * ANSWER_BYTES + 1), lane.nowMs),
+    refused('MESSAGE_TOO_LARGE'),
+  );
+  bob.messenger.reply(token, answer, lane.nowMs);
+  assert.throws(() => bob.messenger.reply(token, answer, lane.nowMs), refused('REPLY_BLOCK_USED'));
+  lane.run(20_000);
+  assert.deepEqual(alice.answers, [{ group: nodeIdHex(token.group), content: answer }]);
+  // Somebody else tries the same block: its maker has forgotten it.
+  const carol = lane.join('carol');
+  carol.messenger.reply(token, answer, lane.nowMs);
+  const before = alice.messenger.counters.repliesNotOurs;
+  lane.run(lane.nowMs + 20_000);
+  assert.equal(alice.answers.length, 1);
+  assert.ok(alice.messenger.counters.repliesNotOurs > before);
+
+  const late = alice.messenger.createReplyToken(1)!;
+  lane.run(lane.nowMs + 3_601_000);
+  assert.throws(() => bob.messenger.reply(late, answer.slice(0, 5), lane.nowMs), refused('REPLY_BLOCK_EXPIRED'));
+  assert.equal(alice.messenger.replyBlocks, 0, 'expired blocks are wiped');
+});
+
+test('outstanding messages and reply blocks are bounded', () => {
+  const lane = new TestLane(11, quiet);
+  const alice = lane.join('alice');
+  const bob = lane.join('bob');
+  const limit = (error: unknown) => error instanceof MessageError && error.code === 'LIMIT';
+  for (let i = 0; i < 64; i++) alice.messenger.send(bob.address, new Uint8Array(1), 60_000, lane.nowMs);
+  assert.throws(() => alice.messenger.send(bob.address, new Uint8Array(1), 60_000, lane.nowMs), limit);
+  assert.throws(() => {
+    for (let i = 0; i < 1000; i++) alice.messenger.createReplyToken(16);
+  }, limit);
+  assert.ok(alice.messenger.replyBlocks <= 512);
+});
+
+test('all that a mailbox node sees of packets to one mailbox has one length and nothing in common but the mailbox', () => {
+  const lane = new TestLane(12, quiet, createNobleSuite());
+  const alice = lane.join('alice', { packetsPerSecond: 100 });
+  const bob = lane.join('bob', { packetsPerSecond: 100 });
+  const name = alice.messenger.send(bob.address, new Uint8Array(4000), 20_000, lane.nowMs);
+  lane.run(20_000, () => outcome(alice, name) !== undefined);
+  const toBob = alice.payloads.filter(
+    (payload) => payload[0] === 1 && Buffer.from(payload.subarray(1, 33)).equals(bob.address.mailboxId),
+  );
+  assert.ok(toBob.length >= 8, `${toBob.length} packets`);
+  for (const [i, one] of toBob.entries()) {
+    assert.equal(one.length, 784);
+    for (const other of toBob.slice(i + 1)) {
+      let equal = 0;
+      for (let at = 33; at < one.length; at++) if (one[at] === other[at]) equal++;
+      assert.ok(equal < 20, `${equal} bytes in common`);
+    }
+  }
+});

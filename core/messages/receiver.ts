@@ -1,0 +1,166 @@
+/**
+ * Messages coming in: packets are opened with the mailbox's keys, put together, opened as a whole, and stored once; a
+ * sender that asks is owed a status, which a later sending slot carries.
+ */
+import type { CryptoSuite } from '../crypto/suite.ts';
+import { nodeIdHex } from '../directory/descriptor.ts';
+import type { TimeMs } from '../ports.ts';
+import { decodeContent } from './content.ts';
+import { encodeStatus, MessageState } from './lane.ts';
+import { decodeFragment, type Fragment } from './packet.ts';
+import { Reassembly, type ReassemblyOptions } from './reassembly.ts';
+import { openMessage, openPacket, type SealSecrets } from './seal.ts';
+
+/** Message ids that are remembered, so that no message is stored twice. */
+const MAX_FINISHED = 8192;
+/** Statuses that are owed at once; a sender that gets none asks again. */
+const MAX_OWED = 256;
+
+export interface IncomingMessage {
+  /** Hex of the mailbox's id. */
+  readonly mailbox: string;
+  /** Hex. */
+  readonly id: string;
+  readonly content: Uint8Array;
+}
+
+export interface ReceiverCounters {
+  packets: number;
+  cover: number;
+  /** Packets that no key of the mailbox opens, or that say nothing known. */
+  notOurs: number;
+  /** Packets of messages that were there already, or that came twice. */
+  repeated: number;
+  stored: number;
+  notOpened: number;
+  noRoom: number;
+}
+
+export class Receiver {
+  readonly #suite: CryptoSuite;
+  readonly #store: (message: IncomingMessage) => boolean;
+  readonly #reassembly: Reassembly;
+  /** Newest first, by mailbox. */
+  readonly #secrets = new Map<string, readonly SealSecrets[]>();
+  /** What became of messages, oldest first. */
+  readonly #finished = new Map<string, MessageState>();
+  /** The newest reply block of each message whose sender asks. */
+  readonly #owed = new Map<string, { readonly messageId: Uint8Array; readonly block: Uint8Array }>();
+  readonly counters: ReceiverCounters = {
+    packets: 0,
+    cover: 0,
+    notOurs: 0,
+    repeated: 0,
+    stored: 0,
+    notOpened: 0,
+    noRoom: 0,
+  };
+
+  /** `store` keeps a message for the application, for good; false: there is no room. */
+  constructor(suite: CryptoSuite, reassembly: ReassemblyOptions, store: (message: IncomingMessage) => boolean) {
+    this.#suite = suite;
+    this.#reassembly = new Reassembly(reassembly);
+    this.#store = store;
+  }
+
+  /** Statuses that senders wait for. */
+  get owed(): number {
+    return this.#owed.size;
+  }
+
+  get heldBytes(): number {
+    return this.#reassembly.bytes;
+  }
+
+  get givenUp(): number {
+    return this.#reassembly.givenUp;
+  }
+
+  /** The keys that a mailbox's packets may be sealed to, newest first; none: it is no more. */
+  setSecrets(mailbox: string, secrets: readonly SealSecrets[]): void {
+    if (secrets.length === 0) this.#secrets.delete(mailbox);
+    else this.#secrets.set(mailbox, secrets);
+  }
+
+  /** This message was stored before: what comes of it is a repetition. */
+  remember(mailbox: string, id: string): void {
+    this.#finish(`${mailbox}:${id}`, MessageState.stored);
+  }
+
+  /** A sealed packet from a mailbox. Borrows. */
+  handlePacket(mailbox: string, packet: Uint8Array, nowMs: TimeMs): void {
+    this.counters.packets++;
+    const fragment = this.#open(mailbox, packet);
+    if (fragment === undefined) this.counters.notOurs++;
+    else if (fragment === 'cover') this.counters.cover++;
+    else this.#handleFragment(mailbox, fragment, nowMs);
+  }
+
+  /** The oldest status that is owed, as a reply; undefined: none is. */
+  takeStatus(): { readonly block: Uint8Array; readonly payload: Uint8Array } | undefined {
+    for (const [name, { messageId, block }] of this.#owed) {
+      this.#owed.delete(name);
+      const state = this.#finished.get(name) ?? MessageState.incomplete;
+      // It is told once; then the message may come anew.
+      if (state === MessageState.noRoom) this.#finished.delete(name);
+      const payload = encodeStatus(messageId, state, (index) => this.#reassembly.has(name, index));
+      return { block, payload };
+    }
+    return undefined;
+  }
+
+  expire(nowMs: TimeMs): void {
+    this.#reassembly.expire(nowMs);
+  }
+
+  #open(mailbox: string, packet: Uint8Array): Fragment | 'cover' | undefined {
+    for (const secrets of this.#secrets.get(mailbox) ?? []) {
+      const inner = openPacket(this.#suite, secrets, packet);
+      if (inner !== undefined) return decodeFragment(inner);
+    }
+    return undefined;
+  }
+
+  #handleFragment(mailbox: string, fragment: Fragment, nowMs: TimeMs): void {
+    const { messageId, index, count, replyBlock } = fragment;
+    const id = nodeIdHex(messageId);
+    const name = `${mailbox}:${id}`;
+    if (this.#finished.has(name) || this.#reassembly.has(name, index)) {
+      this.counters.repeated++;
+    } else if (index < count) {
+      const blob = this.#reassembly.add(name, fragment, nowMs);
+      if (blob !== undefined) this.#complete(mailbox, id, messageId, blob);
+    }
+    if (replyBlock === undefined) return;
+    this.#owed.delete(name);
+    if (this.#owed.size < MAX_OWED) this.#owed.set(name, { messageId, block: replyBlock });
+  }
+
+  #complete(mailbox: string, id: string, messageId: Uint8Array, blob: Uint8Array): void {
+    const name = `${mailbox}:${id}`;
+    const content = this.#openBlob(mailbox, messageId, blob);
+    if (content === undefined) {
+      this.counters.notOpened++;
+      this.#finish(name, MessageState.notOpened);
+    } else if (this.#store({ mailbox, id, content })) {
+      this.counters.stored++;
+      this.#finish(name, MessageState.stored);
+    } else {
+      this.counters.noRoom++;
+      this.#finish(name, MessageState.noRoom);
+    }
+  }
+
+  #openBlob(mailbox: string, messageId: Uint8Array, blob: Uint8Array): Uint8Array | undefined {
+    for (const secrets of this.#secrets.get(mailbox) ?? []) {
+      const plaintext = openMessage(this.#suite, secrets, messageId, blob);
+      if (plaintext !== undefined) return decodeContent(plaintext);
+    }
+    return undefined;
+  }
+
+  #finish(name: string, state: MessageState): void {
+    this.#finished.set(name, state);
+    if (this.#finished.size > MAX_FINISHED) this.#finished.delete(this.#finished.keys().next().value!);
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * The reply blocks that are out: what opens each one's reply, and what it was made for. Each is good for one reply and for
+ * as long as the hops hold the keys that it was made with; then its secret is wiped.
+ */
+import type { CryptoSuite } from '../crypto/suite.ts';
+import { nodeIdHex } from '../directory/descriptor.ts';
+import type { Random, UnixSeconds } from '../ports.ts';
+import { openReply, REPLY_ID_BYTES, type ReplyKeys } from '../sphinx/reply-block.ts';
+import { REPLY_TAG_BYTES } from './mailboxes.ts';
+
+/** What an answer belongs to. */
+export type ReplyPurpose =
+  | { readonly kind: 'status'; readonly message: string }
+  | { readonly kind: 'keys'; readonly mailbox: string }
+  | { readonly kind: 'answer'; readonly group: string };
+
+interface Outstanding {
+  readonly keys: ReplyKeys;
+  readonly purpose: ReplyPurpose;
+  readonly expires: UnixSeconds;
+}
+
+export class ReplyRegistry {
+  readonly #suite: CryptoSuite;
+  readonly #random: Random;
+  readonly #max: number;
+  readonly #outstanding = new Map<string, Outstanding>();
+
+  constructor(suite: CryptoSuite, random: Random, max: number) {
+    this.#suite = suite;
+    this.#random = random;
+    this.#max = max;
+  }
+
+  get size(): number {
+    return this.#outstanding.size;
+  }
+
+  /** Whether `count` more may be out. */
+  hasRoomFor(count: number): boolean {
+    return this.#outstanding.size + count <= this.#max;
+  }
+
+  /** An id for a block whose reply comes to this mailbox: its node finds the mailbox by the first bytes. */
+  newId(mailboxId: Uint8Array): Uint8Array {
+    const id = new Uint8Array(REPLY_ID_BYTES);
+    this.#random.fill(id);
+    id.set(mailboxId.subarray(0, REPLY_TAG_BYTES));
+    return id;
+  }
+
+  add(replyId: Uint8Array, keys: ReplyKeys, purpose: ReplyPurpose, expires: UnixSeconds): void {
+    this.#outstanding.set(nodeIdHex(replyId), { keys, purpose, expires });
+  }
+
+  /** Opens a reply and forgets its block. Undefined: no block of ours (any more), or changed on the way. Borrows. */
+  open(
+    replyId: Uint8Array,
+    reply: Uint8Array,
+  ): { readonly purpose: ReplyPurpose; readonly payload: Uint8Array } | undefined {
+    const name = nodeIdHex(replyId);
+    const outstanding = this.#outstanding.get(name);
+    if (outstanding === undefined) return undefined;
+    const payload = openReply(this.#suite, outstanding.keys, reply);
+    if (payload === undefined) return undefined;
+    this.#forget(name, outstanding);
+    return { purpose: outstanding.purpose, payload };
+  }
+
+  /** Wipes those whose time is over, and those that `isOver` says are of no more use. */
+  expire(now: UnixSeconds, isOver: (purpose: ReplyPurpose) => boolean): void {
+    for (const [name, outstanding] of this.#outstanding) {
+      if (now >= outstanding.expires || isOver(outstanding.purpose)) this.#forget(name, outstanding);
+    }
+  }
+
+  wipe(): void {
+    for (const [name, outstanding] of this.#outstanding) this.#forget(name, outstanding);
+  }
+
+  #forget(name: string, { keys }: Outstanding): void {
+    this.#suite.wipe(keys.bytes);
+    this.#outstanding.delete(name);
+  }
+}
