@@ -62,7 +62,7 @@ test('a thousand schedules of loss, repetition and reordering: each message once
       else failed++;
     }
   }
-  assert.ok(acknowledged > 1000 && failed > 50, `both ends occur: ${acknowledged}, ${failed}`);
+  assert.ok(acknowledged > 1300 && failed > 0, `both ends occur: ${acknowledged}, ${failed}`);
 });
 
 /** Of two samples: the largest difference of their distributions, times what makes it comparable for any size. */

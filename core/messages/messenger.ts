@@ -177,17 +177,11 @@ export class Messenger {
     }
     const name = nodeIdHex(this.#fresh(MESSAGE_ID_BYTES));
     const message = { name, content, deadlineMs: nowMs + timeoutMs };
-    this.#beActive(message.deadlineMs, nowMs);
     const mailbox = nodeIdHex(address.mailboxId);
     const known = this.#fetches.known(mailbox, this.#host.unixSeconds());
-    if (known !== undefined) {
-      this.#submit(message, address.nodeId, known);
-      return name;
-    }
-    this.#fetches.want(mailbox, address);
-    const waiting = this.#waiting.get(mailbox);
-    if (waiting === undefined) this.#waiting.set(mailbox, [message]);
-    else waiting.push(message);
+    if (known !== undefined) this.#submit(message, address.nodeId, known);
+    else this.#wait(mailbox, address, message);
+    this.#beActive(message.deadlineMs, nowMs);
     return name;
   }
 
@@ -450,6 +444,14 @@ export class Messenger {
       if (!(error instanceof MessageError)) throw error;
       this.#failed(name, error);
     }
+  }
+
+  /** Until the recipient's keys are here. */
+  #wait(mailbox: string, address: MessageAddress, message: Waiting): void {
+    this.#fetches.want(mailbox, address);
+    const waiting = this.#waiting.get(mailbox);
+    if (waiting === undefined) this.#waiting.set(mailbox, [message]);
+    else waiting.push(message);
   }
 
   #haveKeys(mailbox: string, keys: SealKeys): void {
