@@ -134,10 +134,16 @@ export class GuardSet {
    * not. When all are backing off, everyone, who is due soonest first: having no guard at all is worse than trying early.
    */
   usable(now: UnixSeconds): string[] {
-    const listed = this.#ranked();
-    const ready = listed.filter((record) => record.retryAt <= now);
-    if (ready.length > 0) return ready.map((record) => record.nodeId);
-    return [...listed].sort((a, b) => a.retryAt - b.retryAt).map((record) => record.nodeId);
+    const ready = this.#ranked().filter((record) => record.retryAt <= now);
+    return ready.length > 0 ? ready.map((record) => record.nodeId) : this.listed(now);
+  }
+
+  /** All of the sample that are listed: those to try now as usable() has them, then those backing off, due soonest first. */
+  listed(now: UnixSeconds): string[] {
+    const ranked = this.#ranked();
+    const ready = ranked.filter((record) => record.retryAt <= now);
+    const waiting = ranked.filter((record) => record.retryAt > now).sort((a, b) => a.retryAt - b.retryAt);
+    return [...ready, ...waiting].map((record) => record.nodeId);
   }
 
   /** The primary guards, in order, backing off or not. */

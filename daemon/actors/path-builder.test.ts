@@ -108,6 +108,17 @@ const exits = (count: number, more: TestNode = {}): TestNode[] =>
   Array.from({ length: count }, () => ({ exitPolicy: ['accept *:443'], ...more }));
 
 describe('path builder', () => {
+  test('a dial goes on when the one guard that is not backing off is the one exit (seed "alone")', () => {
+    const bench = new Bench('alone');
+    bench.take(held([...exits(1), {}, {}, {}, {}]));
+    const others = [1, 2, 3, 4].map(testId);
+    for (const guard of others)
+      bench.circuit([guard, testId(0), others.find((id) => id !== guard)!], { reason: 'timeout' });
+    const [first, , last] = bench.choose();
+    assert.equal(last, testId(0));
+    assert.ok(others.includes(first!), 'through a guard that failed a moment ago, for there is no other');
+  });
+
   test('choices come from the verified view alone, but for bounded feedback (seed "poison")', () => {
     const nodes = exits(100);
     const clean = new Bench('poison');

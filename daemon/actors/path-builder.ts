@@ -255,6 +255,8 @@ export class PathBuilder {
         attempts.unshift(without([...dead, ...doubtful.filter((id) => id !== oldest)]));
         attempts.unshift(without([...dead, ...doubtful]));
       }
+      // The one guard that is not backing off may be the one exit for the target.
+      attempts.push({ ...base, guards: this.#guards.listed(unixSeconds(this.#context)) });
     }
     let failure: unknown;
     for (const used of attempts) {

@@ -43,11 +43,7 @@ async function openStreams(prefix: string): Promise<Open[]> {
   const open: Open[] = [];
   for (let i = 0; i < STREAMS; i++) {
     const username = `nyx;isolation=${prefix}-${i}`;
-    // How dials fare is the affair of other tests; a single refusal must not hide what this one is about.
-    const socket = await socksConnect(network.socks, echo, { username }).catch((error: Error) => {
-      console.log(`# a dial failed: ${error.message}`);
-      return socksConnect(network.socks, echo, { username });
-    });
+    const socket = await socksConnect(network.socks, echo, { username });
     const info = await until('the new stream', async () =>
       (await network.client.api.streams.list()).find(({ streamId }) => !known.has(streamId)),
     );
