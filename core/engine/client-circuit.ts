@@ -5,12 +5,13 @@
 import { Drop } from '../drop-reason.ts';
 import type { ClientOnion } from '../onion/client-onion.ts';
 import { createFreshKeys, type FreshKeys, finishReply } from '../onion/fresh-exchange.ts';
-import type { TimeMs } from '../ports.ts';
+import type { Random, TimeMs } from '../ports.ts';
 import type { SessionApi } from '../stream/contract.ts';
 import { SessionError } from '../stream/contract.ts';
 import { type PathHost, PathState, type SessionPath } from '../stream/session-path.ts';
 import type { LayeredCell } from '../wire/datagram.ts';
 import { CellType } from '../wire/datagram.ts';
+import { readUint32 } from '../wire/frames.ts';
 import type { Cid } from './cid-table.ts';
 import {
   CELLS_PER_TURN,
@@ -41,6 +42,12 @@ const DEAD_AFTER_MS = 20_000;
 const DEAD_AFTER_RTTS = 32;
 /** A session without buffers, about. */
 export const SESSION_BYTES = 8192;
+
+function newChallenge(random: Random): readonly [number, number] {
+  const bytes = new Uint8Array(8);
+  random.fill(bytes);
+  return [readUint32(bytes, 0), readUint32(bytes, 4)];
+}
 
 export class ClientCircuit implements EngineCircuit, PathHost {
   dueMs: TimeMs = Number.POSITIVE_INFINITY;
@@ -103,7 +110,8 @@ export class ClientCircuit implements EngineCircuit, PathHost {
       this.holder = holder;
       const ticket = holder.ticket;
       if (ticket === undefined) throw new Error('a session without a ticket takes no further circuit');
-      this.#path = holder.session.addPath(this, attachBody(suite, ticket, binding), 2 * addedLatencyMs, nowMs);
+      const body = attachBody(suite, ticket, binding);
+      this.#path = holder.session.addPath(this, body, newChallenge(context.random), 2 * addedLatencyMs, nowMs);
     } else {
       const options = { ...context.options.session, mixRttMs: 2 * addedLatencyMs };
       this.holder = new ClientSession(suite, options, holder, this, nowMs);

@@ -54,7 +54,7 @@ export interface SessionOptions {
    * round trip. Default 0: they don't.
    */
   readonly mixRttMs: number;
-  /** How data is spread where the session has several paths. Default latency_weighted. */
+  /** How data is spread where the session has several paths. Default latency_weighted; a server does as its client says. */
   readonly scheduler: Scheduler;
 }
 
@@ -136,6 +136,8 @@ export interface PathStats {
   readonly state: PathState;
   readonly smoothedRttMs: number | undefined;
   readonly minRttMs: number | undefined;
+  /** Smoothed mean deviation of the round trip. */
+  readonly jitterMs: number | undefined;
   readonly packetsSent: number;
   readonly packetsReceived: number;
   readonly packetsLost: number;
@@ -143,6 +145,8 @@ export interface PathStats {
   readonly packetsInFlight: number;
   readonly windowPackets: number;
   readonly deliveredPacketsPerMs: number;
+  /** Of stream data sent again on purpose (scheduler `redundant`). */
+  readonly copiedBytes: number;
 }
 
 /** Sums over the paths; round trip times are those of the quickest. */
@@ -159,6 +163,11 @@ export interface SessionStats {
   readonly streams: number;
   /** Memory held in send and receive buffers. */
   readonly bufferedBytes: number;
+  /** What a stream of ours may run ahead of its oldest unacknowledged byte now; Infinity while one path carries all. */
+  readonly reorderLimitBytes: number;
+  /** The most that a stream of the peer has run ahead of its oldest missing byte now. */
+  readonly reorderedBytes: number;
+  readonly scheduler: Scheduler;
   readonly paths: readonly PathStats[];
 }
 
@@ -175,6 +184,8 @@ export interface SessionApi {
   resolved(requestId: number, code: number, addresses: readonly ResolvedAddress[], name?: string): void;
   /** Unreliable; false when it does not fit (max ~1120 bytes) or the queue is full. */
   sendDatagram(flowId: number, data: Uint8Array): boolean;
+  /** Client: how both ends spread data over the session's paths from now on. */
+  setScheduler(scheduler: Scheduler): void;
   /** Round trip time of PING/PONG. */
   ping(onPong: (rttMs: number) => void): void;
   /** CLOSE frame, then nothing more. Streams are closed with this code. */

@@ -44,7 +44,7 @@ export class FrameFate {
         // After our RESET only its own ACK ends the stream.
         if (stream === undefined || stream.aborted) return;
         stream.bytesAcked += stream.send.onAcked(offset, length, fin);
-        if (stream.urgentNode.listed) streams.reschedule(stream);
+        if (stream.urgentNode.listed || stream.held) streams.reschedule(stream);
         if (stream.takeWritable()) this.#events.add(stream, StreamEvent.writable);
         if (stream.send.done) streams.finishIfDone(stream);
         return;
@@ -56,7 +56,7 @@ export class FrameFate {
         path.acks.onAckAcked(offset, this.#core.nowMs, path.recovery.rtt.expectedMs);
         return;
       case Frame.attach:
-        this.#paths.joined(path);
+        this.#paths.onAttachAcked(path);
         return;
       case Frame.resolved:
         this.#side.onAnswerAcked(id);
@@ -89,6 +89,9 @@ export class FrameFate {
         return;
       case Frame.attach:
         path.attachDue = path.state === PathState.attaching;
+        return;
+      case Frame.pathChallenge:
+        path.ownChallengeDue = path.ownChallenge !== undefined;
         return;
       case Frame.settings:
         this.#core.control |= Control.settings;

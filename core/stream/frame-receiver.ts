@@ -5,11 +5,14 @@ import { decodePlugin } from './capabilities.ts';
 import { SessionError } from './contract.ts';
 import { CryptoMessage } from './crypto-stream.ts';
 import type { FlowControl } from './flow-control.ts';
+import { schedulers } from './path-choice.ts';
 import { Received } from './receive-buffer.ts';
 import { AckResult } from './recovery.ts';
+import { reorderLimitBytes } from './reorder-limit.ts';
 import type { SessionCore } from './session-core.ts';
 import { INITIAL_MAX_STREAMS } from './session-options.ts';
 import { PathState, type SessionPath } from './session-path.ts';
+import type { SessionPaths } from './session-paths.ts';
 import type { SessionSetup } from './session-setup.ts';
 import type { SideQueues } from './side-queues.ts';
 import { type Stream, StreamEvent } from './stream.ts';
@@ -25,6 +28,7 @@ const MAX_REASON_BYTES = 256;
 /** Parts of the session that frames are for. */
 export interface ReceiverParts {
   readonly core: SessionCore;
+  readonly paths: SessionPaths;
   readonly flow: FlowControl;
   readonly streams: StreamTable;
   readonly events: StreamEvents;
@@ -34,6 +38,7 @@ export interface ReceiverParts {
 
 export class FrameReceiver {
   readonly #core: SessionCore;
+  readonly #paths: SessionPaths;
   readonly #flow: FlowControl;
   readonly #streams: StreamTable;
   readonly #events: StreamEvents;
@@ -42,8 +47,9 @@ export class FrameReceiver {
   readonly #decoder = new FrameDecoder();
   #settingsSeen = false;
 
-  constructor({ core, flow, streams, events, side, setup }: ReceiverParts) {
+  constructor({ core, paths, flow, streams, events, side, setup }: ReceiverParts) {
     this.#core = core;
+    this.#paths = paths;
     this.#flow = flow;
     this.#streams = streams;
     this.#events = events;
@@ -117,14 +123,21 @@ export class FrameReceiver {
       case Frame.pathChallenge:
         this.#core.path.challenge = [readUint32(payload, frame.dataStart), readUint32(payload, frame.dataStart + 4)];
         return Drop.none;
+      case Frame.pathResponse:
+        this.#paths.onResponse(
+          this.#core.path,
+          readUint32(payload, frame.dataStart),
+          readUint32(payload, frame.dataStart + 4),
+        );
+        return Drop.none;
       case Frame.attach:
         return this.#handleAttach(payload.subarray(frame.dataStart, frame.dataStart + frame.dataLength));
       case Frame.close:
         return this.#handleClose(frame, payload);
       default:
         if (frame.type >= Frame.pluginFirst) return this.#handlePlugin(frame, payload);
-        // DATA_BLOCKED, STREAM_DATA_BLOCKED, PATH_RESPONSE, LOCALIZED_STRING: limits are repeated until they are
-        // acknowledged, no challenge of ours is open, and texts are for people.
+        // DATA_BLOCKED, STREAM_DATA_BLOCKED, LOCALIZED_STRING: limits are repeated until they are acknowledged, and
+        // texts are for people.
         return Drop.none;
     }
   }
@@ -257,10 +270,8 @@ export class FrameReceiver {
       return this.#core.violation('ACK of a packet that was never sent');
     }
     path.pacer.setRate(recovery.congestion.pacingRate, nowMs);
-    if (path.state === PathState.suspect && recovery.heardSinceGivenUp) {
-      path.state = PathState.usable;
-      this.#core.wakeAll();
-    }
+    if (path.state === PathState.suspect && recovery.heardSinceGivenUp) this.#paths.revive(path);
+    else if (this.#core.paths.length > 1) this.#core.reorderLimitBytes = reorderLimitBytes(this.#core.paths);
     return Drop.none;
   }
 
@@ -312,8 +323,16 @@ export class FrameReceiver {
     return Drop.none;
   }
 
-  /** A peer sends SETTINGS once; repetitions say the same. Limits are raised later by frames of their own. */
+  /**
+   * Limits are taken from a peer's first SETTINGS alone, and raised later by frames of their own. What its client wishes
+   * of how data is spread, a server takes from the last one.
+   */
   #handleSettings(frame: FrameDecoder): Drop {
+    for (let i = 0; i < frame.count && !this.#core.isClient; i++) {
+      if (frame.settingId[i] !== Setting.scheduler) continue;
+      const wish = schedulers[frame.settingValue[i]!];
+      if (wish !== undefined) this.#core.scheduler = wish;
+    }
     if (this.#settingsSeen) return Drop.none;
     this.#settingsSeen = true;
     const core = this.#core;

@@ -13,8 +13,18 @@ export const Scheduler = {
   lowestLatency: 'lowest_latency',
   /** Whichever has room: each carries what its congestion window lets through. */
   loadBalance: 'load_balance',
+  /** As load_balance, and stream data goes out again on the quickest other path: half the rate, no wait for one that dies. */
+  redundant: 'redundant',
 } as const;
 export type Scheduler = (typeof Scheduler)[keyof typeof Scheduler];
+
+/** In the order of their codes on the wire (SETTINGS 0x0006). */
+export const schedulers: readonly Scheduler[] = [
+  Scheduler.latencyWeighted,
+  Scheduler.lowestLatency,
+  Scheduler.loadBalance,
+  Scheduler.redundant,
+];
 
 /**
  * Whether `path` should carry the session's next payload. It may have no room itself: that is the caller's to see.
@@ -34,7 +44,7 @@ export function choosesPath(
   if (path.state !== PathState.usable) return false;
   if (path === quickest) return true;
   if (scheduler === Scheduler.lowestLatency) return false;
-  if (scheduler === Scheduler.loadBalance) return true;
+  if (scheduler === Scheduler.loadBalance || scheduler === Scheduler.redundant) return true;
   const own = path.recovery.rtt.expectedMs;
   for (const other of paths) {
     if (
@@ -48,10 +58,15 @@ export function choosesPath(
   return arrivesNoLater(path, quickest, queuedBytes());
 }
 
-function quickestUsable(paths: readonly SessionPath[]): SessionPath | undefined {
+/** The one that is to send again what `path` has sent; undefined: there is no other. */
+export function quickestBeside(path: SessionPath, paths: readonly SessionPath[]): SessionPath | undefined {
+  return quickestUsable(paths, path);
+}
+
+function quickestUsable(paths: readonly SessionPath[], but?: SessionPath): SessionPath | undefined {
   let quickest: SessionPath | undefined;
   for (const path of paths) {
-    if (path.state !== PathState.usable) continue;
+    if (path.state !== PathState.usable || path === but) continue;
     if (quickest === undefined || path.recovery.rtt.expectedMs < quickest.recovery.rtt.expectedMs) quickest = path;
   }
   return quickest;

@@ -25,8 +25,9 @@ import {
   writeStreamHeader,
   writeValueFrame,
 } from '../wire/frames.ts';
+import { CopyQueue } from './copy-queue.ts';
 import type { FlowControl } from './flow-control.ts';
-import { choosesPath } from './path-choice.ts';
+import { choosesPath, quickestBeside, Scheduler, schedulers } from './path-choice.ts';
 import { Control, type SessionCore } from './session-core.ts';
 import { INITIAL_STREAM_WINDOW_BYTES } from './session-options.ts';
 import { PathState, type SessionPath } from './session-path.ts';
@@ -36,6 +37,7 @@ import type { StreamTable } from './stream-table.ts';
 
 /** Less room than this at a payload's end is not worth another frame of a stream's data. */
 const MIN_PIECE_BYTES = 24;
+const NO_WISH: readonly number[] = [];
 /** ACK ranges in a payload that also has data to carry. */
 const ACK_SHARE_BYTES = 400;
 
@@ -55,15 +57,23 @@ export class PayloadWriter {
 
   /** Something that asks for an ACK has to go out, and on this path. */
   wantsEliciting(path: SessionPath): boolean {
-    return path.crypto.hasData || path.pingDue || path.attachDue || path.challenge !== undefined || this.#carries(path);
+    return (
+      path.crypto.hasData ||
+      path.pingDue ||
+      path.attachDue ||
+      path.ownChallengeDue ||
+      path.challenge !== undefined ||
+      (path.copies !== undefined && this.#hasCopies(path.copies)) ||
+      this.#carries(path)
+    );
   }
 
   /** The path is to carry what the session has to send. */
   #carries(path: SessionPath): boolean {
     if (!this.#hasWork()) return false;
-    const { paths, options, nowMs } = this.#core;
+    const { paths, scheduler, nowMs } = this.#core;
     if (paths.length === 1 && path.state !== PathState.attaching) return true;
-    return choosesPath(path, paths, options.scheduler, nowMs, this.#streams.queuedBytes);
+    return choosesPath(path, paths, scheduler, nowMs, this.#streams.queuedBytes);
   }
 
   #hasWork(): boolean {
@@ -83,6 +93,7 @@ export class PayloadWriter {
     // An ACK alone needs no answer.
     const start = pos;
     if (withData) pos = this.#writePathControl(path, out, pos);
+    if (withData && path.copies !== undefined) pos = this.#writeCopies(path.copies, out, pos);
     if (withData && this.#carries(path)) pos = this.#writeSession(out, pos);
     eliciting ||= pos > start;
     if (pos === 0) return false;
@@ -125,6 +136,11 @@ export class PayloadWriter {
       path.pingDue = false;
       sent.addFrame(Frame.ping, false, 0, id, 0);
     }
+    if (path.ownChallengeDue && path.ownChallenge !== undefined && PAYLOAD_BYTES - pos >= OPAQUE_FRAME_BYTES) {
+      pos = writeOpaqueFrame(out, pos, Frame.pathChallenge, path.ownChallenge[0], path.ownChallenge[1]);
+      path.ownChallengeDue = false;
+      sent.addFrame(Frame.pathChallenge, false, 0, 0, 0);
+    }
     if (path.attachDue && path.attach !== undefined && PAYLOAD_BYTES - pos >= ATTACH_FRAME_BYTES) {
       pos = writeAttach(out, pos, path.attach);
       path.attachDue = false;
@@ -166,6 +182,7 @@ export class PayloadWriter {
     const { sent } = core.path.recovery;
     if ((core.control & Control.settings) !== 0 && PAYLOAD_BYTES - pos >= 64) {
       const { maxStreams, idleTimeoutMs } = core.options;
+      const wish = core.tellsScheduler ? [Setting.scheduler, schedulers.indexOf(core.scheduler)] : NO_WISH;
       pos = writeSettings(out, pos, [
         Setting.maxStreams,
         maxStreams,
@@ -175,6 +192,7 @@ export class PayloadWriter {
         idleTimeoutMs,
         Setting.maxStreamData,
         INITIAL_STREAM_WINDOW_BYTES,
+        ...wish,
       ]);
       core.control &= ~Control.settings;
       sent.addFrame(Frame.settings, false, 0, 0, 0);
@@ -267,6 +285,7 @@ export class PayloadWriter {
     while (freshList.head !== undefined) {
       const stream = freshList.head.item;
       const { send } = stream;
+      // How far it runs ahead is looked at when it is put on the list, so by one frame at most beyond the limit.
       const credit = Math.min(flow.sendMax - flow.sentBytes, stream.sendLimit - send.next);
       const left = Math.min(send.tail - send.next, credit);
       const room = PAYLOAD_BYTES - pos - streamHeaderSize(stream.id, send.next);
@@ -289,6 +308,58 @@ export class PayloadWriter {
     if (length > 0) send.bytes.copy(offset, out, pos, length);
     if (fin) send.finPending = false;
     this.#core.path.recovery.sent.addFrame(Frame.stream, fin, length, stream.id, offset);
+    if (this.#core.scheduler === Scheduler.redundant) this.#copy(stream, offset, length, fin);
     return pos + length;
+  }
+
+  // ---- Scheduler `redundant`
+
+  /** The quickest other path is to send it as well. */
+  #copy(stream: Stream, offset: number, length: number, fin: boolean): void {
+    const { paths, path } = this.#core;
+    const other = quickestBeside(path, paths);
+    if (other === undefined) return;
+    other.copies ??= new CopyQueue();
+    other.copies.push(stream.id, offset, length, fin);
+    other.host.onWantSend();
+  }
+
+  /** Leaves out what has been acknowledged meanwhile; false = nothing is left. */
+  #hasCopies(copies: CopyQueue): boolean {
+    for (; copies.count > 0; copies.shift()) {
+      const stream = this.#streams.get(copies.id);
+      if (stream === undefined || stream.aborted) continue;
+      const end = copies.offset + copies.length;
+      const offset = stream.send.unackedFrom(copies.offset, end);
+      if (offset === end && (!copies.fin || stream.send.finAcked)) continue;
+      if (offset > copies.offset) copies.cut(offset);
+      return true;
+    }
+    return false;
+  }
+
+  #writeCopies(copies: CopyQueue, out: Uint8Array, at: number): number {
+    let pos = at;
+    const { path } = this.#core;
+    for (; this.#hasCopies(copies); copies.shift()) {
+      const stream = this.#streams.get(copies.id)!;
+      const { send } = stream;
+      const { offset } = copies;
+      const end = offset + copies.length;
+      const room = PAYLOAD_BYTES - pos - streamHeaderSize(stream.id, offset);
+      if (room < Math.min(MIN_PIECE_BYTES, end - offset)) return pos;
+      const length = Math.min(end - offset, room);
+      const fin = copies.fin && offset + length === end;
+      pos = writeStreamHeader(out, pos, stream.id, offset, length, fin);
+      if (length > 0) send.bytes.copy(offset, out, pos, length);
+      path.recovery.sent.addFrame(Frame.stream, fin, length, stream.id, offset);
+      path.copiedBytes += length;
+      pos += length;
+      if (offset + length < end) {
+        copies.cut(offset + length);
+        return pos;
+      }
+    }
+    return pos;
   }
 }

@@ -94,6 +94,17 @@ export class SendBuffer {
     return end - start - known;
   }
 
+  /** The first byte of [offset, end) that is not acknowledged; `end`: all are. */
+  unackedFrom(offset: number, end: number): number {
+    let at = Math.min(end, Math.max(offset, this.base));
+    const acked = this.#acked;
+    if (acked !== undefined && at < end) {
+      const i = acked.indexAfter(at);
+      if (i < acked.count && acked.startAt(i) <= at) at = Math.min(end, acked.endAt(i));
+    }
+    return at;
+  }
+
   /** Notes what of a lost frame is not acknowledged by now. Returns the bytes to send again. */
   onLost(offset: number, length: number, fin: boolean): number {
     if (fin && !this.finAcked) this.finPending = true;

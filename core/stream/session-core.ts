@@ -3,6 +3,7 @@ import { Drop } from '../drop-reason.ts';
 import type { TimeMs } from '../ports.ts';
 import type { SessionHost, SessionOptions } from './contract.ts';
 import { SessionError } from './contract.ts';
+import { Scheduler } from './path-choice.ts';
 import type { SessionPath } from './session-path.ts';
 
 /** Frames of the session itself that wait to be sent. */
@@ -35,6 +36,11 @@ export class SessionCore {
   idleTimeoutMs: number;
   /** Bits of Control. */
   control: number = Control.settings;
+  scheduler: Scheduler;
+  /** Client: the peer is to know it, as it is not or was not the default. */
+  tellsScheduler: boolean;
+  /** What a stream may run ahead of its oldest unacknowledged byte (reorder-limit.ts). */
+  reorderLimitBytes = Number.POSITIVE_INFINITY;
   /** Usable or on the way to it. */
   readonly paths: SessionPath[] = [];
   /** The one that a payload is being taken from or written for. */
@@ -52,6 +58,8 @@ export class SessionCore {
     this.nowMs = nowMs;
     this.lastReceivedMs = nowMs;
     this.idleTimeoutMs = options.idleTimeoutMs;
+    this.scheduler = options.scheduler;
+    this.tellsScheduler = this.isClient && options.scheduler !== Scheduler.latencyWeighted;
   }
 
   /** Any path may have something to send. */

@@ -8,6 +8,7 @@ import type { TimeMs } from '../ports.ts';
 import { AckTracker } from './ack-tracker.ts';
 import type { CongestionController } from './congestion.ts';
 import type { PathStats, SessionApi } from './contract.ts';
+import type { CopyQueue } from './copy-queue.ts';
 import { CryptoStream } from './crypto-stream.ts';
 import type { FrameFate } from './frame-fate.ts';
 import { Pacer } from './pacer.ts';
@@ -50,8 +51,8 @@ export interface PathOwner {
 }
 
 export class SessionPath {
-  /** Counts up within a session; 0 is the first. */
-  readonly id: number;
+  /** Counts up within a session; 0 is the first. Changes once, when another session adopts it. */
+  id: number;
   readonly host: PathHost;
   /** For the session alone, all of the following. */
   owner: PathOwner;
@@ -75,6 +76,14 @@ export class SessionPath {
   /** Client: body of the ATTACH that has to go out. */
   attach: Uint8Array | undefined = undefined;
   attachDue = false;
+  attachAcked = false;
+  /** Client: what our PATH_CHALLENGE says, until it has been answered. */
+  ownChallenge: readonly [number, number] | undefined = undefined;
+  ownChallengeDue = false;
+  /** Scheduler `redundant`: what other paths have sent and this one is to send as well. */
+  copies: CopyQueue | undefined = undefined;
+  /** Of stream data that it sent again like that. */
+  copiedBytes = 0;
 
   constructor(
     id: number,
@@ -169,6 +178,7 @@ export class SessionPath {
       state: this.state,
       smoothedRttMs: recovery.rtt.smoothedMs,
       minRttMs: recovery.rtt.minMs,
+      jitterMs: recovery.rtt.smoothedMs === undefined ? undefined : recovery.rtt.variationMs,
       packetsSent: recovery.packetsSent,
       packetsReceived: this.packetsReceived,
       packetsLost: recovery.packetsLost,
@@ -176,6 +186,7 @@ export class SessionPath {
       packetsInFlight: recovery.inFlight,
       windowPackets: congestion.windowPackets,
       deliveredPacketsPerMs: congestion.deliveryRate,
+      copiedBytes: this.copiedBytes,
     };
   }
 }

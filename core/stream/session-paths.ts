@@ -3,6 +3,7 @@ import type { TimeMs } from '../ports.ts';
 import { ATTACH_BYTES } from '../wire/frames.ts';
 import type { CongestionController } from './congestion.ts';
 import { STALL_MS } from './recovery.ts';
+import { reorderLimitBytes } from './reorder-limit.ts';
 import type { SessionCore } from './session-core.ts';
 import { type PathHost, type PathOwner, PathState, SessionPath } from './session-path.ts';
 
@@ -32,7 +33,13 @@ export class SessionPaths {
   }
 
   /** Client: as Session.addPath. */
-  attach(host: PathHost, attach: Uint8Array, mixRttMs: number, nowMs: TimeMs): SessionPath {
+  attach(
+    host: PathHost,
+    attach: Uint8Array,
+    challenge: readonly [number, number],
+    mixRttMs: number,
+    nowMs: TimeMs,
+  ): SessionPath {
     if (attach.length !== ATTACH_BYTES) {
       throw new RangeError(`addPath: attach has ${attach.length} bytes, not ${ATTACH_BYTES}`);
     }
@@ -40,6 +47,8 @@ export class SessionPaths {
     path.state = PathState.attaching;
     path.attach = attach.slice();
     path.attachDue = true;
+    path.ownChallenge = challenge;
+    path.ownChallengeDue = true;
     return path;
   }
 
@@ -48,20 +57,42 @@ export class SessionPaths {
     const core = this.#core;
     path.owner.release(path);
     path.owner = this.owner;
+    path.id = this.#count++;
     path.state = PathState.usable;
     core.paths.push(path);
     core.lastReceivedMs = Math.max(core.lastReceivedMs, path.lastReceivedMs);
     this.#relieveSilent();
   }
 
-  /** The peer has let it in. What is under way on paths that are silent goes out on it at once. */
-  joined(path: SessionPath): void {
-    if (path.state !== PathState.attaching) return;
+  /** The peer acknowledges ATTACH: it has let the path in. */
+  onAttachAcked(path: SessionPath): void {
+    path.attachAcked = true;
+    this.#joinIfProved(path);
+  }
+
+  /** PATH_RESPONSE. One that says something else than our challenge means nothing. */
+  onResponse(path: SessionPath, high: number, low: number): void {
+    const challenge = path.ownChallenge;
+    if (challenge === undefined || challenge[0] !== high || challenge[1] !== low) return;
+    path.ownChallenge = undefined;
+    path.ownChallengeDue = false;
+    this.#joinIfProved(path);
+  }
+
+  /** Once it is in and both ways work. What is under way on paths that are silent goes out on it at once. */
+  #joinIfProved(path: SessionPath): void {
+    if (path.state !== PathState.attaching || !path.attachAcked || path.ownChallenge !== undefined) return;
     path.state = PathState.usable;
     this.#relieveSilent();
   }
 
+  /** A path came, went, or is another one than it was. */
+  #changed(): void {
+    this.#core.reorderLimitBytes = reorderLimitBytes(this.#core.paths);
+  }
+
   #relieveSilent(): void {
+    this.#changed();
     for (const path of this.#core.paths) {
       if (path.state === PathState.usable && path.recovery.silentProbes > 0) this.#suspect(path);
     }
@@ -82,7 +113,16 @@ export class SessionPaths {
     this.past.packetsReceived += path.packetsReceived;
     this.past.packetsLost += path.recovery.packetsLost;
     this.past.spurious += path.recovery.spurious;
+    path.copies = undefined;
+    this.#changed();
     if (this.#core.state === 'open') path.recovery.giveUp();
+  }
+
+  /** It is heard again. */
+  revive(path: SessionPath): void {
+    path.state = PathState.usable;
+    this.#changed();
+    this.#core.wakeAll();
   }
 
   /** A probe time-out has passed. If others can carry what is under way on the path, it goes out there at once. */
@@ -96,6 +136,8 @@ export class SessionPaths {
   #suspect(path: SessionPath): void {
     path.state = PathState.suspect;
     path.pingDue = true;
+    path.copies = undefined;
+    this.#changed();
     path.recovery.giveUp();
     path.recovery.probes = 1;
     this.#core.wakeAll();

@@ -25,8 +25,9 @@ import { CryptoMessage } from './crypto-stream.ts';
 import { FlowControl } from './flow-control.ts';
 import { FrameFate } from './frame-fate.ts';
 import { FrameReceiver } from './frame-receiver.ts';
+import type { Scheduler } from './path-choice.ts';
 import { PayloadWriter } from './payload-writer.ts';
-import { type SessionCloser, SessionCore } from './session-core.ts';
+import { Control, type SessionCloser, SessionCore } from './session-core.ts';
 import { defaultSessionOptions } from './session-options.ts';
 import type { PathHost, PathOwner, SessionPath } from './session-path.ts';
 import { SessionPaths } from './session-paths.ts';
@@ -73,9 +74,16 @@ export class Session implements SessionApi, SessionCloser {
     this.#setup = new SessionSetup(core);
     this.#paths = new SessionPaths(core, congestion);
     this.#writer = new PayloadWriter(core, this.#flow, this.#streams, this.#side);
-    const parts = { core, flow: this.#flow, streams: this.#streams, events: this.#events, side: this.#side };
+    const parts = {
+      core,
+      paths: this.#paths,
+      flow: this.#flow,
+      streams: this.#streams,
+      events: this.#events,
+      side: this.#side,
+    };
     this.#receiver = new FrameReceiver({ ...parts, setup: this.#setup });
-    this.#fate = new FrameFate({ ...parts, paths: this.#paths });
+    this.#fate = new FrameFate(parts);
     this.#paths.owner = this.#pathOwner();
     core.firstPath = this.#paths.create(host, core.options.mixRttMs, nowMs);
     core.path = core.firstPath;
@@ -89,11 +97,18 @@ export class Session implements SessionApi, SessionCloser {
 
   /**
    * Client: one more circuit to the same last hop. It carries `attach` (session id ‖ proof, 32 bytes) until the peer has
-   * confirmed it, and data from then on. `mixRttMs` as in SessionOptions.
+   * confirmed it and answered the challenge (8 random bytes as two words), and data from then on. `mixRttMs` as in
+   * SessionOptions.
    */
-  addPath(host: PathHost, attach: Uint8Array, mixRttMs: number, nowMs: TimeMs): SessionPath {
+  addPath(
+    host: PathHost,
+    attach: Uint8Array,
+    challenge: readonly [number, number],
+    mixRttMs: number,
+    nowMs: TimeMs,
+  ): SessionPath {
     this.#core.nowMs = Math.max(this.#core.nowMs, nowMs);
-    return this.#paths.attach(host, attach, mixRttMs, nowMs);
+    return this.#paths.attach(host, attach, challenge, mixRttMs, nowMs);
   }
 
   /** Server: takes over a newcomer's path (SessionHost.onAttach). */
@@ -140,6 +155,14 @@ export class Session implements SessionApi, SessionCloser {
 
   sendDatagram(flowId: number, data: Uint8Array): boolean {
     return this.#core.state === 'open' && this.#side.addDatagram(flowId, data);
+  }
+
+  setScheduler(scheduler: Scheduler): void {
+    const core = this.#core;
+    if (core.scheduler === scheduler || core.state !== 'open') return;
+    core.scheduler = scheduler;
+    core.tellsScheduler = core.isClient;
+    if (core.isClient) core.want(Control.settings);
   }
 
   ping(onPong: (rttMs: number) => void): void {
@@ -386,6 +409,9 @@ export class Session implements SessionApi, SessionCloser {
       deliveryRateBytesPerSecond: packetsPerMs * 1000 * PAYLOAD_BYTES,
       streams: this.#streams.size,
       bufferedBytes,
+      reorderLimitBytes: this.#core.reorderLimitBytes,
+      reorderedBytes: this.#streams.reorderedBytes,
+      scheduler: this.#core.scheduler,
       paths: paths.map((path) => path.stats),
     };
   }

@@ -48,6 +48,13 @@ export class StreamTable implements StreamOwner {
     return bytes;
   }
 
+  /** The most that one of them holds out of order. */
+  get reorderedBytes(): number {
+    let most = 0;
+    for (const { receive } of this.#streams.values()) most = Math.max(most, receive.highest - receive.contiguous);
+    return most;
+  }
+
   /** Client. Undefined at the peer's limit. */
   open(target: StreamTarget): Stream | undefined {
     if (this.nextId >= this.peerMaxStreams) return undefined;
@@ -138,7 +145,9 @@ export class StreamTable implements StreamOwner {
     } else {
       this.urgentList.remove(stream.urgentNode);
     }
-    if (fresh && send.next < stream.sendLimit) {
+    const ahead = fresh && send.next < stream.sendLimit;
+    stream.held = ahead && send.next - send.base >= this.#core.reorderLimitBytes;
+    if (ahead && !stream.held) {
       added ||= !stream.freshNode.listed;
       this.freshList.add(stream.freshNode);
     } else {

@@ -52,6 +52,8 @@ export class Stream implements SessionStream {
   receiveLimit: number;
   /** Size of the receive window: grows while the owner reads. */
   windowBytes: number;
+  /** There is fresh data, and it runs as far ahead as it may. */
+  held = false;
   control = 0;
   controlAcked = 0;
   events = 0;

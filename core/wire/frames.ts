@@ -42,6 +42,7 @@ export const Setting = {
   idleTimeoutMs: 0x0003,
   maxStreamData: 0x0004,
   fec: 0x0005,
+  scheduler: 0x0006,
 } as const;
 
 const STREAM_FIN = 0x01;

@@ -60,7 +60,13 @@ export class MultipathPair {
   attach(way: WayOptions, id = SESSION_ID, proof = PROOF): Circuit {
     const { clock, random } = this;
     const client = new PathEnd(clock, random, way);
-    client.path = this.client.addPath(client, Uint8Array.of(...id, ...proof), 0, clock.nowMs);
+    client.path = this.client.addPath(
+      client,
+      Uint8Array.of(...id, ...proof),
+      [1, this.circuits.length],
+      0,
+      clock.nowMs,
+    );
     const server = new Endpoint(
       clock,
       random,

@@ -5,7 +5,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { SessionError } from '@nyx/core/stream/contract.ts';
-import { Scheduler } from '@nyx/core/stream/path-choice.ts';
+import { Scheduler, schedulers } from '@nyx/core/stream/path-choice.ts';
+import { MAX_REORDER_BYTES, MIN_REORDER_BYTES } from '@nyx/core/stream/reorder-limit.ts';
 import { PathState } from '@nyx/core/stream/session-path.ts';
 import { MultipathPair } from './multipath-sim.ts';
 import { PatternReader, sendPattern, TARGET } from './pattern-transfer.ts';
@@ -18,14 +19,17 @@ function transfer(options: {
   upBytes: number;
   downBytes: number;
   scheduler?: Scheduler;
+  /** Of both sides, for one stream. */
+  windowBytes?: number;
 }) {
-  const { upBytes, downBytes, scheduler = Scheduler.latencyWeighted } = options;
+  const { upBytes, downBytes, scheduler = Scheduler.latencyWeighted, windowBytes = 4 * 1024 * 1024 } = options;
   let up: PatternReader | undefined;
   const pair: MultipathPair = new MultipathPair({
     seed: options.seed,
     first: options.first,
-    client: { scheduler },
-    server: { scheduler },
+    // The server is told.
+    client: { scheduler, streamWindowBytes: windowBytes },
+    server: { streamWindowBytes: windowBytes },
     serverHost: {
       onStream: (stream) => {
         up = new PatternReader(stream, 1, () => pair.clock.nowMs);
@@ -93,6 +97,74 @@ describe('a session over several circuits', () => {
     assert.ok(quick.server.path.recovery.packetsSent > 4 * slow!.packetsSent);
   });
 
+  test('redundant: what is lost on one circuit has come on the other, and the death of one is not even felt', () => {
+    const way = (delayMs: number) => ({ delayMs, lossRatio: 0.05, bottleneck: new Bottleneck(30, 80) });
+    const run = (scheduler: Scheduler) => {
+      const sim = transfer({ seed: 11, first: way(20), upBytes: 1, downBytes: 4e6, scheduler });
+      const second = sim.pair.attach(way(25));
+      sim.pair.clock.run(400, () => false);
+      assert.equal(sim.pair.server.stats.scheduler, scheduler, 'the server does as its client says');
+      sim.pair.kill(second, Number.POSITIVE_INFINITY);
+      assert.ok(sim.pair.clock.run(60_000, sim.done));
+      return sim;
+    };
+    const plain = run(Scheduler.loadBalance);
+    const twice = run(Scheduler.redundant);
+    const copied = twice.pair.server.stats.paths.reduce((sum, { copiedBytes }) => sum + copiedBytes, 0);
+    assert.ok(copied > 0);
+    assert.equal(plain.pair.server.stats.paths[0]!.copiedBytes, 0);
+    assert.ok(twice.down.longestStallMs < plain.down.longestStallMs, 'sooner than what has to be noticed first');
+    assert.ok(twice.down.longestStallMs < 120, `${twice.down.longestStallMs} ms`);
+  });
+
+  test('the strategy may change while data flows', () => {
+    const { pair, done } = transfer({ seed: 12, first: { delayMs: 20 }, upBytes: 1, downBytes: 3e6 });
+    pair.attach({ delayMs: 20 });
+    pair.clock.run(100, () => false);
+    pair.client.setScheduler(Scheduler.redundant);
+    pair.clock.run(200, () => false);
+    assert.equal(pair.server.stats.scheduler, Scheduler.redundant);
+    pair.client.setScheduler(Scheduler.latencyWeighted);
+    pair.clock.run(300, () => false);
+    assert.equal(pair.server.stats.scheduler, Scheduler.latencyWeighted);
+    assert.ok(pair.clock.run(60_000, done));
+  });
+
+  test('a stream runs ahead no further than the difference of its circuits makes necessary', () => {
+    const { pair, done } = transfer({
+      seed: 13,
+      first: { delayMs: 10, bottleneck: new Bottleneck(30, 60) },
+      upBytes: 1,
+      downBytes: 12e6,
+      scheduler: Scheduler.loadBalance,
+    });
+    const slow = pair.attach({ delayMs: 60, lossRatio: 0.05, jitterMs: 10, bottleneck: new Bottleneck(10, 60) });
+    let limitBytes = 0;
+    let aheadBytes = 0;
+    pair.clock.run(1000, () => slow.client.path.state === PathState.usable);
+    // What was sent before is still on its way.
+    pair.clock.run(pair.clock.nowMs + 300, () => false);
+    pair.clock.run(60_000, () => {
+      if (done()) return true;
+      const { reorderLimitBytes } = pair.server.stats;
+      if (reorderLimitBytes !== Number.POSITIVE_INFINITY) limitBytes = Math.max(limitBytes, reorderLimitBytes);
+      aheadBytes = Math.max(aheadBytes, pair.client.stats.reorderedBytes);
+      return false;
+    });
+    assert.ok(done());
+    assert.ok(limitBytes >= MIN_REORDER_BYTES && limitBytes < MAX_REORDER_BYTES, `${limitBytes}`);
+    assert.ok(aheadBytes > 50_000, `${aheadBytes}`);
+    assert.ok(aheadBytes <= limitBytes + 1144, `${aheadBytes} ahead, ${limitBytes} allowed`);
+  });
+
+  test('a circuit whose way back is dead never joins', () => {
+    const { pair, done } = transfer({ seed: 14, first: near, upBytes: 1, downBytes: 2e6 });
+    const deaf = pair.attach(near);
+    deaf.server.cut = true;
+    assert.ok(pair.clock.run(60_000, done));
+    assert.equal(deaf.client.path.state, PathState.attaching);
+  });
+
   test('one of two dies unannounced: noticed in a probe time-out, nothing is lost, the stall is short', () => {
     const way = () => ({ delayMs: 20, bottleneck: new Bottleneck(30, 80) });
     const { pair, down, done } = transfer({ seed: 5, first: way(), upBytes: 2e6, downBytes: 20e6 });
@@ -148,6 +220,7 @@ describe('random schedules of circuits that come and die', () => {
   const seeds = Number(process.env.NYX_MULTIPATH_SEEDS ?? 100);
   test(`${seeds} of them: every byte once and in order`, () => {
     let allKills = 0;
+    let mostAheadBytes = 0;
     for (let seed = 1; seed <= seeds; seed++) {
       const way = (random: { next(): number }): WayOptions => ({
         delayMs: 1 + 80 * random.next(),
@@ -155,6 +228,7 @@ describe('random schedules of circuits that come and die', () => {
         lossRatio: random.next() < 0.5 ? 0 : 0.1 * random.next(),
         bottleneck: new Bottleneck(5 + 40 * random.next(), 20 + Math.floor(80 * random.next())),
       });
+      const windowBytes = seed % 5 === 0 ? 262_144 : 4 * 1024 * 1024;
       const upBytes = 1 + (seed % 7) * 300_000;
       const downBytes = 1 + (seed % 11) * 300_000;
       const { pair, down, up, done } = transfer({
@@ -167,7 +241,8 @@ describe('random schedules of circuits that come and die', () => {
         },
         upBytes,
         downBytes,
-        scheduler: Object.values(Scheduler)[seed % 3]!,
+        scheduler: schedulers[seed % schedulers.length]!,
+        windowBytes,
       });
       const { clock, random } = pair;
       const most = random.integer(1, 8);
@@ -184,13 +259,25 @@ describe('random schedules of circuits that come and die', () => {
         clock.at(clock.nowMs + random.integer(20, 600), clock.nowMs < 20_000 || live.length < 2 ? step : () => {});
       };
       clock.at(random.integer(0, 200), step);
-      const finished = clock.run(120_000, done);
+      let aheadBytes = 0;
+      let looks = 0;
+      const finished = clock.run(120_000, () => {
+        if (++looks % 16 === 0) {
+          for (const session of [pair.client, pair.server]) {
+            aheadBytes = Math.max(aheadBytes, session.stats.reorderedBytes);
+          }
+        }
+        return done();
+      });
+      mostAheadBytes = Math.max(mostAheadBytes, aheadBytes);
+      assert.ok(aheadBytes <= windowBytes, `seed ${seed}: ${aheadBytes} bytes out of order`);
       allKills += kills;
       assert.ok(finished, `seed ${seed}: ${down.bytes} of ${downBytes} down, ${up()?.bytes} of ${upBytes} up`);
       for (const session of [pair.client, pair.server]) {
         assert.ok(session.stats.bufferedBytes <= 24 * 1024 * 1024, `seed ${seed}`);
       }
     }
+    assert.ok(mostAheadBytes > 100_000, 'circuits were never far apart');
     assert.ok(allKills > seeds, `only ${allKills} circuits died`);
   });
 });

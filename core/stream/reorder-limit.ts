@@ -1,0 +1,35 @@
+/**
+ * How far a stream may run ahead of the oldest byte that is not acknowledged, where a session has several paths. That is
+ * what the other end may have to hold until it is in order: what may be under way on all paths together, and what they
+ * deliver while one waits for the slowest, which takes the difference of round trip times and twice the jitter.
+ */
+import { PAYLOAD_BYTES } from '../wire/datagram.ts';
+import { PathState, type SessionPath } from './session-path.ts';
+
+/** Below it nothing is gained: a receiver's first windows are of this size together. */
+export const MIN_REORDER_BYTES = 256 * 1024;
+/** A receiver's window for one stream, as large as it gets by default. */
+export const MAX_REORDER_BYTES = 4 * 1024 * 1024;
+
+/** Infinity while one path alone carries data: its congestion window bounds it. */
+export function reorderLimitBytes(paths: readonly SessionPath[]): number {
+  let usable = 0;
+  let windowPackets = 0;
+  let packetsPerMs = 0;
+  let shortestMs = Number.POSITIVE_INFINITY;
+  let longestMs = 0;
+  let jitterMs = 0;
+  for (const path of paths) {
+    if (path.state !== PathState.usable) continue;
+    const { rtt, congestion } = path.recovery;
+    usable++;
+    windowPackets += congestion.windowPackets;
+    packetsPerMs += congestion.deliveryRate;
+    shortestMs = Math.min(shortestMs, rtt.expectedMs);
+    longestMs = Math.max(longestMs, rtt.expectedMs);
+    jitterMs = Math.max(jitterMs, rtt.variationMs);
+  }
+  if (usable < 2) return Number.POSITIVE_INFINITY;
+  const packets = windowPackets + packetsPerMs * (longestMs - shortestMs + 2 * jitterMs);
+  return Math.min(MAX_REORDER_BYTES, Math.max(MIN_REORDER_BYTES, packets * PAYLOAD_BYTES));
+}
