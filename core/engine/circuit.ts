@@ -17,8 +17,9 @@ import {
   writeCounter,
 } from '../wire/datagram.ts';
 import { Cid, type CidEntry, type CidTable } from './cid-table.ts';
-import type { CircuitEnd, EngineCounters, EngineHost, EngineOptions } from './contract.ts';
+import type { CircuitEnd, EngineCounters, EngineOptions } from './contract.ts';
 import type { DropCover } from './engine-cover.ts';
+import type { HostGuard } from './host-guard.ts';
 import type { LinkCover } from './link-cover.ts';
 import type { LinkSlot } from './link-slot.ts';
 import type { ServedSession, ServedSessions } from './served-session.ts';
@@ -78,7 +79,7 @@ export interface EngineContext {
   readonly random: Random;
   /** Key pairs for set-ups, made ahead. */
   readonly spares: KeySpares;
-  readonly host: EngineHost;
+  readonly host: HostGuard;
   readonly options: EngineOptions;
   readonly counters: EngineCounters;
   readonly cids: CidTable<LinkSlot, CircuitEntry>;

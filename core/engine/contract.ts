@@ -88,11 +88,24 @@ export interface EngineHost {
   /** We are the last hop of a new circuit: serve its session. */
   onIncomingSession(session: SessionApi, circuit: number): SessionOwner;
   onIncomingSessionEnd(session: SessionApi, circuit: number, reason: CircuitEnd): void;
+  /**
+   * A packet of the message lane ends here. A host without this takes none: they are dropped as `notAllowed`. What the
+   * event holds is borrowed until the call returns.
+   */
+  onMessagePacket?(event: MessagePacketEvent): void;
   /** Work came up outside the engine's own calls (a stream was written, a window opened): call flush() soon. */
   onWake(): void;
   /** Wall clock, for expiries. */
   unixSeconds(): UnixSeconds;
 }
+
+/**
+ * What a packet of the message lane has brought to its last hop. `message`: 784 bytes, as createPacket() got them, zeros
+ * behind a shorter one. `reply`: 800 bytes that openReply() takes with the keys of the reply block of that id (16 bytes).
+ */
+export type MessagePacketEvent =
+  | { readonly kind: 'message'; readonly payload: Uint8Array }
+  | { readonly kind: 'reply'; readonly replyId: Uint8Array; readonly payload: Uint8Array };
 
 /** Which of a node's sockets a datagram uses: the shared listening port, or the worker's own port for links it opens. */
 export const Via = { listen: 0, dial: 1 } as const;
@@ -101,9 +114,9 @@ export type Via = (typeof Via)[keyof typeof Via];
 /** The callbacks of a session that are its owner's; the engine itself takes key messages and sending. */
 export type SessionOwner = Omit<SessionHost, 'onAttach'>;
 
-/** The set-ups seen under one epoch's mix keys (docs/protocol.md §4). */
+/** The set-ups, or the packets of the message lane, seen under one epoch's mix keys (docs/protocol.md §4, §9). */
 export interface SetupMemory {
-  /** Remembers a set-up tag (16 bytes, borrowed): `none` = it is new; `setupReplayed`; `limit` = no more can be kept. */
+  /** Remembers a tag (16 bytes, borrowed): `none` = it is new; `setupReplayed`; `limit` = no more can be kept. */
   note(tag: Uint8Array): Drop;
   /** The epoch's keys are erased: nothing is noted any more. */
   clear(): void;
@@ -131,6 +144,13 @@ export interface EngineOptions {
    * the engine itself, which is right only where no other engine has the same keys, now or after a restart.
    */
   readonly setupMemory?: (epoch: number) => SetupMemory;
+  /** The same for packets of the message lane. */
+  readonly messageMemory?: (epoch: number) => SetupMemory;
+  /**
+   * Packets of the message lane that are looked at in a second; as many again may come in a burst. One link may have a
+   * quarter of it, an anonymous client's a twentieth. Default 1000, about a tenth of a core.
+   */
+  readonly messagesPerSecond?: number;
   /** Set-ups a second taken without a puzzle; as many again may come in a burst. Default 1000, about a third of a core. */
   readonly setupsPerSecond?: number;
   /** Cover traffic; undefined = none. */
@@ -185,6 +205,12 @@ export interface EngineApi {
    * never ready, or has eight). Throws RangeError for a bad number of hops.
    */
   attachCircuit(session: SessionApi, options: BuildCircuitOptions, nowMs: TimeMs): number | undefined;
+  /**
+   * Sends a packet that createPacket() or useReplyBlock() made (1240 bytes, borrowed) to its first hop, over a link that is
+   * opened if need be. `none`: it leaves with the next flush, or as soon as the link is up; else why not: `badLength`,
+   * `noRoute`, `messageQueueFull`, `closed`. Nothing more is ever heard of it.
+   */
+  sendMessagePacket(firstHop: NodeContact, packet: Uint8Array, nowMs: TimeMs): Drop;
   /** Ends a circuit; a session without another ends with it. */
   closeCircuit(circuit: number, reason: CircuitEnd, nowMs: TimeMs): void;
   /** Replaces the epoch keys; those of epochs no longer given are erased. */
@@ -194,6 +220,7 @@ export interface EngineApi {
   /** Cells of class mix that wait for their time now, and all that have; `waitedMs` is how long those waited together. */
   readonly mix: MixStats;
   readonly cover: CoverStats;
+  readonly messages: MessageLaneStats;
   /** Memory of circuits, links and batches, bytes: queues, session buffers, replay windows, keys. At most a second old. */
   readonly bufferedBytes: number;
   readonly counters: EngineCounters;
@@ -216,6 +243,14 @@ export interface CoverStats {
 
 export interface MixStats {
   readonly waiting: number;
+  readonly released: number;
+  readonly waitedMs: number;
+}
+
+/** Packets of the message lane: how many wait for their time, how many for links; how many have waited, and for how long together. */
+export interface MessageLaneStats {
+  readonly waiting: number;
+  readonly held: number;
   readonly released: number;
   readonly waitedMs: number;
 }
@@ -252,6 +287,12 @@ export interface EngineCounters {
   coverOut: number;
   coverIn: number;
   coverDropOut: number;
+  /** Packets of the message lane: taken, passed on, ended here, sent as their first; cover that ended here. */
+  messagesIn: number;
+  messagesForward: number;
+  messagesDelivered: number;
+  messagesOriginated: number;
+  messageCoverIn: number;
   controlIn: number;
   controlOut: number;
   setups: number;

@@ -4,8 +4,9 @@
  *
  * 1. handleDatagrams slices a received buffer and copies each datagram into the scratch cell.
  * 2. #handleDatagram finds the link by its id (0 = handshake) and unmasks the header.
- * 3. A control cell goes to its link; any other finds its circuit by CID: relay-circuit.ts, last-hop-circuit.ts
- *    or client-circuit.ts, which open or seal one layer straight into the next link's batch, or feed a session.
+ * 3. A control cell goes to its link, one of the message lane to message-lane.ts; any other finds its circuit by CID:
+ *    relay-circuit.ts, last-hop-circuit.ts or client-circuit.ts, which open or seal one layer straight into the next
+ *    link's batch, or feed a session.
  * 4. flush does what is due, lets links and sessions send, and hands every batch to the host: one per next hop.
  */
 import type { CryptoSuite } from '../crypto/suite.ts';
@@ -49,6 +50,7 @@ import {
   type EngineHost,
   type EngineOptions,
   type LinkInfo,
+  type MessageLaneStats,
   type MixSecrets,
   type MixStats,
   type NodeContact,
@@ -61,6 +63,7 @@ import { HostGuard } from './host-guard.ts';
 import { MAX_PATHS } from './last-hop-circuit.ts';
 import { LinkCover } from './link-cover.ts';
 import { LinkSlot } from './link-slot.ts';
+import { MessageLane } from './message-lane.ts';
 import { sendSetup } from './messages.ts';
 import { PuzzleMemory } from './puzzle-memory.ts';
 import { RelayCircuit } from './relay-circuit.ts';
@@ -111,6 +114,11 @@ export class Engine implements EngineApi {
     coverOut: 0,
     coverIn: 0,
     coverDropOut: 0,
+    messagesIn: 0,
+    messagesForward: 0,
+    messagesDelivered: 0,
+    messagesOriginated: 0,
+    messageCoverIn: 0,
     controlIn: 0,
     controlOut: 0,
     setups: 0,
@@ -124,6 +132,7 @@ export class Engine implements EngineApi {
   readonly #handshakes: LinkHandshakesApi;
   readonly #admission: Admission;
   readonly #cover: EngineCover;
+  readonly #messages: MessageLane;
   readonly #context: EngineContext;
   readonly #batches = new BatchPool();
   readonly #scratch = new LayeredCell();
@@ -222,7 +231,7 @@ export class Engine implements EngineApi {
       clients: this.#clients,
     });
     this.#admission = new Admission(
-      new MixKeyRing(suite, options.secrets.nodeId, options.secrets.mix, options.setupMemory),
+      new MixKeyRing(suite, options.secrets.nodeId, options.secrets.mix, options.setupMemory, options.messageMemory),
       {
         context: this.#context,
         circuits: this.#circuits,
@@ -237,6 +246,11 @@ export class Engine implements EngineApi {
           this.#puzzles.remember(nodeId, difficulty, challenge, nowMs),
       },
     );
+    this.#messages = new MessageLane({
+      context: this.#context,
+      keys: this.#admission.keys,
+      linkTo: (contact, nowMs) => this.#messageLink(contact, nowMs),
+    });
   }
 
   get relayCircuits(): number {
@@ -244,13 +258,18 @@ export class Engine implements EngineApi {
   }
 
   get bufferedBytes(): number {
-    const queued = this.#batches.outstandingBytes + this.#context.delays.memoryBytes;
+    const waiting = this.#context.delays.memoryBytes + this.#messages.memoryBytes;
+    const queued = this.#batches.outstandingBytes + waiting;
     const held = this.#circuitBytes + this.#linkBytes + this.#served.waitingBytes;
     return queued + this.#handshakes.memoryBytes + held;
   }
 
   get cover(): CoverStats {
     return this.#cover.stats(this.#slots.values());
+  }
+
+  get messages(): MessageLaneStats {
+    return this.#messages.stats;
   }
 
   get mix(): MixStats {
@@ -313,6 +332,12 @@ export class Engine implements EngineApi {
       if (link.coverIn !== covers) this.counters.coverIn++;
       this.#markLink(slot);
       return drop;
+    }
+    if (typeAndFlags === CellType.message) {
+      const drop = link.openMessage(linkId, cell, nowMs);
+      if (drop !== Drop.none) return drop;
+      this.#markLink(slot);
+      return this.#messages.handle(slot, cell.ct, nowMs);
     }
     const entry = this.#cids.find(bytes, slot);
     if (entry === undefined) return Drop.unknownCircuit;
@@ -382,6 +407,7 @@ export class Engine implements EngineApi {
     // Control first: a train has to be ahead of the data that follows it.
     this.#pollLinks(nowMs);
     if (this.#context.delays.length > 0) this.#releaseDelayed(nowMs);
+    this.#messages.releaseDue(nowMs);
     const circuits = this.#dirtyCircuits;
     this.#dirtyCircuits = this.#spareCircuits;
     let more = false;
@@ -458,7 +484,8 @@ export class Engine implements EngineApi {
   nextTimeoutMs(): TimeMs {
     if (this.#dirtyCircuits.length > 0 || this.#dirtyLinks.length > 0) return this.#nowMs;
     const sweep = this.#slots.size > 0 || this.#circuits.size > 0 ? this.#nextSweepMs : Number.POSITIVE_INFINITY;
-    return Math.min(this.#timers.nextMs(), this.#handshakes.nextTimeoutMs(), sweep, this.#context.delays.nextMs());
+    const delayed = Math.min(this.#context.delays.nextMs(), this.#messages.nextMs());
+    return Math.min(this.#timers.nextMs(), this.#handshakes.nextTimeoutMs(), sweep, delayed);
   }
 
   #sweep(nowMs: TimeMs): void {
@@ -467,6 +494,7 @@ export class Engine implements EngineApi {
       this.#sweeping = this.#circuits.values();
       this.#sweepLinks(nowMs);
       this.#context.delays.trim();
+      this.#messages.trim();
       this.#puzzles.expire(nowMs);
       this.#served.recount();
       this.#spares.expire(nowMs);
@@ -637,6 +665,14 @@ export class Engine implements EngineApi {
     this.#call(() => this.#end(circuit, reason, nowMs));
   }
 
+  sendMessagePacket(firstHop: NodeContact, packet: Uint8Array, nowMs: TimeMs): Drop {
+    if (this.#closing) return Drop.closed;
+    this.#nowMs = nowMs;
+    const drop = this.#messages.send(firstHop, packet, nowMs);
+    this.#wake();
+    return drop;
+  }
+
   /** Runs `work` as a call of the host's, or as part of the one under way. */
   #call(work: () => void): void {
     const outermost = !this.#inside;
@@ -685,6 +721,12 @@ export class Engine implements EngineApi {
     return slot;
   }
 
+  /** Whoever sends a packet may name any node of the view: no more links for it than there may be. */
+  #messageLink(contact: NodeContact, nowMs: TimeMs): LinkSlot | undefined {
+    const known = this.#linkByNode.has(hex(contact.nodeId)) || this.#slots.size < this.#options.maxLinks;
+    return known ? this.#linkTo(contact, nowMs) : undefined;
+  }
+
   #slotOf(link: Link): LinkSlot {
     let slot = this.#slots.get(link);
     if (slot === undefined) {
@@ -725,6 +767,7 @@ export class Engine implements EngineApi {
     this.#markLink(slot);
     this.#tellLink('up', slot);
     for (const circuit of slot.circuits) circuit.linkUp(slot, this.#nowMs);
+    this.#messages.linkUp(slot);
   }
 
   #onLinkClosed(link: Link, reason: string): void {
@@ -733,6 +776,7 @@ export class Engine implements EngineApi {
     this.#slots.delete(link);
     this.#timers.remove(slot);
     this.#cover.linkClosed(slot);
+    this.#messages.linkClosed(slot);
     if (link.nodeId !== undefined) {
       const key = hex(link.nodeId);
       if (this.#linkByNode.get(key) === slot) this.#linkByNode.delete(key);

@@ -10,6 +10,7 @@ import type {
   ClientCircuitEvent,
   EngineHost,
   LinkEvent,
+  MessagePacketEvent,
   NodeContact,
   SessionOwner,
   Via,
@@ -82,6 +83,18 @@ export class HostGuard implements EngineHost {
   onIncomingSessionEnd(session: SessionApi, circuit: number, reason: CircuitEnd): void {
     try {
       this.#host.onIncomingSessionEnd(session, circuit, reason);
+    } catch (error) {
+      this.failed(error);
+    }
+  }
+
+  get takesMessages(): boolean {
+    return this.#host.onMessagePacket !== undefined;
+  }
+
+  onMessagePacket(event: MessagePacketEvent): void {
+    try {
+      this.#host.onMessagePacket?.(event);
     } catch (error) {
       this.failed(error);
     }

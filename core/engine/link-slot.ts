@@ -3,13 +3,18 @@
  * circuits that run over it.
  */
 import type { Link } from '../link/link.ts';
+import { CellFifo } from '../mix/cell-fifo.ts';
 import type { TimeMs } from '../ports.ts';
 import { CellBuffer, DATAGRAM_BYTES } from '../wire/datagram.ts';
 import type { EngineCircuit } from './circuit.ts';
 import type { LinkInfo } from './contract.ts';
 import type { Egress } from './egress.ts';
 import { FULL_QUEUE_CELLS, type LinkCover } from './link-cover.ts';
+import type { MessageSource } from './message-lane.ts';
 import type { Timed } from './timer-heap.ts';
+
+/** Packets of the message lane that may wait for the link to come up. A power of two. */
+const MAX_HELD_MESSAGES = 64;
 
 export class LinkSlot implements Timed {
   readonly handle: number;
@@ -30,6 +35,10 @@ export class LinkSlot implements Timed {
   overflowed = 0;
   /** What the peer has agreed to send to us all the time, cells a second; undefined = nothing was asked or answered. */
   grantedPerSecond: number | undefined = undefined;
+  /** What the link has brought in packets of the message lane; undefined = none yet. */
+  messages: MessageSource | undefined = undefined;
+  /** Packets of the message lane that wait for the link to come up. */
+  heldMessages: CellFifo | undefined = undefined;
   #cover: LinkCover | undefined = undefined;
   /** Where cells of a constant link are finished before they queue. */
   #stage: CellBuffer | undefined = undefined;
@@ -92,6 +101,12 @@ export class LinkSlot implements Timed {
     this.link.finish(cell);
     this.link.noteSent(DATAGRAM_BYTES);
     this.commitControl();
+  }
+
+  /** Keeps a packet of the message lane until the link is up; false = no room. */
+  holdMessage(bytes: Uint8Array): boolean {
+    this.heldMessages ??= new CellFifo(MAX_HELD_MESSAGES);
+    return this.heldMessages.push(bytes);
   }
 
   /** Constant mode: sends the oldest cell that waits; false = none does. */

@@ -11,6 +11,10 @@ export interface DirectionKeys {
   readonly control: Uint8Array;
   /** Reserved CID of the control channel, 12 bytes. */
   readonly cid: Uint8Array;
+  /** AEAD key of the message lane, 32 bytes. */
+  readonly message: Uint8Array;
+  /** Reserved CID of the message lane, 12 bytes. */
+  readonly messageCid: Uint8Array;
 }
 
 /** All keys of a link between two rekeys. */
@@ -94,21 +98,24 @@ export function rekeyedLinkKeys(
 }
 
 export function wipeDirection(suite: CryptoSuite, keys: DirectionKeys): void {
-  suite.wipe(keys.hp, keys.control, keys.cid);
+  suite.wipe(keys.hp, keys.control, keys.cid, keys.message, keys.messageCid);
 }
 
 function expandLinkKeys(suite: CryptoSuite, chainingKey: Uint8Array, transcript: Uint8Array): LinkKeys {
-  const okm = suite.hkdf(chainingKey, transcript, nyxLabel('link keys'), 2 * (32 + 32 + CID_BYTES) + 32);
+  const lane = 32 + CID_BYTES;
+  const okm = suite.hkdf(chainingKey, transcript, nyxLabel('link keys'), 2 * (32 + lane) + 32 + 2 * lane);
   let offset = 0;
   const take = (length: number) => {
     offset += length;
     return okm.slice(offset - length, offset);
   };
-  const direction = (): DirectionKeys => ({ hp: take(32), control: take(32), cid: take(CID_BYTES) });
+  const control = () => ({ hp: take(32), control: take(32), cid: take(CID_BYTES) });
+  const message = () => ({ message: take(32), messageCid: take(CID_BYTES) });
+  const [forward, backward, rekeySecret] = [control(), control(), take(32)];
   const keys = {
-    initiatorToResponder: direction(),
-    responderToInitiator: direction(),
-    rekeySecret: take(32),
+    initiatorToResponder: { ...forward, ...message() },
+    responderToInitiator: { ...backward, ...message() },
+    rekeySecret,
     transcript,
   };
   suite.wipe(okm);

@@ -72,6 +72,8 @@ const ACCEPTED_SILENCE = 12;
 const maxReceiveSlots = 4;
 /** Pages of the control channel's replay window: at most 65 segments and some acks are under way at a time. */
 const windowPages = 2;
+/** The same for the message lane: as far as a batch of packets may be overtaken by later ones. */
+const messageWindowPages = 16;
 const probeRtts = 5;
 /** The initiator's old keys live this long at most, should the peer be slow to switch. */
 const maxSwitchMs = 60_000;
@@ -81,6 +83,8 @@ interface ReceiveSlot {
   readonly id: number;
   readonly keys: DirectionKeys;
   readonly window: ReplayWindow;
+  /** Of the message lane. */
+  readonly messages: ReplayWindow;
   expiresMs: number;
 }
 
@@ -133,6 +137,7 @@ export class Link {
   #keys: LinkKeys | undefined;
   #send: DirectionKeys | undefined;
   #sendCounter = 0;
+  #messageCounter = 0;
   #peerLinkId = 0;
   #current: ReceiveSlot | undefined;
   readonly #old: ReceiveSlot[] = [];
@@ -187,12 +192,12 @@ export class Link {
     return this.#confirmed;
   }
 
-  /** Smoothed round-trip time of the control channel. */
   /** When the peer was heard last. */
   get lastHeardMs(): number {
     return this.#lastHeardMs;
   }
 
+  /** Smoothed round-trip time of the control channel. */
   get rttMs(): number | undefined {
     return this.#sender.rttMs;
   }
@@ -220,8 +225,8 @@ export class Link {
   /** Memory in control queues, bytes. */
   get memoryBytes(): number {
     let bytes = this.#sender.queuedBytes + this.#receiver.memoryBytes;
-    if (this.#current !== undefined) bytes += this.#current.window.memoryBytes;
-    for (const slot of this.#old) bytes += slot.window.memoryBytes;
+    if (this.#current !== undefined) bytes += windowBytes(this.#current);
+    for (const slot of this.#old) bytes += windowBytes(slot);
     return bytes;
   }
 
@@ -279,12 +284,41 @@ export class Link {
   }
 
   /**
+   * Opens a cell of the message lane in place: its packet (1240 bytes) is then `cell.ct`. `unknownCircuit`: the CID is not
+   * that of the lane. Nobody but the peer can make one that opens, or have one opened twice, so it says as much of the
+   * peer as a control cell.
+   */
+  openMessage(linkId: number, cell: CellBuffer, nowMs: number): Drop {
+    const slot = this.#slot(linkId);
+    if (slot === undefined) return Drop.unknownLink;
+    const { messageCid, message } = slot.keys;
+    const { bytes, header } = cell;
+    for (let i = 0; i < CID_BYTES; i++) if (header[i] !== messageCid[i]) return Drop.unknownCircuit;
+    if (this.#state !== 'up') return Drop.closed;
+    if (bytes[TYPE_OFFSET] !== CellType.message || bytes[PATH_OFFSET] !== 0) return Drop.badType;
+    const counter = readCounter(bytes, COUNTER_OFFSET);
+    const seen = slot.messages.check(counter);
+    if (seen !== Drop.none) return seen;
+    this.#ad[0] = CellType.message;
+    this.#ad[1] = 0;
+    writeIndexNonce(this.#nonce, counter);
+    if (!this.#deps.suite.aeadOpen(cell.ct, cell.tag, cell.ct, this.#ad, this.#nonce, message)) return Drop.badTag;
+    slot.messages.mark(counter);
+    this.noteReceived(DATAGRAM_BYTES);
+    this.#nowMs = nowMs;
+    this.#heard(slot, nowMs);
+    return Drop.none;
+  }
+
+  /**
    * The last step for every outgoing cell: the peer's link id, then the mask over the header (which must be
-   * written, as must the body). Throws on a link without keys: that is the owner's mistake.
+   * written, as must the body). Of a cell of the message lane only the type and the packet need be written: it is
+   * sealed here, under the keys of this moment. Throws on a link without keys: that is the owner's mistake.
    */
   finish(cell: CellBuffer): void {
     const send = this.#send;
     if (send === undefined) throw new Error(`link is ${this.#state}: no keys to send with`);
+    if (cell.bytes[TYPE_OFFSET] === CellType.message) this.#sealMessage(cell, send);
     writeLinkId(cell.bytes, this.#peerLinkId);
     maskHeader(this.#deps.suite, send.hp, cell);
   }
@@ -615,6 +649,18 @@ export class Link {
     this.finish(cell);
   }
 
+  #sealMessage(cell: CellBuffer, send: DirectionKeys): void {
+    const { bytes } = cell;
+    bytes.set(send.messageCid, HEADER_OFFSET);
+    writeCounter(bytes, COUNTER_OFFSET, this.#messageCounter);
+    bytes[PATH_OFFSET] = 0;
+    this.#ad[0] = CellType.message;
+    this.#ad[1] = 0;
+    writeIndexNonce(this.#nonce, this.#messageCounter);
+    this.#messageCounter += 1;
+    this.#deps.suite.aeadSeal(cell.ct, cell.tag, cell.ct, this.#ad, this.#nonce, send.message);
+  }
+
   #notePing(nowMs: number, alone: boolean): void {
     // Only a ping that is alone on the link measures: its answer can be mistaken for no other ack.
     this.#pingSentMs = alone && this.#unansweredPings === 0 && this.#sender.idle ? nowMs : undefined;
@@ -712,6 +758,7 @@ export class Link {
     this.#keys = next.keys;
     this.#send = this.#sendKeys(next.keys);
     this.#sendCounter = 0;
+    this.#messageCounter = 0;
     this.#peerLinkId = next.peerLinkId;
     this.#current = next.slot;
     this.#bytesSinceRekey = 0;
@@ -730,7 +777,13 @@ export class Link {
 
   #newSlot(id: number, keys: LinkKeys): ReceiveSlot {
     const receive = this.initiator ? keys.responderToInitiator : keys.initiatorToResponder;
-    return { id, keys: receive, window: new ReplayWindow(windowPages), expiresMs: Number.POSITIVE_INFINITY };
+    return {
+      id,
+      keys: receive,
+      window: new ReplayWindow(windowPages),
+      messages: new ReplayWindow(messageWindowPages),
+      expiresMs: Number.POSITIVE_INFINITY,
+    };
   }
 
   #sendKeys(keys: LinkKeys): DirectionKeys {
@@ -758,6 +811,10 @@ export class Link {
     this.#removeIds(this.localIds.slice());
     this.#deps.host.onClosed(this, reason);
   }
+}
+
+function windowBytes(slot: ReceiveSlot): number {
+  return slot.window.memoryBytes + slot.messages.memoryBytes;
 }
 
 function wipeLinkKeys(suite: LinkDependencies['suite'], keys: LinkKeys): void {

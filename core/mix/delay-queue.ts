@@ -77,13 +77,17 @@ export class DelayQueue {
 
   /** Stores a copy of a cell for an exponential time. Only behind hasRoom(). */
   push(bytes: Uint8Array, owner: DelayOwner, note: number, meanMs: number, nowMs: TimeMs): void {
+    this.pushFor(bytes, owner, note, this.#times.sample(meanMs), nowMs);
+  }
+
+  /** Stores a copy of a cell for so long. Only behind hasRoom(). */
+  pushFor(bytes: Uint8Array, owner: DelayOwner, note: number, delayMs: number, nowMs: TimeMs): void {
     const slot = this.#store.take();
     if (slot < 0) throw new Error('the delay queue is full: push without hasRoom');
     this.#store.view(slot).set(bytes);
     if (slot >= this.#notes.length) this.#growNotes(slot);
     this.#owners[slot] = owner;
     this.#notes[slot] = note;
-    const delayMs = this.#times.sample(meanMs);
     this.waitedMs += delayMs;
     if (this.#length === this.#due.length) this.#growHeap();
     this.#up(this.#length++, nowMs + delayMs, slot);

@@ -1,12 +1,17 @@
 import type { CryptoSuite, DhKeyPair, KemKeyPair } from '../crypto/suite.ts';
 import type { MixSecrets, SetupMemory } from '../engine/contract.ts';
+import { HopContext } from '../sphinx/hop-keys.ts';
+import type { MessageKeys } from '../sphinx/relay.ts';
 import { TagMemory } from './tag-memory.ts';
 
 /** Set-ups remembered per epoch; when they are used up, no more are taken until the next epoch. */
 export const MAX_SETUPS_PER_EPOCH = 2 ** 20;
 
-/** One epoch's mix keys, ready for use, with the memory of set-ups seen under them. */
-export interface MixKeys {
+/** Packets of the message lane, the same, where nobody but this engine has the keys. */
+const MAX_MESSAGES_PER_EPOCH = 2 ** 20;
+
+/** One epoch's mix keys, ready for use, with the memory of set-ups and messages seen under them. */
+export interface MixKeys extends MessageKeys {
   readonly epoch: number;
   readonly dh: DhKeyPair;
   readonly kem: KemKeyPair;
@@ -19,18 +24,21 @@ export interface MixKeys {
 export class MixKeyRing {
   readonly #suite: CryptoSuite;
   readonly #memoryOf: (epoch: number) => SetupMemory;
+  readonly #messageMemoryOf: (epoch: number) => SetupMemory;
   readonly nodeId: Uint8Array;
   #keys: readonly MixKeys[] = [];
 
-  /** Copies `nodeId`; borrows `secrets`. `memoryOf` is asked once for each epoch. */
+  /** Copies `nodeId`; borrows `secrets`. `memoryOf` and `messageMemoryOf` are asked once for each epoch. */
   constructor(
     suite: CryptoSuite,
     nodeId: Uint8Array,
     secrets: readonly MixSecrets[],
     memoryOf: (epoch: number) => SetupMemory = () => new TagMemory(MAX_SETUPS_PER_EPOCH),
+    messageMemoryOf: (epoch: number) => SetupMemory = () => new TagMemory(MAX_MESSAGES_PER_EPOCH),
   ) {
     this.#suite = suite;
     this.#memoryOf = memoryOf;
+    this.#messageMemoryOf = messageMemoryOf;
     this.nodeId = nodeId.slice();
     this.set(secrets);
   }
@@ -56,17 +64,20 @@ export class MixKeyRing {
   }
 
   get memoryBytes(): number {
-    return this.#keys.reduce((sum, keys) => sum + 4000 + keys.seen.memoryBytes, 0);
+    return this.#keys.reduce((sum, keys) => sum + 4000 + keys.seen.memoryBytes + keys.seenMessages.memoryBytes, 0);
   }
 
   #load(secret: MixSecrets): MixKeys {
     const kem = this.#suite.mlkem768(secret.kemSeed);
+    const dh = this.#suite.x25519(secret.x25519Secret);
     return {
       epoch: secret.epoch,
-      dh: this.#suite.x25519(secret.x25519Secret),
+      dh,
       kem,
       kemHash: this.#suite.sha256(kem.publicKey),
       seen: this.#memoryOf(secret.epoch),
+      context: new HopContext(this.nodeId, secret.epoch, dh.publicKey),
+      seenMessages: this.#messageMemoryOf(secret.epoch),
     };
   }
 }
@@ -75,4 +86,5 @@ function erase(keys: MixKeys): void {
   keys.dh.wipe();
   keys.kem.wipe();
   keys.seen.clear();
+  keys.seenMessages.clear();
 }

@@ -30,7 +30,7 @@ export const BATCH_DATAGRAMS = 51;
 export const COUNTER_MODULUS = 2 ** 48;
 
 /** Low 6 bits of the type byte. */
-export const CellType = { data: 0, control: 1, crypto: 2, extension: 3 } as const;
+export const CellType = { data: 0, control: 1, crypto: 2, extension: 3, message: 4 } as const;
 /** The path id byte is valid. */
 export const FLAG_MULTIPATH = 0x40;
 

@@ -3,7 +3,16 @@
  * Structured clones only. Packets never cross this boundary; API stream data does, under credit.
  */
 import type { Duplex } from 'node:stream';
-import type { CircuitClass, CoverStats, MixSecrets, NodeContact, NodeSecrets } from '@nyx/core/engine/contract.ts';
+import type { DropName } from '@nyx/core/drop-reason.ts';
+import type {
+  CircuitClass,
+  CoverStats,
+  MessageLaneStats,
+  MessagePacketEvent,
+  MixSecrets,
+  NodeContact,
+  NodeSecrets,
+} from '@nyx/core/engine/contract.ts';
 import type { LoopAlarm, LoopStats } from '@nyx/core/mix/loop-monitor.ts';
 import type { ResolvedAddress } from '@nyx/core/stream/contract.ts';
 import type { SetupLog } from './setup-memory.ts';
@@ -190,6 +199,12 @@ export interface Dialer {
  */
 export const STREAM_CREDIT_BYTES = 1024 * 1024;
 
+/** A packet of the message lane (1240 bytes) and the node that it goes to first. */
+export interface OutgoingPacket {
+  readonly firstHop: NodeContact;
+  readonly packet: Uint8Array;
+}
+
 export type ToPump =
   /** Replaces all contacts. `more`: the rest follows in messages of the same kind, and nothing changes until the last. */
   | {
@@ -223,6 +238,8 @@ export type ToPump =
   | { readonly type: 'stream-credit'; readonly stream: number; readonly bytes: number }
   | { readonly type: 'stream-end'; readonly stream: number }
   | { readonly type: 'stream-reset'; readonly stream: number; readonly code: DialErrorCode }
+  /** Sends packets of the message lane, at once. The answer is `packets-sent`. */
+  | { readonly type: 'send-packets'; readonly request: number; readonly packets: readonly OutgoingPacket[] }
   | { readonly type: 'drain'; readonly timeoutMs: number }
   | { readonly type: 'crash' };
 
@@ -312,6 +329,10 @@ export type FromPump =
       readonly code: DialErrorCode | undefined;
       readonly message: string;
     }
+  /** What became of each packet: `none` = it leaves, or will once its link is up. */
+  | { readonly type: 'packets-sent'; readonly request: number; readonly drops: readonly DropName[] }
+  /** A packet of the message lane ended at this node. The bytes are the receiver's. */
+  | { readonly type: 'message-packet'; readonly event: MessagePacketEvent }
   | { readonly type: 'stats'; readonly request: number; readonly stats: PumpStats }
   | { readonly type: 'drained'; readonly closedStreams: number };
 
@@ -359,6 +380,13 @@ export interface PumpStats {
   readonly coverIn: number;
   readonly coverDropOut: number;
   readonly cover: CoverStats;
+  /** Packets of the message lane: taken, passed on, ended here, sent as their first, cover that ended here; and those that wait. */
+  readonly messagesIn: number;
+  readonly messagesForward: number;
+  readonly messagesDelivered: number;
+  readonly messagesOriginated: number;
+  readonly messageCoverIn: number;
+  readonly messages: MessageLaneStats;
   /** Undefined: this node sends no loops. */
   readonly loops: LoopStats | undefined;
   readonly exitStreams: number;

@@ -4,6 +4,7 @@
  */
 import { EventEmitter } from 'node:events';
 import { Worker } from 'node:worker_threads';
+import type { DropName } from '@nyx/core/drop-reason.ts';
 import type { NodeContact } from '@nyx/core/engine/contract.ts';
 import type { ResolvedAddress } from '@nyx/core/stream/contract.ts';
 import {
@@ -11,6 +12,7 @@ import {
   DialErrorCode,
   type DialOptions,
   type FromPump,
+  type OutgoingPacket,
   type PathConstraints,
   type PumpOptions,
   type PumpStats,
@@ -153,6 +155,13 @@ export class PumpClient extends EventEmitter<PumpEvents> {
     return stream;
   }
 
+  /** Sends packets of the message lane; what became of each: `none` = it leaves. Rejects with DialError. */
+  async sendPackets(packets: readonly OutgoingPacket[]): Promise<readonly DropName[]> {
+    const request = ++this.#lastRequest;
+    const answer = await this.#request({ type: 'send-packets', request, packets }, STATS_TIMEOUT_MS);
+    return expectType(answer, 'packets-sent').drops;
+  }
+
   closeCircuit(circuit: number): void {
     this.send({ type: 'close-circuit', circuit });
   }
@@ -180,6 +189,7 @@ export class PumpClient extends EventEmitter<PumpEvents> {
       case 'stats':
       case 'built':
       case 'resolved':
+      case 'packets-sent':
         this.#takeWaiter(message.request)?.resolve(message);
         break;
       case 'request-failed':

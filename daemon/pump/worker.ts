@@ -12,6 +12,7 @@ import type {
   CircuitEnd,
   EngineHost,
   LinkEvent,
+  MessagePacketEvent,
   NodeContact,
   NodeSecrets,
   SessionOwner,
@@ -101,6 +102,7 @@ class PumpWorker {
       onCircuit: (event) => this.#dialer.onCircuit(event),
       onIncomingSession: (session, circuit) => this.#onIncomingSession(session, circuit),
       onIncomingSessionEnd: (_session, circuit, _reason: CircuitEnd) => this.#onIncomingSessionEnd(circuit),
+      onMessagePacket: (event) => this.#post({ type: 'message-packet', event: copyOf(event) }),
       onWake: () => this.#loop.wake(),
       unixSeconds: () => Date.now() / 1000,
     };
@@ -328,6 +330,14 @@ class PumpWorker {
       case 'stats':
         this.#post({ type: 'stats', request: message.request, stats: this.#stats() });
         break;
+      case 'send-packets': {
+        const at = nowMs();
+        const drops = message.packets.map(
+          ({ firstHop, packet }) => dropNames[this.#engine.sendMessagePacket(firstHop, packet, at)]!,
+        );
+        this.#post({ type: 'packets-sent', request: message.request, drops });
+        break;
+      }
       case 'drain':
         void this.#drain(message.timeoutMs);
         break;
@@ -418,6 +428,12 @@ class PumpWorker {
       coverIn: counters.coverIn,
       coverDropOut: counters.coverDropOut,
       cover: this.#engine.cover,
+      messagesIn: counters.messagesIn,
+      messagesForward: counters.messagesForward,
+      messagesDelivered: counters.messagesDelivered,
+      messagesOriginated: counters.messagesOriginated,
+      messageCoverIn: counters.messageCoverIn,
+      messages: this.#engine.messages,
       loops: this.#loops?.stats,
       mixWaiting: mix.waiting,
       mixReleased: mix.released,
@@ -474,6 +490,13 @@ class PumpWorker {
 function freeNow(buffer: Uint8Array): void {
   const whole = buffer.buffer as ArrayBuffer;
   if (whole.byteLength > DATAGRAM_BYTES) whole.transfer(0);
+}
+
+function copyOf(event: MessagePacketEvent): MessagePacketEvent {
+  const payload = event.payload.slice();
+  return event.kind === 'message'
+    ? { kind: 'message', payload }
+    : { kind: 'reply', replyId: event.replyId.slice(), payload };
 }
 
 function sleep(ms: number): Promise<void> {

@@ -70,6 +70,14 @@ export const createRegistry = (host: MetricsHost): Registry => {
   );
   gauge('nyx_cover_constant_served', "Clients' constant links", () => meter.sum((stats) => stats.cover.served));
   counter('nyx_mix_delay_seconds_total', 'Time that they waited', () => meter.totals.mixWaitedMs / 1000);
+  counter('nyx_message_received_packets_total', 'Packets of the message lane taken', () => meter.totals.messagesIn);
+  counter('nyx_message_forwarded_packets_total', 'Those passed on', () => meter.totals.messagesForward);
+  counter('nyx_message_delivered_packets_total', 'Those that ended here', () => meter.totals.messagesDelivered);
+  counter('nyx_message_cover_packets_total', 'Those that were cover', () => meter.totals.messageCoverIn);
+  counter('nyx_message_originated_packets_total', 'Own packets sent', () => meter.totals.messagesOriginated);
+  gauge('nyx_message_waiting_packets', 'Packets of the message lane that wait', () =>
+    meter.sum(({ messages }) => messages.waiting + messages.held),
+  );
   gauge('nyx_path_client_circuits', 'Own circuits', () => meter.sum((stats) => stats.clientCircuits.length));
   gauge('nyx_path_entropy_bits', 'Entropy of a path by default', () => host.paths.entropy()?.pathBits ?? 0);
   gauge('nyx_path_entropy_cost_bits', 'What the strategy costs of it', () => host.paths.entropy()?.costBits ?? 0);

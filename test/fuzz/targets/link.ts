@@ -62,6 +62,8 @@ const linkKeys = (): LinkKeys => {
     hp: fixedBytes(`${name} hp`, 32),
     control: fixedBytes(`${name} control`, 32),
     cid: fixedBytes(`${name} cid`, 12),
+    message: fixedBytes(`${name} message`, 32),
+    messageCid: fixedBytes(`${name} message cid`, 12),
   });
   return {
     initiatorToResponder: direction('forward'),
