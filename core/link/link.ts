@@ -297,8 +297,8 @@ export class Link {
     if (this.#state !== 'up') return Drop.closed;
     if (bytes[TYPE_OFFSET] !== CellType.message || bytes[PATH_OFFSET] !== 0) return Drop.badType;
     const counter = readCounter(bytes, COUNTER_OFFSET);
-    const seen = slot.messages.check(counter);
-    if (seen !== Drop.none) return seen;
+    const replayed = slot.messages.check(counter);
+    if (replayed !== Drop.none) return replayed;
     this.#ad[0] = CellType.message;
     this.#ad[1] = 0;
     writeIndexNonce(this.#nonce, counter);
