@@ -141,10 +141,12 @@ export class LabHost {
     await run('ip', ['-n', this.namespace, ...words]);
   }
 
-  /** E.g. net.ipv4.tcp_congestion_control = bbr; for this host alone. */
-  async sysctl(key: string, value: string): Promise<void> {
-    const [command, ...rest] = this.launcher;
-    await run(command!, [...rest, 'sysctl', '-qw', `${key}=${value}`]);
+  /**
+   * How TCP connections that begin now send from here, IPv4. By the route: a namespace's default may be set only to what the whole
+   * machine allows.
+   */
+  async useCongestionControl(algorithm: 'cubic' | 'bbr', device = 'wan0'): Promise<void> {
+    await this.ip('-4', 'route', 'change', 'default', 'dev', device, 'congctl', algorithm);
   }
 
   spawn(words: readonly string[], options: SpawnOptions): ChildProcess {

@@ -1,0 +1,138 @@
+/**
+ * A client behind a line with delay and loss: what a download gets through three hops, and how long messages take, next to
+ * plain TCP over the same line. Conditions and ways are tables: one line more is one measurement more.
+ */
+import { distribution } from '@nyx/cli/measure/quantiles.ts';
+import type { Impairment } from '../impairment.ts';
+import { measureDownload, measureMessages, PLAIN_TCP } from '../measure.ts';
+import { NyxLab } from '../nyx-lab.ts';
+import { startTargetOn } from '../probe.ts';
+import type { ScenarioContext } from '../scenario.ts';
+
+interface Condition {
+  readonly name: string;
+  readonly rttMs: number;
+  /** Of the client's line in each direction, besides half of the round trip time and the rate. */
+  readonly line?: Impairment;
+  readonly rateMbit?: number;
+}
+
+interface Way {
+  readonly name: string;
+  /** How to ask the proxy; PLAIN_TCP = no proxy. */
+  readonly username: string;
+  /** Of the target's host, which sends. */
+  readonly tcp: 'cubic' | 'bbr';
+}
+
+const conditions: readonly Condition[] = [
+  ...[20, 50, 100, 200, 300].map((rttMs) => ({ name: `${rttMs} ms`, rttMs })),
+  ...[20, 100, 300].flatMap((rttMs) =>
+    [1, 5, 10, 20].map((percent) => ({
+      name: `${rttMs} ms, ${percent} % loss`,
+      rttMs,
+      line: { lossShare: percent / 100 },
+    })),
+  ),
+  { name: '100 ms, 5 % loss in bursts', rttMs: 100, line: { lossShare: 0.05, lossBurstPackets: 5 } },
+  { name: '100 ms, jitter 50 ms', rttMs: 100, line: { jitterMs: 50 } },
+  { name: '100 ms, 5 % 20 ms late', rttMs: 100, line: { reorderShare: 0.05, reorderMs: 20 } },
+  { name: '100 ms, 1 % loss, 2 Mbit/s', rttMs: 100, line: { lossShare: 0.01 }, rateMbit: 2 },
+];
+
+const ways: readonly Way[] = [
+  { name: 'TCP cubic', username: PLAIN_TCP, tcp: 'cubic' },
+  { name: 'TCP bbr', username: PLAIN_TCP, tcp: 'bbr' },
+  { name: 'Nyx', username: 'nyx;hops=3', tcp: 'cubic' },
+];
+
+const RATE_MBIT = 20;
+/** The line's queue holds so much time. */
+const QUEUE_MS = 100;
+const DOWNLOAD_MS = 8000;
+const MESSAGES = { count: 300, gapMs: 20, sizeBytes: 200 };
+/** Of every other line. */
+const NEAR = { delayMs: 0.5 };
+const target = { host: '10.30.0.2', port: 7001 };
+
+interface Row {
+  readonly condition: string;
+  readonly way: string;
+  /** Without the first second. */
+  readonly goodputMbit: number;
+  /** From the request on. */
+  readonly wholeMbit: number;
+  readonly longestStallMs: number;
+  readonly messageP50Ms: number;
+  readonly messageP99Ms: number;
+  readonly dialMs: number;
+}
+
+export async function transfer(context: ScenarioContext): Promise<readonly Row[]> {
+  const { seed, only, say, fail, signal } = context;
+  const near = (address: string) => ({ addresses: [address], up: NEAR, down: NEAR });
+  const network = await NyxLab.start({
+    seed,
+    discovery: 'http',
+    say,
+    nodes: [
+      { name: 'mix-0', role: 'mix', authority: true, interface: near('10.10.0.2') },
+      { name: 'mix-1', role: 'mix', interface: near('10.11.0.2') },
+      { name: 'exit-0', role: 'exit', interface: near('10.12.0.2') },
+      { name: 'client-0', role: 'client', interface: near('10.20.0.2') },
+    ],
+  });
+  try {
+    const { lab } = network;
+    const targetHost = await lab.addHost('target', near(target.host));
+    await startTargetOn(targetHost, target.host, target.port);
+    const { host } = network.node('client-0');
+    const rows: Row[] = [];
+    say(`${'condition'.padEnd(28)}${'way'.padEnd(14)}   Mbit/s  with start  longest stall   message p50 / p99    dial`);
+    for (const { name, rttMs, line, rateMbit = RATE_MBIT } of conditions) {
+      for (const way of ways) {
+        if (only !== undefined && !`${name}: ${way.name}`.includes(only)) continue;
+        signal.throwIfAborted();
+        const whole: Impairment = {
+          ...line,
+          delayMs: rttMs / 2 - 2 * NEAR.delayMs,
+          rateMbit,
+          queueBytes: Math.round(QUEUE_MS * rateMbit * 125),
+        };
+        await lab.impair('client-0', { up: whole, down: whole });
+        await targetHost.useCongestionControl(way.tcp);
+        try {
+          const messages = await measureMessages(host, target, way.username, MESSAGES);
+          const download = await measureDownload(host, target, way.username, {
+            sizeBytes: 2 ** 32,
+            stopAfterMs: DOWNLOAD_MS,
+          });
+          const { p50, p99 } = distribution(messages.timesMs);
+          const afterStart = download.tenths.slice(10).reduce((sum, bytes) => sum + bytes, 0);
+          const row: Row = {
+            condition: name,
+            way: way.name,
+            goodputMbit: (afterStart * 8) / (download.tookMs - 1000) / 1000,
+            wholeMbit: (download.bytes * 8) / download.tookMs / 1000,
+            longestStallMs: download.longestStallMs,
+            messageP50Ms: p50,
+            messageP99Ms: p99,
+            dialMs: messages.dialMs,
+          };
+          rows.push(row);
+          say(
+            `${name.padEnd(28)}${way.name.padEnd(14)}${row.goodputMbit.toFixed(2).padStart(9)}${row.wholeMbit.toFixed(2).padStart(12)}${row.longestStallMs.toFixed(0).padStart(12)} ms${p50.toFixed(0).padStart(11)} /${p99.toFixed(0).padStart(5)} ms${row.dialMs.toFixed(0).padStart(6)} ms`,
+          );
+        } catch (error) {
+          fail(`${name}, ${way.name}: ${(error as Error).message}`);
+        }
+      }
+    }
+    const { network: counts } = await lab.count();
+    if (counts.noBuffer > 0) fail(`the router had no buffer for ${counts.noBuffer} packets`);
+    for (const { name, code, signal: killed } of network.failures) fail(`${name} ended (${killed ?? code})`);
+    return rows;
+  } finally {
+    await network.close();
+  }
+}
