@@ -17,6 +17,8 @@ const view: View = {
   authorities: ['11', '22', '33'].map((byte, i) => ({ key: byte.repeat(32), signed: i < 2 })),
   params: { 'puzzle-bits': 5, 'max-per-subnet': 16 },
   alarms: [],
+  forkNeeds: 1,
+  refused: {},
 };
 
 test('a view is shown with its age, who signed it, and its parameters', () => {
@@ -25,7 +27,30 @@ test('a view is shown with its age, who signed it, and its parameters', () => {
   assert.match(text, /2; 2 of 3 authorities are needed/);
   assert.match(text, /1111111111 {2}signed\n {2}2222222222 {2}signed\n {2}3333333333 {2}missing/);
   assert.match(text, /max-per-subnet 16, puzzle-bits 5/);
-  assert.doesNotMatch(text, /ALARM/);
+  assert.match(text, /take 1 lying authorities or more; 0 seen/);
+  assert.doesNotMatch(text, /ALARM|refused|votes/);
+});
+
+test('what was refused, and what the own authority does, is shown', () => {
+  const voting = {
+    nodes: 30,
+    reachable: 29,
+    measured: 28,
+    votes: 7,
+    views: 6,
+    roundsFailed: 1,
+    badVotes: 2,
+    equivocations: 3,
+    descriptorsTaken: 40,
+    descriptorsRefused: { STALE: 2, NOT_ADMITTED: 1 },
+    measurements: 28,
+    measuredBytes: 1_000_000,
+  };
+  const text = formatView({ ...view, refused: { ROLLBACK: 4, FORK: 1 }, voting }, 6400);
+  assert.match(text, /refused .*FORK 1, ROLLBACK 4/);
+  assert.match(text, /30 nodes have published, 29 answer, 28 measured/);
+  assert.match(text, /7 cast, 6 views, 1 rounds failed, 2 bad votes, 3 double votes/);
+  assert.match(text, /40 taken, refused: NOT_ADMITTED 1, STALE 2/);
 });
 
 test('alarms come first; a view that has ended, or none, is said', () => {

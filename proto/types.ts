@@ -463,6 +463,24 @@ export interface View {
   authorities: AuthorityState[];
   params: Record<string, number>;
   alarms: DirectoryAlarm[];
+  forkNeeds: number;
+  refused: Record<string, number>;
+  voting?: Voting | null;
+}
+
+export interface Voting {
+  nodes: number;
+  reachable: number;
+  measured: number;
+  votes: number;
+  views: number;
+  roundsFailed: number;
+  badVotes: number;
+  equivocations: number;
+  descriptorsTaken: number;
+  descriptorsRefused: Record<string, number>;
+  measurements: number;
+  measuredBytes: number;
 }
 
 export interface AuthorityState {

@@ -1,4 +1,4 @@
-import type { View } from '@nyx/proto/types.ts';
+import type { View, Voting } from '@nyx/proto/types.ts';
 import type { Command } from 'commander';
 import { withDaemon } from '../find-daemon.ts';
 import { formatBytes, formatSeconds, formatTable, type Io, printJson, printLine, shortId } from '../output.ts';
@@ -47,10 +47,37 @@ export function formatView(view: View, nowUnixSeconds: number): string {
   }
   lines.push(`signatures   ${view.signatures}; ${view.threshold} of ${view.authorities.length} authorities are needed`);
   for (const { key, signed } of view.authorities) lines.push(`  ${shortId(key)}  ${signed ? 'signed' : 'missing'}`);
+  if (view.authorities.length > 1) {
+    lines.push(
+      `forks        two views of one epoch take ${view.forkNeeds} lying authorities or more; ${forks(view)} seen`,
+    );
+  }
+  const refused = counts(view.refused);
+  if (refused !== '') lines.push(`refused      views that came: ${refused}`);
+  if (view.voting) lines.push(...formatVoting(view.voting));
   const params = Object.entries(view.params).sort(([a], [b]) => (a < b ? -1 : 1));
   if (params.length > 0) lines.push(`parameters   ${params.map(([name, value]) => `${name} ${value}`).join(', ')}`);
   return lines.join('\n');
 }
+
+/** What the node's own authority does. */
+function formatVoting(voting: Voting): string[] {
+  const { nodes, reachable, measured, descriptorsRefused, measuredBytes } = voting;
+  const refused = counts(descriptorsRefused);
+  return [
+    `authority    ${nodes} nodes have published, ${reachable} answer, ${measured} measured (${formatBytes(measuredBytes)} sent)`,
+    `votes        ${voting.votes} cast, ${voting.views} views, ${voting.roundsFailed} rounds failed, ${voting.badVotes} bad votes, ${voting.equivocations} double votes`,
+    `descriptors  ${voting.descriptorsTaken} taken${refused === '' ? '' : `, refused: ${refused}`}`,
+  ];
+}
+
+const counts = (byReason: Record<string, number>): string =>
+  Object.entries(byReason)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([reason, count]) => `${reason} ${count}`)
+    .join(', ');
+
+const forks = ({ alarms }: Pick<View, 'alarms'>): number => alarms.filter(({ kind }) => kind === 'fork').length;
 
 /** What authorities did that they must not do, one a line. */
 export function formatAlarms(view: Pick<View, 'alarms'>): string[] {

@@ -94,6 +94,11 @@ export class Directory {
     return this.#evidence.all;
   }
 
+  /** Of this node's authority; undefined: it is none. */
+  get voting(): Pick<Authority, 'size' | 'reachable' | 'measured' | 'counters'> | undefined {
+    return this.#authority;
+  }
+
   keepEvidence(kind: EvidenceKind, epoch: number, id: string, content: Uint8Array): void {
     const kept = this.#evidence.keep(kind, epoch, id, content, this.#context.unixMs());
     if (kept === undefined) return;

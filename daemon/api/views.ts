@@ -17,6 +17,7 @@ import type {
   Supervisor,
   Traffic,
   View,
+  Voting,
 } from '@nyx/proto/types.ts';
 import { globalId } from '../actors/pump-pool.ts';
 import { formatAddress } from '../config/address.ts';
@@ -152,6 +153,9 @@ export const view = (host: ApiHost): View => {
     threshold: host.directory.threshold,
     authorities: host.directory.authorities.map((key) => ({ key, signed: signers.has(key) })),
     alarms: host.directory.evidence.map((alarm) => ({ ...alarm })),
+    forkNeeds: Math.max(0, 2 * host.directory.threshold - host.directory.authorities.length),
+    refused: Object.fromEntries(host.directory.client.refused),
+    ...(host.directory.voting === undefined ? {} : { voting: voting(host.directory.voting) }),
   };
   if (held === undefined) {
     const none = { nodes: 0, mixes: 0, exits: 0, validUntilUnixSeconds: 0, freshUntilUnixSeconds: 0, signatures: 0 };
@@ -172,6 +176,14 @@ export const view = (host: ApiHost): View => {
     signatures: held.signatures,
   };
 };
+
+const voting = ({ size, reachable, measured, counters }: NonNullable<ApiHost['directory']['voting']>): Voting => ({
+  nodes: size,
+  reachable,
+  measured,
+  ...counters,
+  descriptorsRefused: { ...counters.descriptorsRefused },
+});
 
 export const nodes = (host: ApiHost): Node[] => {
   const guards = new Set(host.paths.guards);

@@ -39,7 +39,8 @@ export const defaults = {
     connectTimeoutMs: 15_000,
     idleTimeoutMs: 300_000,
   },
-  directory: { refreshSeconds: 60 },
+  /** Authorities that may lie without any two views of one epoch being signed. */
+  directory: { authorities: { liars: 0 }, refreshSeconds: 60 },
   p2p: {
     enabled: false,
     mdns: false,

@@ -178,6 +178,21 @@ const bad: readonly (readonly [title: string, yaml: string, expected: RegExp])[]
     /directory\.authorities\.threshold is 2, but there are 1 keys; must be 1…1$/,
   ],
   [
+    'a threshold that half of the authorities make twice',
+    `directory: { sources: [a], authorities: { threshold: 1, keys: [${KEY}, ${KEY.replace(/^../, '00')}] } }\n`,
+    /threshold with 1 of 2, 0 lying authorities .* two views for one epoch .*must be at least 2, which bears 0 dead ones$/,
+  ],
+  [
+    'a threshold too low for the liars to be borne',
+    `directory: { sources: [a], authorities: { threshold: 2, liars: 1, keys: [${['00', '01', '02'].map((byte) => KEY.replace(/^../, byte)).join(', ')}] } }\n`,
+    /with 2 of 3, 1 lying .*must be at least 3, which bears 0 dead ones$/,
+  ],
+  [
+    'more liars than any threshold bears',
+    `directory: { sources: [a], authorities: { liars: 2, keys: [${KEY}, ${KEY.replace(/^../, '00')}] } }\n`,
+    /liars with 2 of 2, 2 lying .*can not be borne by 2 authorities: give fewer liars$/,
+  ],
+  [
     'authority without the others',
     `directory: { listen: "127.0.0.1:1", authorities: { keys: [${KEY}, ${KEY.replace(/^../, '00')}] } }\nauthority: { keyFile: k }\n`,
     /authority\.peers .*has 0 entries; with 2 authorities there must be 1, one for each of the others/,

@@ -67,6 +67,7 @@ export const checkRules = (config: Config): RuleViolation[] => {
       `is ${authorities.threshold}, but there are ${authorities.keys.length} keys; must be 1…${authorities.keys.length}`,
     );
   }
+  checkThreshold(authorities, fail);
   checkControlPlane(config, fail);
   if (sources.length === 0 && config.authority === undefined && !config.p2p.enabled) {
     fail(['directory', 'sources'], 'is empty; give at least one URL or view file to take the directory from');
@@ -103,6 +104,28 @@ export const checkRules = (config: Config): RuleViolation[] => {
     fail(['keys', 'passphraseEnv'], 'is given beside passphraseFile; give one of them');
   }
   return found;
+};
+
+/**
+ * Two views of one epoch, each signed by a threshold t of n, have 2t − n signers in common, who lied. An honest authority
+ * signs one: as long as fewer lie than that, there are no two.
+ */
+const checkThreshold = (
+  { keys, threshold, liars }: Config['directory']['authorities'],
+  fail: (path: (string | number)[], message: string) => void,
+): void => {
+  const count = Math.max(1, keys.length);
+  const needed = threshold ?? Math.floor(count / 2) + 1;
+  if (needed > count || 2 * needed > count + liars) return;
+  const least = Math.floor((count + liars) / 2) + 1;
+  const advice =
+    least > count
+      ? `so many can not be borne by ${count} authorities: give fewer liars`
+      : `must be at least ${least}, which bears ${count - least} dead ones`;
+  fail(
+    ['directory', 'authorities', threshold === undefined ? 'liars' : 'threshold'],
+    `with ${needed} of ${count}, ${liars} lying authorities and those that believe them could sign two views for one epoch (2 · threshold must exceed keys + liars); the threshold ${advice}`,
+  );
 };
 
 const checkControlPlane = (config: Config, fail: (path: (string | number)[], message: string) => void): void => {

@@ -180,6 +180,7 @@ export const configSchema = z.strictObject({
       authorities: z
         .strictObject({
           threshold: integer(1, 64).optional(),
+          liars: integer(0, 31).default(d.directory.authorities.liars),
           keys: z
             .array(publicKey)
             .max(64, { error: 'must have at most 64 keys' })

@@ -106,6 +106,24 @@ export class AuthorityError extends Error {
   }
 }
 
+/** Totals since the start. */
+export interface AuthorityCounters {
+  /** Rounds in which this authority voted, and views that a threshold signed. */
+  votes: number;
+  views: number;
+  /** Rounds that brought none, for want of votes or of agreement. */
+  roundsFailed: number;
+  /** Votes of others that were refused; authorities caught with two. */
+  badVotes: number;
+  equivocations: number;
+  /** Descriptors that were taken, and refused by the code of the error. */
+  descriptorsTaken: number;
+  readonly descriptorsRefused: Record<string, number>;
+  /** Measurements of bandwidth, and the bytes they sent. */
+  measurements: number;
+  measuredBytes: number;
+}
+
 interface KnownNode {
   readonly descriptor: NodeDescriptor;
   readonly digest: Uint8Array;
@@ -140,6 +158,18 @@ export class Authority {
   #inView: ReadonlySet<string> = new Set();
   #measurer: Measurer | undefined;
   #meter: BandwidthMeter | undefined;
+  readonly counters: AuthorityCounters = {
+    votes: 0,
+    views: 0,
+    roundsFailed: 0,
+    badVotes: 0,
+    equivocations: 0,
+    descriptorsTaken: 0,
+    descriptorsRefused: {},
+    measurements: 0,
+    measuredBytes: 0,
+  };
+  #decidedEpoch = -1;
   #timers: NodeJS.Timeout[] = [];
   #running = false;
   #prober: Prober | undefined;
@@ -225,6 +255,24 @@ export class Authority {
    * when full; what it returns rejects with AuthorityError NOT_ADMITTED when the puzzle is not solved.
    */
   submit(bytes: Uint8Array): Promise<void> {
+    try {
+      return this.#submit(bytes).catch((error: unknown) => {
+        this.#countRefusal(error);
+        throw error;
+      });
+    } catch (error) {
+      this.#countRefusal(error);
+      throw error;
+    }
+  }
+
+  #countRefusal(error: unknown): void {
+    if (!(error instanceof DirectoryError || error instanceof AuthorityError)) return;
+    const { descriptorsRefused } = this.counters;
+    descriptorsRefused[error.code] = (descriptorsRefused[error.code] ?? 0) + 1;
+  }
+
+  #submit(bytes: Uint8Array): Promise<void> {
     const { suite, unixMs } = this.#dependencies;
     const nowUnixSeconds = Math.floor(unixMs() / 1000);
     const descriptor = decodeDescriptor(bytes, suite);
@@ -306,6 +354,7 @@ export class Authority {
       if (this.#nodes.size >= MAX_VIEW_NODES) throw new AuthorityError('FULL', `${MAX_VIEW_NODES} nodes are known`);
     }
     this.#add(id, descriptor, digest);
+    this.counters.descriptorsTaken++;
     this.#look();
   }
 
@@ -409,7 +458,12 @@ export class Authority {
           const own = this.#inView.has(measure.relay) ? this.#nodes.get(measure.relay) : undefined;
           return own && this.#presentContact(own.descriptor);
         },
-        measure: (target, last, options) => meter.measure(target, last, options),
+        measure: async (target, last, options) => {
+          const result = await meter.measure(target, last, options);
+          this.counters.measurements++;
+          this.counters.measuredBytes += result.sentBytes;
+          return result;
+        },
         measured: (id, bytesPerSecond) =>
           this.#history.measured(id, epochAt(unixMs() / 1000, epochSeconds), bytesPerSecond, unixMs()),
         unixMs,
@@ -474,6 +528,8 @@ export class Authority {
         writeAtomically(this.#file('signed.json'), Buffer.from(content));
       },
       decided: (bundle) => {
+        if (bundle.view.epoch > this.#decidedEpoch) this.counters.views++;
+        this.#decidedEpoch = Math.max(this.#decidedEpoch, bundle.view.epoch);
         this.#upcoming = bundle;
         // One after the other: the one with more signatures comes last.
         this.#writing = this.#writing
@@ -510,13 +566,22 @@ export class Authority {
         firstEpoch: this.#history.seen(id, epoch),
       };
     });
+    this.counters.votes++;
     return { params, entries };
+  }
+
+  /** Nodes that were measured once at least. */
+  get measured(): number {
+    let count = 0;
+    for (const id of this.#nodes.keys()) if (this.#history.speed(id) !== undefined) count++;
+    return count;
   }
 
   #problem(problem: VotingProblem): void {
     const { onProblem, onEvidence, suite } = this.#dependencies;
     switch (problem.kind) {
       case 'equivocation': {
+        this.counters.equivocations++;
         const [a, b] = problem.offers;
         const messages = [a, b].map(encodeVotingMessage);
         onEvidence('equivocation', a.epoch, nodeIdHex(suite.blake3(...messages)), Buffer.concat(messages));
@@ -528,12 +593,15 @@ export class Authority {
         return;
       }
       case 'bad-vote':
+        this.counters.badVotes++;
         onProblem(`authority ${problem.voter} sent a bad vote: ${problem.reason}`);
         return;
       case 'too-few-votes':
+        this.counters.roundsFailed++;
         onProblem(`epoch ${problem.epoch}: ${problem.votes} votes came in time; ${this.#threshold} are needed`);
         return;
       case 'no-agreement':
+        this.counters.roundsFailed++;
         onProblem(`epoch ${problem.epoch}: ${problem.prepared} authorities agreed; ${this.#threshold} are needed`);
     }
   }

@@ -64,6 +64,9 @@ export class DirectoryClient {
   #held: HeldView | undefined;
   /** The last good view when it has ended: still what later ones are measured by, and what deltas begin with. */
   #last: (SignedBody & { readonly bundle: ViewBundle }) | undefined;
+  /** Views that came and were refused, by DirectoryErrorCode; and those that were taken. */
+  readonly refused = new Map<DirectoryErrorCode, number>();
+  accepted = 0;
   /** One view at a time is verified. */
   #work: Promise<unknown> = Promise.resolve();
 
@@ -98,8 +101,15 @@ export class DirectoryClient {
   }
 
   /** Takes a bundle that came some other way. False: it is the one that is held already. Rejects with DirectoryError. */
-  offer(bytes: Uint8Array): Promise<boolean> {
-    return this.#enqueue(() => this.#accept(bytes, true));
+  async offer(bytes: Uint8Array): Promise<boolean> {
+    try {
+      const isNew = await this.#enqueue(() => this.#accept(bytes, true));
+      if (isNew) this.accepted++;
+      return isNew;
+    } catch (error) {
+      if (error instanceof DirectoryError) this.refused.set(error.code, (this.refused.get(error.code) ?? 0) + 1);
+      throw error;
+    }
   }
 
   /** Asks the sources in turn until one gives a newer view that verifies. True: there is a new one. */

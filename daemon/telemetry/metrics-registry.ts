@@ -1,6 +1,7 @@
 /** What `/metrics` says. Values are the pumps' own; labels are closed sets. */
 import { measuredMix } from '@nyx/core/mix/anonymity-report.ts';
 import { Counter, Gauge, Registry } from 'prom-client';
+import type { AuthorityCounters } from '../directory/authority.ts';
 import type { P2pCounters, P2pState } from '../p2p/contract.ts';
 import type { SupervisorSnapshot } from '../supervision/supervise.ts';
 import type { Meter } from './meter.ts';
@@ -10,7 +11,22 @@ export interface MetricsHost {
   readonly measure: () => Promise<void>;
   readonly supervisor: () => { snapshot(maxDynamic?: number): SupervisorSnapshot };
   readonly controlPlane: { state(): P2pState | undefined; readonly counters: P2pCounters } | undefined;
-  readonly directory: { readonly view: { readonly verified: { readonly nodes: readonly unknown[] } } | undefined };
+  readonly directory: {
+    readonly view:
+      | { readonly verified: { readonly nodes: readonly unknown[]; readonly view: { readonly validAfter: number } } }
+      | undefined;
+    readonly client: { readonly accepted: number; readonly refused: ReadonlyMap<string, number> };
+    readonly evidence: readonly { readonly kind: string }[];
+    /** Undefined: this node is no authority. */
+    readonly voting:
+      | {
+          readonly size: number;
+          readonly reachable: number;
+          readonly measured: number;
+          readonly counters: AuthorityCounters;
+        }
+      | undefined;
+  };
   readonly paths: {
     entropy(): { readonly pathBits: number; readonly costBits: number } | undefined;
     guardInfos(): readonly { readonly droppedAt: number | null }[];
@@ -93,6 +109,7 @@ export const createRegistry = (host: MetricsHost): Registry => {
   counter('nyx_pump_shed_total', 'Circuits and sessions ended for memory', () => meter.totals.shedTotal);
   counter('nyx_pump_cpu_seconds_total', 'CPU time of the pump workers', () => meter.totals.cpuSeconds);
   gauge('nyx_directory_nodes', 'Nodes in the verified view', () => host.directory.view?.verified.nodes.length ?? 0);
+  registerDirectory(host.directory, registry, { counter, gauge });
   gauge('nyx_process_resident_memory_bytes', 'Resident memory', () => process.memoryUsage.rss());
   gauge('nyx_process_uptime_seconds', 'Since start', () => (performance.now() - host.startedAtMs) / 1000);
   new Counter({
@@ -124,6 +141,50 @@ export const createRegistry = (host: MetricsHost): Registry => {
 };
 
 type Register = (name: string, help: string, value: () => number) => unknown;
+
+const registerDirectory = (
+  directory: MetricsHost['directory'],
+  registry: Registry,
+  { counter, gauge }: { readonly counter: Register; readonly gauge: Register },
+): void => {
+  const { client, voting } = directory;
+  const byLabel = (name: string, help: string, label: string, values: () => Iterable<readonly [string, number]>) =>
+    new Gauge({
+      name,
+      help,
+      labelNames: [label],
+      registers: [registry],
+      collect() {
+        this.reset();
+        for (const [key, count] of values()) this.set({ [label]: key }, count);
+      },
+    });
+  gauge('nyx_directory_view_age_seconds', 'Since the view began', () => {
+    const view = directory.view?.verified.view;
+    return view === undefined ? Number.NaN : Math.max(0, Date.now() / 1000 - view.validAfter);
+  });
+  counter('nyx_directory_views_accepted_total', 'Views that verified', () => client.accepted);
+  byLabel('nyx_directory_views_refused', 'Views that came and were refused, by reason', 'reason', () => client.refused);
+  byLabel('nyx_directory_alarms', 'What authorities did that they must not do', 'kind', () =>
+    ['fork', 'equivocation'].map((kind) => [kind, directory.evidence.filter((each) => each.kind === kind).length]),
+  );
+  if (voting === undefined) return;
+  const { counters } = voting;
+  gauge('nyx_authority_nodes', 'Nodes that have published', () => voting.size);
+  gauge('nyx_authority_reachable_nodes', 'Nodes that answer probes', () => voting.reachable);
+  gauge('nyx_authority_measured_nodes', 'Nodes whose bandwidth was measured', () => voting.measured);
+  counter('nyx_authority_votes_total', 'Rounds in which it voted', () => counters.votes);
+  counter('nyx_authority_views_total', 'Views that a threshold signed', () => counters.views);
+  counter('nyx_authority_failed_rounds_total', 'Rounds without a view', () => counters.roundsFailed);
+  counter('nyx_authority_bad_votes_total', 'Votes of others that were refused', () => counters.badVotes);
+  counter('nyx_authority_equivocations_total', 'Double votes', () => counters.equivocations);
+  counter('nyx_authority_descriptors_taken_total', 'Descriptors taken', () => counters.descriptorsTaken);
+  counter('nyx_authority_measurements_total', 'Measurements of bandwidth', () => counters.measurements);
+  counter('nyx_authority_measured_bytes_total', 'Bytes that these sent', () => counters.measuredBytes);
+  byLabel('nyx_authority_descriptors_refused', 'Descriptors refused, by reason', 'reason', () =>
+    Object.entries(counters.descriptorsRefused),
+  );
+};
 
 const registerControlPlane = (
   plane: NonNullable<MetricsHost['controlPlane']>,

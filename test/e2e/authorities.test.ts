@@ -51,6 +51,16 @@ test('two of three authorities carry the network on', { timeout: 240_000 }, asyn
       assert.equal(view!.signatures, 2);
       assert.equal(view!.authorities.filter(({ signed }) => signed).length, 2);
       assert.equal(view!.nodes, 3);
+      assert.equal(view!.forkNeeds, 1);
+      const own = await connectNyx({ socketPath: network.nodes[0]!.apiSocket });
+      const { voting } = (await own.paths.nodes({})).view!;
+      own.close();
+      assert.ok(voting != null && voting.votes >= 2 && voting.views >= 1 && voting.badVotes === 0);
+      assert.ok(voting.measured >= 1 && voting.measuredBytes > 0);
+      const metrics = await (await fetch(`http://${network.nodes[0]!.metrics}/metrics`)).text();
+      assert.match(metrics, /^nyx_authority_votes_total [1-9]/m);
+      assert.match(metrics, /^nyx_directory_view_age_seconds \d/m);
+      assert.match(metrics, /^nyx_directory_alarms\{kind="fork"\} 0/m);
       assert.deepEqual(view!.alarms, []);
       // Of the two that are left each measures the other, so that one vote of two is for the flag: no majority. The third
       // relay has been seen by both.
