@@ -307,6 +307,7 @@ class Daemon {
       defaultHops: config.path.hops,
       spareCircuits: config.path.spareCircuits,
       mix: config.mix,
+      multipath: config.multipath,
       cover: config.cover,
       allowCrash: config.debug.allowCrash,
     };

@@ -21,6 +21,7 @@ test('every service and method of the definition is there under its name', () =>
     'GetStream',
     'ListStreams',
     'Resolve',
+    'StatStream',
   ]);
   assert.deepEqual(Object.keys(api.PathService.service).sort(), [
     'BuildPath',

@@ -224,6 +224,7 @@ export interface Event {
 
 export interface WatchStatisticsRequest {
   intervalMs: number;
+  details: boolean;
 }
 
 export interface Statistics {
@@ -235,6 +236,8 @@ export interface Statistics {
   relayCircuits: number;
   streams: number;
   exitStreams: number;
+  pathList: Path[];
+  streamList: StreamInfo[];
 }
 
 export interface ShutdownRequest {
@@ -255,7 +258,16 @@ export interface StreamOptions {
   isolation: string;
   pathId: number;
   timeoutMs: number;
+  paths: number;
+  strategy: MultipathStrategy;
 }
+
+export type MultipathStrategy =
+  | 'MULTIPATH_STRATEGY_UNSPECIFIED'
+  | 'MULTIPATH_STRATEGY_LATENCY_WEIGHTED'
+  | 'MULTIPATH_STRATEGY_LOWEST_LATENCY'
+  | 'MULTIPATH_STRATEGY_LOAD_BALANCE'
+  | 'MULTIPATH_STRATEGY_REDUNDANT';
 
 /** Exactly one of the fields is set; `request` names it on what was received. */
 export interface DataRequest {
@@ -302,6 +314,19 @@ export interface StreamInfo {
   bytesSent: number;
   bytesReceived: number;
   state: string;
+  bytesAcknowledged: number;
+  bytesRetransmitted: number;
+}
+
+export interface StatStreamRequest {
+  streamId: number;
+  intervalMs: number;
+}
+
+export interface StreamStatistics {
+  timeUnixMs: number;
+  stream?: StreamInfo | null;
+  path?: Path | null;
 }
 
 export interface CloseStreamRequest {
@@ -345,6 +370,29 @@ export interface Path {
   pathClass: PathClass;
   expectedAddedLatencyMs: number;
   spuriousRatio: number;
+  wantedPaths: number;
+  strategy: MultipathStrategy;
+  circuits: SessionPath[];
+  reorderedBytes: number;
+  reorderLimitBytes?: number;
+}
+
+export interface SessionPath {
+  circuitId: number;
+  nodeIds: string[];
+  state: string;
+  setupMs?: number;
+  rttMs?: number;
+  minRttMs?: number;
+  jitterMs?: number;
+  lossRatio: number;
+  packetsSent: number;
+  packetsReceived: number;
+  packetsInFlight: number;
+  windowPackets: number;
+  deliveryRateBytesPerSecond: number;
+  copiedBytes: number;
+  ageSeconds: number;
 }
 
 export interface BuildPathRequest {
@@ -584,6 +632,7 @@ export interface StreamServiceClient extends Client {
   data: BidiMethod<DataRequest, DataResponse>;
   listStreams: UnaryMethod<Empty, ListStreamsResponse>;
   getStream: UnaryMethod<GetStreamRequest, StreamInfo>;
+  statStream: ServerStreamMethod<StatStreamRequest, StreamStatistics>;
   closeStream: UnaryMethod<CloseStreamRequest, Empty>;
   resolve: UnaryMethod<ResolveRequest, ResolveResponse>;
 }

@@ -24,6 +24,7 @@ import type {
   ResolvedAddress,
   Statistics,
   StreamInfo,
+  StreamStatistics,
   UnaryMethod,
 } from '@nyx/proto/types.ts';
 import { type Agent as UndiciAgent, fetch as undiciFetch } from 'undici';
@@ -46,6 +47,7 @@ const SAME_BREAK_MS = 2_000;
 export type NyxEventKind =
   | 'link'
   | 'circuit'
+  | 'path'
   | 'stream'
   | 'guard'
   | 'supervision'
@@ -303,6 +305,18 @@ export class NyxClient extends EventEmitter<NyxClientEvents> {
       const { stream } = this.#connection.services;
       return this.#unary(stream, stream.getStream, { streamId }, options);
     },
+    /**
+     * One stream's figures and those of every circuit under its session every `intervalMs` (100…60 000, default 1000),
+     * the first at once; ends with the stream.
+     */
+    watch: (
+      streamId: number,
+      options: CallOptions & { readonly intervalMs?: number } = {},
+    ): AsyncGenerator<StreamStatistics, void, undefined> => {
+      const { stream } = this.#connection.services;
+      const request = { streamId, intervalMs: options.intervalMs ?? 0 };
+      return this.#readOnce((metadata) => stream.statStream(request, metadata), options.signal);
+    },
     close: async (streamId: number, options: CallOptions = {}): Promise<void> => {
       const { stream } = this.#connection.services;
       await this.#unary(stream, stream.closeStream, { streamId }, options);
@@ -338,12 +352,12 @@ export class NyxClient extends EventEmitter<NyxClientEvents> {
     }
   }
 
-  /** Figures every `intervalMs` (100…60 000, default 1000), the first at once. */
+  /** Figures every `intervalMs` (100…60 000, default 1000), the first at once; with `details` those of each path and stream. */
   statistics(
-    options: CallOptions & { readonly intervalMs?: number } = {},
+    options: CallOptions & { readonly intervalMs?: number; readonly details?: boolean } = {},
   ): AsyncGenerator<Statistics, void, undefined> {
     const { node } = this.#connection.services;
-    const request = { intervalMs: options.intervalMs ?? 0 };
+    const request = { intervalMs: options.intervalMs ?? 0, details: options.details ?? false };
     return this.#readAcross((metadata) => node.watchStatistics(request, metadata), options.signal);
   }
 
@@ -382,6 +396,27 @@ export class NyxClient extends EventEmitter<NyxClientEvents> {
   ): Promise<Res> {
     this.#checkOpen();
     return this.#connection.unary(service, method, request, options.signal);
+  }
+
+  /** Until the daemon has said everything, or `signal` ends it. */
+  async *#readOnce<Message>(
+    open: (metadata: Metadata) => ClientReadableStream<Message>,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<Message, void, undefined> {
+    this.#checkOpen();
+    const call = open(this.#connection.metadata());
+    const onAbort = () => call.cancel();
+    signal?.addEventListener('abort', onAbort, { once: true });
+    this.once('closed', onAbort);
+    try {
+      for await (const message of call as AsyncIterable<Message>) yield message;
+    } catch (error) {
+      if (!signal?.aborted && !this.#closed) throw toNyxError(error);
+    } finally {
+      signal?.removeEventListener('abort', onAbort);
+      this.off('closed', onAbort);
+      call.cancel();
+    }
   }
 
   async *#readAcross<Message>(

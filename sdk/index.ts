@@ -5,8 +5,10 @@ export type {
   GetAnonymityResponse,
   GetNodeInfoResponse,
   Path,
+  SessionPath,
   Statistics,
   StreamInfo,
+  StreamStatistics,
 } from '@nyx/proto/types.ts';
 export {
   type BuildPathOptions,
@@ -18,5 +20,12 @@ export {
 } from './client.ts';
 export type { ConnectOptions, TlsFiles } from './connection.ts';
 export { type FieldViolation, NyxError, type NyxErrorCode, nyxErrorCodes } from './errors.ts';
-export { type DialOptions, type LostStream, NyxSocket, type PathClassName, type PathOptions } from './socket.ts';
+export {
+  type DialOptions,
+  type LostStream,
+  type MultipathStrategyName,
+  NyxSocket,
+  type PathClassName,
+  type PathOptions,
+} from './socket.ts';
 export { defaultSocketPath } from './socket-path.ts';

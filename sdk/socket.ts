@@ -14,6 +14,10 @@ export interface PathOptions {
   /** 3…7; the daemon's default when left out. */
   readonly hops?: number;
   readonly class?: PathClassName;
+  /** Circuits without a common node but the last that carry it together, 1…8; as the daemon is configured when left out. */
+  readonly paths?: number;
+  /** How it is spread over them. */
+  readonly strategy?: MultipathStrategyName;
   /** Streams with different keys never share a circuit; at most 255 bytes. */
   readonly isolation?: string;
   /** A circuit from `paths.build`; the stream uses it and no other. */
@@ -46,6 +50,15 @@ export const pathClassNames = {
   cmix: 'PATH_CLASS_CMIX',
 } as const satisfies Record<PathClassName, string>;
 
+export type MultipathStrategyName = 'latency_weighted' | 'lowest_latency' | 'load_balance' | 'redundant';
+
+const multipathStrategyNames = {
+  latency_weighted: 'MULTIPATH_STRATEGY_LATENCY_WEIGHTED',
+  lowest_latency: 'MULTIPATH_STRATEGY_LOWEST_LATENCY',
+  load_balance: 'MULTIPATH_STRATEGY_LOAD_BALANCE',
+  redundant: 'MULTIPATH_STRATEGY_REDUNDANT',
+} as const satisfies Record<MultipathStrategyName, string>;
+
 export function streamOptions(options: PathOptions): Partial<StreamOptions> {
   return {
     hops: options.hops ?? 0,
@@ -53,6 +66,9 @@ export function streamOptions(options: PathOptions): Partial<StreamOptions> {
     isolation: options.isolation ?? '',
     pathId: options.pathId ?? 0,
     timeoutMs: options.timeoutMs ?? 0,
+    paths: options.paths ?? 0,
+    strategy:
+      options.strategy === undefined ? 'MULTIPATH_STRATEGY_UNSPECIFIED' : multipathStrategyNames[options.strategy],
   };
 }
 

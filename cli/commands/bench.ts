@@ -10,9 +10,9 @@ import { spawnTarget } from '../measure/server-process.ts';
 import { type HostPort, SocksError, socksConnect } from '../measure/socks.ts';
 import { startTarget } from '../measure/target.ts';
 import { formatBytes, type Io, printJson, printLine, shortId } from '../output.ts';
-import { type CommonOptions, type PathFlags, withApi, withPath } from './common.ts';
+import { type CommonOptions, type MultipathFlags, type PathFlags, withApi, withMultipath, withPath } from './common.ts';
 
-interface Flags extends CommonOptions, PathFlags {
+interface Flags extends CommonOptions, PathFlags, MultipathFlags {
   readonly target?: HostPort;
   readonly serve?: HostPort;
   readonly via: 'socks' | 'api';
@@ -24,7 +24,7 @@ interface Flags extends CommonOptions, PathFlags {
 }
 
 export function addBenchCommand(program: Command, io: Io): void {
-  withPath(withApi(program.command('bench')))
+  withMultipath(withPath(withApi(program.command('bench'))))
     .description('Measures the network: set-up, throughput both ways, latency, loss, with real bytes through an exit.')
     .option(
       '--target <host:port>',
@@ -98,6 +98,8 @@ function socksDialer(socks: string, target: HostPort, flags: Flags, io: Io) {
     const options = [`nyx`, `isolation=bench-${run}-${stream}`];
     if (flags.hops !== undefined) options.push(`hops=${flags.hops}`);
     if (flags.class !== undefined) options.push(`class=${flags.class}`);
+    if (flags.paths !== undefined) options.push(`paths=${flags.paths}`);
+    if (flags.strategy !== undefined) options.push(`strategy=${flags.strategy}`);
     try {
       return await socksConnect(proxy, target, {
         auth: { username: options.join(';'), password: 'x' },
@@ -119,6 +121,8 @@ function apiDialer(client: NyxClient, target: HostPort, flags: Flags, io: Io) {
       ...target,
       hops: flags.hops,
       class: flags.class,
+      paths: flags.paths,
+      strategy: flags.strategy,
       isolation: `bench-${run}-${stream}`,
       allowHalfOpen: true,
       signal: io.signal,

@@ -1,7 +1,7 @@
 /** Options that several commands share. */
 
-import type { PathClassName } from '@nyx/sdk/socket.ts';
-import type { Command } from 'commander';
+import type { MultipathStrategyName, PathClassName } from '@nyx/sdk/socket.ts';
+import { type Command, Option } from 'commander';
 import { integerBetween, parseClass } from '../arguments.ts';
 import type { ApiOptions } from '../find-daemon.ts';
 
@@ -17,6 +17,25 @@ export function withApi(command: Command): Command {
     .option('--tls-cert <file>', 'PEM of the client’s certificate')
     .option('--tls-key <file>', 'PEM of its key')
     .option('--json', 'machine-readable output');
+}
+
+export interface MultipathFlags {
+  readonly paths?: number;
+  readonly strategy?: MultipathStrategyName;
+}
+
+/** For what opens streams. */
+export function withMultipath(command: Command): Command {
+  return command
+    .option('--paths <n>', 'circuits that carry it together, 1–8 (default: the daemon’s)', integerBetween(1, 8))
+    .addOption(
+      new Option('--strategy <how>', 'how it is spread over them (default: the daemon’s)').choices([
+        'latency_weighted',
+        'lowest_latency',
+        'load_balance',
+        'redundant',
+      ]),
+    );
 }
 
 export interface PathFlags {

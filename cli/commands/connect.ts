@@ -4,10 +4,10 @@ import { parseDurationMs, parseHostPort } from '../arguments.ts';
 import { withDaemon } from '../find-daemon.ts';
 import type { HostPort } from '../measure/socks.ts';
 import { type Io, printJson, shortId } from '../output.ts';
-import { type CommonOptions, type PathFlags, withApi, withPath } from './common.ts';
+import { type CommonOptions, type MultipathFlags, type PathFlags, withApi, withMultipath, withPath } from './common.ts';
 
 export function addConnectCommand(program: Command, io: Io): void {
-  withPath(withApi(program.command('connect')))
+  withMultipath(withPath(withApi(program.command('connect'))))
     .description('Connects stdin and stdout to a target through the network, like nc; the end of stdin half-closes.')
     .argument('<host:port>', 'resolved at the exit', parseHostPort)
     .option('--isolation <key>', 'streams with different keys never share a circuit')
@@ -17,13 +17,17 @@ export function addConnectCommand(program: Command, io: Io): void {
     .action(
       async (
         target: HostPort,
-        options: CommonOptions & PathFlags & { isolation?: string; timeout: number; verbose?: boolean },
+        options: CommonOptions &
+          PathFlags &
+          MultipathFlags & { isolation?: string; timeout: number; verbose?: boolean },
       ) => {
         await withDaemon(options, io, async (client) => {
           const socket = await client.connect({
             ...target,
             hops: options.hops,
             class: options.class,
+            paths: options.paths,
+            strategy: options.strategy,
             isolation: options.isolation,
             timeoutMs: options.timeout,
             allowHalfOpen: true,

@@ -8,6 +8,7 @@ import { type CommonOptions, withApi } from './common.ts';
 const kinds: readonly NyxEventKind[] = [
   'link',
   'circuit',
+  'path',
   'stream',
   'guard',
   'supervision',

@@ -1,5 +1,5 @@
-import type { PathChoice } from '@nyx/proto/types.ts';
-import type { PathStrategyName } from '@nyx/sdk/client.ts';
+import type { Path, PathChoice } from '@nyx/proto/types.ts';
+import type { NyxClient, PathStrategyName } from '@nyx/sdk/client.ts';
 import { type Command, Option } from 'commander';
 import { integerBetween, parseDurationMs, parseHostPort, parseList, parseNodeIds, parseShare } from '../arguments.ts';
 import { withDaemon } from '../find-daemon.ts';
@@ -81,12 +81,61 @@ function printChoice(io: Io, { hops, strategy, relaxed, entropy }: PathChoice): 
   }
 }
 
+/** On a terminal one table that is drawn again, elsewhere one after the other. */
+async function watchPaths(
+  client: NyxClient,
+  options: CommonOptions & { interval: number; count?: number },
+  io: Io,
+): Promise<void> {
+  let left = options.count ?? Number.POSITIVE_INFINITY;
+  const intervalMs = Math.min(60_000, Math.max(100, options.interval));
+  for await (const { pathList } of client.statistics({ intervalMs, details: true, signal: io.signal })) {
+    if (options.json) printJson(io, { paths: pathList });
+    else {
+      if (io.stdout.isTTY) io.stdout.write('\u001b[H\u001b[2J');
+      printLine(io, sessionTable(pathList));
+      if (!io.stdout.isTTY) printLine(io);
+    }
+    left -= 1;
+    if (left <= 0) return;
+  }
+}
+
+function sessionTable(list: readonly Path[]): string {
+  const rows = list.flatMap((path) =>
+    path.circuits.map((circuit, i) => [
+      i === 0 ? path.pathId : '',
+      i === 0 ? path.strategy.replace('MULTIPATH_STRATEGY_', '').toLowerCase() : '',
+      i === 0 ? `${path.circuits.filter(({ state }) => state === 'usable').length}/${path.wantedPaths}` : '',
+      i === 0 ? path.streams : '',
+      circuit.circuitId,
+      circuit.state,
+      circuit.nodeIds.map(shortId).join(' → '),
+      number(circuit.rttMs),
+      number(circuit.jitterMs),
+      `${(circuit.lossRatio * 100).toFixed(2)} %`,
+      `${circuit.packetsInFlight}/${circuit.windowPackets}`,
+      `${formatBytes(circuit.deliveryRateBytesPerSecond)}/s`,
+      formatSeconds(circuit.ageSeconds),
+    ]),
+  );
+  const head = ['id', 'strategy', 'paths', 'streams', 'circuit', 'state', 'hops', 'rtt ms', 'jitter', 'loss'];
+  return rows.length > 0 ? formatTable([...head, 'in flight', 'rate', 'age'], rows) : 'no circuits';
+}
+
 export function addPathsCommand(program: Command, io: Io): void {
   const paths = program.command('paths').description('Circuits of this client.');
   withApi(paths.command('list', { isDefault: true }))
     .description('the circuits, their hops and measured figures')
-    .action(async (options: CommonOptions) => {
+    .option('--watch', 'every circuit under every session, as it changes, until Ctrl-C')
+    .option('--interval <time>', 'of --watch', parseDurationMs, 1000)
+    .option('--count <n>', 'of --watch: stop after so many tables', integerBetween(1, 1_000_000))
+    .action(async (options: CommonOptions & { watch?: boolean; interval: number; count?: number }) => {
       await withDaemon(options, io, async (client) => {
+        if (options.watch) {
+          await watchPaths(client, options, io);
+          return;
+        }
         const list = await client.paths.list({ signal: io.signal });
         if (options.json) {
           printJson(io, { paths: list });

@@ -6,7 +6,7 @@ import { Drop } from '../drop-reason.ts';
 import type { ClientOnion } from '../onion/client-onion.ts';
 import { createFreshKeys, type FreshKeys, finishReply } from '../onion/fresh-exchange.ts';
 import type { Random, TimeMs } from '../ports.ts';
-import type { SessionApi } from '../stream/contract.ts';
+import type { PathStats, SessionApi } from '../stream/contract.ts';
 import { SessionError } from '../stream/contract.ts';
 import { type PathHost, PathState, type SessionPath } from '../stream/session-path.ts';
 import type { LayeredCell } from '../wire/datagram.ts';
@@ -118,6 +118,10 @@ export class ClientCircuit implements EngineCircuit, PathHost {
       this.#path = this.holder.session.firstPath;
     }
     suite.wipe(binding);
+  }
+
+  get pathStats(): PathStats {
+    return this.#path.stats;
   }
 
   get session(): SessionApi {

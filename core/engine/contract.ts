@@ -6,7 +6,7 @@
 import type { Drop } from '../drop-reason.ts';
 import type { CoverOptions } from '../mix/cover.ts';
 import type { PeerAddress, TimeMs, UnixSeconds } from '../ports.ts';
-import type { SessionApi, SessionHost, SessionOptions } from '../stream/contract.ts';
+import type { PathStats, SessionApi, SessionHost, SessionOptions } from '../stream/contract.ts';
 
 /** What one needs to know of a node to open a link to it and to make it a hop. From its verified descriptor. */
 export interface NodeContact {
@@ -211,6 +211,8 @@ export interface EngineApi {
    * `noRoute`, `messageQueueFull`, `closed`. Nothing more is ever heard of it.
    */
   sendMessagePacket(firstHop: NodeContact, packet: Uint8Array, nowMs: TimeMs): Drop;
+  /** What a circuit of ours is to its session. Undefined: there is no such circuit. */
+  pathStats(circuit: number): PathStats | undefined;
   /** Ends a circuit; a session without another ends with it. */
   closeCircuit(circuit: number, reason: CircuitEnd, nowMs: TimeMs): void;
   /** Replaces the epoch keys; those of epochs no longer given are erased. */

@@ -20,7 +20,7 @@ import { KeySpares } from '../onion/key-spares.ts';
 import { MixKeyRing } from '../onion/mix-key-ring.ts';
 import { buildTrain } from '../onion/setup-train.ts';
 import type { PeerAddress, Random, TimeMs } from '../ports.ts';
-import type { SessionApi } from '../stream/contract.ts';
+import type { PathStats, SessionApi } from '../stream/contract.ts';
 import {
   BATCH_DATAGRAMS,
   CellBuffer,
@@ -656,6 +656,10 @@ export class Engine implements EngineApi {
     if (!slot.isOpen) return;
     this.#openBatches.splice(this.#openBatches.indexOf(slot), 1);
     slot.flush();
+  }
+
+  pathStats(handle: number): PathStats | undefined {
+    return this.#clients.get(handle)?.pathStats;
   }
 
   closeCircuit(handle: number, reason: CircuitEnd, nowMs: TimeMs): void {

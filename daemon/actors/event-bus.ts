@@ -3,6 +3,7 @@
 export const EventKind = {
   link: 'link',
   circuit: 'circuit',
+  path: 'path',
   stream: 'stream',
   guard: 'guard',
   supervision: 'supervision',

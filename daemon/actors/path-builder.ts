@@ -206,12 +206,13 @@ export class PathBuilder {
     wishes: PathWishes,
   ): SelectConstraints {
     const { path } = this.#context.config;
+    const { apartFrom = [] } = constraints;
     const { excludeNodes = [], strategy = path.strategy, latencyBias = path.latencyBias, ...filter } = wishes;
     const isNamed = constraints.nodeIds !== undefined;
     return {
       ...filter,
       hops: constraints.nodeIds?.length ?? constraints.hops,
-      exclude: [this.#self, ...excludeNodes],
+      exclude: [this.#self, ...excludeNodes, ...apartFrom],
       guards: this.#guards.usable(unixSeconds(this.#context)),
       sameSubnetAllowed: path.allowSameSubnet,
       asDiversity: path.diversity.as,

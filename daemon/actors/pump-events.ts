@@ -43,6 +43,10 @@ export class PumpEvents {
       events.publish('circuit', event.kind, circuit, { path: path.join(','), setupMs, reason, hop });
       toPaths({ type: 'circuit', worker, event });
     });
+    pump.on('path', ({ kind, session, circuit, path, paths, reason }) => {
+      const facts = { circuit: globalId(worker, circuit), path: path.join(','), paths, reason };
+      events.publish('path', kind, globalId(worker, session), facts);
+    });
     pump.on('stream', ({ kind, stream, reason }) => {
       streams.handle(stream.id, kind);
       const circuit = stream.circuit === undefined ? undefined : globalId(worker, stream.circuit);

@@ -44,3 +44,15 @@ export const serverStream =
         (error: unknown) => call.emit('error', toStatus(error)),
       );
   };
+
+/** Resolves after `ms`, or when the caller has gone. */
+export const pause = (ms: number, signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener('abort', done);
+  });

@@ -16,7 +16,7 @@ import type {
 } from '@nyx/proto/types.ts';
 import { EventKind, type NodeEvent } from '../actors/event-bus.ts';
 import { ApiError, notFound } from './errors.ts';
-import { serverStream, unary } from './handlers.ts';
+import { pause, serverStream, unary } from './handlers.ts';
 import type { ApiHost } from './host.ts';
 import { Validator } from './validate.ts';
 import { anonymity, controlPlane, nodeInfo, peers, statistics } from './views.ts';
@@ -82,7 +82,7 @@ export const nodeService = (host: ApiHost) => ({
     const intervalMs = request.intervalMs === 0 ? DEFAULT_INTERVAL_MS : request.intervalMs;
     while (!signal.aborted) {
       await host.measure();
-      await send(statistics(host));
+      await send(statistics(host, request.details));
       await pause(intervalMs, signal);
     }
   }),
@@ -125,16 +125,3 @@ export const nodeService = (host: ApiHost) => ({
     return { restartsBefore };
   }),
 });
-
-const pause = (ms: number, signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    signal.addEventListener(
-      'abort',
-      () => {
-        clearTimeout(timer);
-        resolve();
-      },
-      { once: true },
-    );
-  });

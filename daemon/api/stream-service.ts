@@ -10,20 +10,24 @@ import type {
   ListStreamsResponse,
   ResolveRequest,
   ResolveResponse,
+  StatStreamRequest,
   StreamInfo,
+  StreamStatistics,
 } from '@nyx/proto/types.ts';
 import { globalId, workerOf } from '../actors/pump-pool.ts';
 import { DialError, DialErrorCode, type DialOptions } from '../pump/contract.ts';
 import type { PumpClient } from '../pump/pump-client.ts';
 import type { RemoteStream } from '../pump/remote-stream.ts';
 import { ApiError, invalidArgument, notFound, toStatus } from './errors.ts';
-import { unary } from './handlers.ts';
+import { pause, serverStream, unary } from './handlers.ts';
 import type { ApiHost } from './host.ts';
 import { Validator } from './validate.ts';
-import { streams } from './views.ts';
+import { paths, streams } from './views.ts';
 
 const DEFAULT_CREDIT_BYTES = 1024 * 1024;
 const MAX_CREDIT_BYTES = 64 * 1024 * 1024;
+/** Between two messages of StatStream. */
+const DEFAULT_INTERVAL_MS = 1000;
 const MAX_DATA_BYTES = 65_536;
 const OPEN_TIMEOUT_MS = 10_000;
 
@@ -55,6 +59,21 @@ export const streamService = (host: ApiHost) => {
     }),
 
     GetStream: unary<GetStreamRequest, StreamInfo>(async ({ streamId }) => await find(host, streamId)),
+
+    StatStream: serverStream<StatStreamRequest, StreamStatistics>(async ({ streamId, intervalMs }, send, signal) => {
+      const validator = new Validator();
+      if (intervalMs !== 0) validator.integer('interval_ms', intervalMs, 100, 60_000);
+      validator.check();
+      await find(host, streamId);
+      while (!signal.aborted) {
+        await host.measure();
+        const stream = streams(host).find((candidate) => candidate.streamId === streamId);
+        if (stream === undefined) return;
+        const path = paths(host).find((candidate) => candidate.pathId === stream.pathId);
+        await send({ timeUnixMs: host.context.unixMs(), stream, ...(path === undefined ? {} : { path }) });
+        await pause(intervalMs === 0 ? DEFAULT_INTERVAL_MS : intervalMs, signal);
+      }
+    }),
 
     CloseStream: unary<CloseStreamRequest, Empty>(async ({ streamId }) => {
       await find(host, streamId);

@@ -1,6 +1,7 @@
 /** Checks of request fields. All problems of a request are collected, then thrown as one INVALID_ARGUMENT. */
 
 import type { CircuitClass } from '@nyx/core/engine/contract.ts';
+import { type Scheduler, schedulers } from '@nyx/core/stream/path-choice.ts';
 import type { StreamOptions } from '@nyx/proto/types.ts';
 import { handleOf } from '../actors/pump-pool.ts';
 import type { DialOptions } from '../pump/contract.ts';
@@ -15,6 +16,13 @@ const classes: Readonly<Record<string, CircuitClass | undefined>> = {
   PATH_CLASS_MIX: 'mix',
   PATH_CLASS_CMIX: 'cmix',
 };
+
+export const strategyNames = {
+  latency_weighted: 'MULTIPATH_STRATEGY_LATENCY_WEIGHTED',
+  lowest_latency: 'MULTIPATH_STRATEGY_LOWEST_LATENCY',
+  load_balance: 'MULTIPATH_STRATEGY_LOAD_BALANCE',
+  redundant: 'MULTIPATH_STRATEGY_REDUNDANT',
+} as const satisfies Record<Scheduler, string>;
 
 export class Validator {
   readonly #violations: FieldViolation[] = [];
@@ -68,6 +76,14 @@ export class Validator {
     return known;
   }
 
+  /** Undefined: as configured. */
+  strategy(field: string, value: string): Scheduler | undefined {
+    if (value === 'MULTIPATH_STRATEGY_UNSPECIFIED') return undefined;
+    const known = schedulers.find((name) => strategyNames[name] === value);
+    if (known === undefined) this.fail(field, `is ${value}; must be one of ${Object.values(strategyNames).join(', ')}`);
+    return known;
+  }
+
   hops(field: string, value: number): void {
     if (value !== 0) this.integer(field, value, 3, 7);
   }
@@ -86,7 +102,14 @@ export class Validator {
     }
     if (options.pathId !== 0) this.id(`${field}.path_id`, options.pathId);
     this.timeoutMs(`${field}.timeout_ms`, options.timeoutMs);
+    if (options.paths !== 0) this.integer(`${field}.paths`, options.paths, 1, 8);
+    if (options.paths > 1 && options.pathId !== 0) {
+      this.fail(`${field}.paths`, 'is above 1 with a path_id; a stream on one path of its choice has no others');
+    }
+    const strategy = this.strategy(`${field}.strategy`, options.strategy);
     return {
+      ...(options.paths === 0 ? {} : { paths: options.paths }),
+      ...(strategy === undefined ? {} : { strategy }),
       ...(options.hops === 0 ? {} : { hops: options.hops }),
       ...(pathClass === undefined ? {} : { class: pathClass }),
       ...(options.isolation === '' ? {} : { isolation: `api:${options.isolation}` }),

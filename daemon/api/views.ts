@@ -12,6 +12,7 @@ import type {
   Path,
   Peer,
   Process,
+  SessionPath,
   Statistics,
   StreamInfo,
   Supervisor,
@@ -21,8 +22,10 @@ import type {
 } from '@nyx/proto/types.ts';
 import { globalId } from '../actors/pump-pool.ts';
 import { formatAddress } from '../config/address.ts';
+import type { PumpStats } from '../pump/contract.ts';
 import type { ChildSnapshot, SupervisorSnapshot } from '../supervision/supervise.ts';
 import type { ApiHost } from './host.ts';
+import { strategyNames } from './validate.ts';
 
 export const nodeInfo = async (host: ApiHost): Promise<GetNodeInfoResponse> => {
   await host.measure();
@@ -56,7 +59,9 @@ export const nodeInfo = async (host: ApiHost): Promise<GetNodeInfoResponse> => {
   };
 };
 
-export const statistics = (host: ApiHost): Statistics => ({
+export const statistics = (host: ApiHost, details: boolean): Statistics => ({
+  pathList: details ? paths(host) : [],
+  streamList: details ? streams(host) : [],
   timeUnixMs: host.context.unixMs(),
   traffic: traffic(host),
   process: processView(host),
@@ -121,6 +126,8 @@ export const streams = (host: ApiHost): StreamInfo[] =>
       bytesSent: stream.bytesSent,
       bytesReceived: stream.bytesReceived,
       state: stream.state,
+      bytesAcknowledged: stream.bytesAcknowledged,
+      bytesRetransmitted: stream.bytesRetransmitted,
     })),
   );
 
@@ -143,8 +150,36 @@ export const paths = (host: ApiHost): Path[] =>
       pathClass: classNames[circuit.class],
       expectedAddedLatencyMs: circuit.addedLatencyMs,
       spuriousRatio: circuit.spuriousRatio,
+      wantedPaths: circuit.wantedPaths,
+      strategy: strategyNames[circuit.strategy],
+      reorderedBytes: circuit.reorderedBytes,
+      ...(circuit.reorderLimitBytes === undefined ? {} : { reorderLimitBytes: Math.round(circuit.reorderLimitBytes) }),
+      circuits: circuit.paths.map((path) => sessionPath(worker, path)),
     })),
   );
+
+const sessionPath = (
+  worker: number,
+  {
+    circuit,
+    path,
+    ageMs,
+    setupMs,
+    rttMs,
+    minRttMs,
+    jitterMs,
+    ...figures
+  }: PumpStats['clientCircuits'][number]['paths'][number],
+): SessionPath => ({
+  ...figures,
+  circuitId: globalId(worker, circuit),
+  nodeIds: [...path],
+  ageSeconds: ageMs / 1000,
+  ...(setupMs === undefined ? {} : { setupMs }),
+  ...(rttMs === undefined ? {} : { rttMs }),
+  ...(minRttMs === undefined ? {} : { minRttMs }),
+  ...(jitterMs === undefined ? {} : { jitterMs }),
+});
 
 export const view = (host: ApiHost): View => {
   const held = host.directory.view;

@@ -20,6 +20,8 @@ export const defaults = {
   },
   /** Class mix: hops, and how long each of them holds a packet on average. */
   mix: { hops: 5, delayMs: 20 },
+  /** Circuits under a session when the application does not say, and how it is spread over them. */
+  multipath: { paths: 1, strategy: 'latency_weighted' },
   cover: {
     mode: 'off',
     ratio: 0.4,

@@ -146,6 +146,16 @@ export const configSchema = z.strictObject({
       delayMs: integer(1, 1000).default(d.mix.delayMs),
     })
     .prefault({}),
+  multipath: z
+    .strictObject({
+      paths: integer(1, 8).default(d.multipath.paths),
+      strategy: z
+        .enum(['latency_weighted', 'lowest_latency', 'load_balance', 'redundant'], {
+          error: 'must be latency_weighted, lowest_latency, load_balance or redundant',
+        })
+        .default(d.multipath.strategy),
+    })
+    .prefault({}),
   cover: z
     .strictObject({
       mode: z

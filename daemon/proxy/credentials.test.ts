@@ -34,6 +34,7 @@ test('options in the username', () => {
     class: 'fast',
     isolation: base,
   });
+  assert.deepEqual(options('paths=3;strategy=redundant'), { paths: 3, strategy: 'redundant', isolation: base });
   const isolated = options('nyx;isolation=x').isolation;
   assert.equal(options('isolation=x;hops=3').isolation, isolated);
   assert.notEqual(isolated, base);

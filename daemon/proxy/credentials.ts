@@ -5,7 +5,8 @@
  * A username whose first `;`-separated part is `nyx` or a known `name=value` is a list of options:
  *
  *   username = [ "nyx" ";" ] option *( ";" option )        or just "nyx"
- *   option   = "hops=" 3…7  |  "class=" ( "fast" | "mix" | "cmix" )  |  "isolation=" 1…200 characters but ";"
+ *   option   = "hops=" 3…7  |  "class=" ( "fast" | "mix" | "cmix" )  |  "isolation=" 1…200 characters but ";"  |
+ *              "paths=" 1…8  |  "strategy=" ( "latency_weighted" | "lowest_latency" | "load_balance" | "redundant" )
  *
  * Each option at most once; anything else in such a list is an error. Every other username is opaque.
  *
@@ -15,10 +16,12 @@
  */
 import { createHmac, randomBytes } from 'node:crypto';
 import type { CircuitClass } from '@nyx/core/engine/contract.ts';
+import { schedulers } from '@nyx/core/stream/path-choice.ts';
 import type { DialOptions } from '../pump/contract.ts';
 
 const processKey = randomBytes(32);
-const optionStart = /^(?:nyx(?:;|$)|(?:hops|class|isolation)=)/;
+const optionStart = /^(?:nyx(?:;|$)|(?:hops|class|isolation|paths|strategy)=)/;
+const optionNames: readonly string[] = ['hops', 'class', 'isolation', 'paths', 'strategy'];
 const classes: readonly CircuitClass[] = ['fast', 'mix', 'cmix'];
 const maxIsolationChars = 200;
 
@@ -53,15 +56,15 @@ export function credentialOptions(
   return { ok: true, options: { ...base, ...dial, isolation: key } };
 }
 
-function parseOptions(text: string): Pick<DialOptions, 'hops' | 'class' | 'isolation'> | string {
+function parseOptions(text: string): Pick<DialOptions, 'hops' | 'class' | 'isolation' | 'paths' | 'strategy'> | string {
   const parts = text.split(';');
   if (parts[0] === 'nyx') parts.shift();
   const seen = new Map<string, string>();
   for (const part of parts) {
     const equals = part.indexOf('=');
     const name = part.slice(0, Math.max(equals, 0));
-    if (name !== 'hops' && name !== 'class' && name !== 'isolation') {
-      return 'unknown option in the username; known are hops=, class= and isolation=';
+    if (!optionNames.includes(name)) {
+      return `unknown option in the username; known are ${optionNames.map((known) => `${known}=`).join(', ')}`;
     }
     if (seen.has(name)) return `option ${name} given twice`;
     seen.set(name, part.slice(equals + 1));
@@ -70,6 +73,11 @@ function parseOptions(text: string): Pick<DialOptions, 'hops' | 'class' | 'isola
   if (hops !== undefined && !/^[3-7]$/.test(hops)) return 'option hops must be 3…7';
   const circuitClass = seen.get('class');
   if (circuitClass !== undefined && !isCircuitClass(circuitClass)) return `option class must be ${classes.join(', ')}`;
+  const paths = seen.get('paths');
+  if (paths !== undefined && !/^[1-8]$/.test(paths)) return 'option paths must be 1…8';
+  const wanted = seen.get('strategy');
+  const strategy = schedulers.find((name) => name === wanted);
+  if (wanted !== undefined && strategy === undefined) return `option strategy must be ${schedulers.join(', ')}`;
   const isolation = seen.get('isolation');
   if (isolation !== undefined && (isolation.length === 0 || isolation.length > maxIsolationChars)) {
     return `option isolation must have 1…${maxIsolationChars} characters`;
@@ -78,6 +86,8 @@ function parseOptions(text: string): Pick<DialOptions, 'hops' | 'class' | 'isola
     ...(hops !== undefined && { hops: Number(hops) }),
     ...(circuitClass !== undefined && { class: circuitClass }),
     ...(isolation !== undefined && { isolation }),
+    ...(paths !== undefined && { paths: Number(paths) }),
+    ...(strategy !== undefined && { strategy }),
   };
 }
 

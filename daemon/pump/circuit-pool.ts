@@ -22,10 +22,11 @@ import {
 } from '@nyx/core/engine/contract.ts';
 import type { TimeMs, UnixSeconds } from '@nyx/core/ports.ts';
 import { type SessionApi, SessionError } from '@nyx/core/stream/contract.ts';
-import { DialError, DialErrorCode, type FromPump, type PathConstraints } from './contract.ts';
+import { DialError, DialErrorCode, type FromPump, type PathConstraints, type PumpStats } from './contract.ts';
 import { describeCircuitEnd } from './dial-code.ts';
+import { PathKeeper } from './path-keeper.ts';
 import { MAX_ATTEMPTS, MIN_WAIT_MS, PathRace, SetupTimes } from './path-race.ts';
-import { PooledCircuit } from './pooled-circuit.ts';
+import { type CircuitUser, ONE_PATH, type PathWish, PooledCircuit, underCircuit } from './pooled-circuit.ts';
 import { Resumption } from './resumption.ts';
 import { type SpareOptions, SparePlan } from './spare-circuits.ts';
 import { Suspects } from './suspects.ts';
@@ -62,6 +63,7 @@ export interface CircuitRequest {
   readonly target: { readonly host: string; readonly port: number } | undefined;
   /** The path must have been asked for with this target. */
   readonly exact: boolean;
+  readonly wish: PathWish;
 }
 
 export class CircuitPool {
@@ -79,12 +81,22 @@ export class CircuitPool {
   readonly #suspects = new Suspects();
   readonly #setupTimes = new SetupTimes();
   readonly #spares: SparePlan;
+  readonly #keeper: PathKeeper;
 
   constructor(engine: EngineApi, host: PoolHost, options: PoolOptions) {
     this.#engine = engine;
     this.#host = host;
     this.#options = options;
     this.#spares = new SparePlan(options.spares, host.nowMs());
+    this.#keeper = new PathKeeper({
+      requestPath: (constraints) => host.requestPath(constraints),
+      attach: (record, hops) => this.#attach(record, hops),
+      drop: (circuit) => engine.closeCircuit(circuit, CircuitEnd.requested, host.nowMs()),
+      stateOf: (circuit) => engine.pathStats(circuit)?.state,
+      waitMs: (circuitClass, hops) => this.#setupTimes.waitMs(circuitClass, hops, 1),
+      suspects: () => this.#suspects.list(host.nowMs()),
+      nowMs: () => host.nowMs(),
+    });
   }
 
   get size(): number {
@@ -120,6 +132,17 @@ export class CircuitPool {
     return building;
   }
 
+  /** What each circuit under it is to its session is in there. */
+  stats(record: PooledCircuit): PumpStats['clientCircuits'][number] {
+    return record.stats(this.#host.nowMs(), (circuit) => this.#engine.pathStats(circuit));
+  }
+
+  /** Somebody uses it from now on: further circuits are built if they were asked for. */
+  enter(record: PooledCircuit, user: CircuitUser): void {
+    record.enter(user);
+    this.#keeper.look(record);
+  }
+
   /** How long a stream on this ready circuit waits for a word of the other end before it asks for a replacement. */
   quietMs(record: PooledCircuit): number {
     return this.#setupTimes.quietMs(record.session.stats.smoothedRttMs);
@@ -152,7 +175,7 @@ export class CircuitPool {
 
   /** Builds one over these hops, for use by its number. Throws DialError. */
   build(hops: readonly NodeContact[], circuitClass: CircuitClass): PooledCircuit {
-    return this.#open(hops, circuitClass, undefined, undefined);
+    return this.#open(hops, circuitClass, undefined, undefined, ONE_PATH);
   }
 
   /** The engine's word on one of our circuits. */
@@ -170,13 +193,14 @@ export class CircuitPool {
     }
     if (event.kind === 'ready') {
       record.state = 'ready';
-      record.setupMs = event.setupMs;
+      this.#noteReady(record, event);
       this.#suspects.clear(path, this.#host.nowMs());
       this.#spares.noteReady();
       this.#setupTimes.note(record.class, path.length, event.setupMs);
       this.#host.tell({ type: 'circuit', kind: 'ready', circuit, path, setupMs: event.setupMs });
       if (record.key === SPARE) this.#giveAway(record);
       this.#win(record);
+      this.#keeper.look(record);
     } else {
       const wasReady = record.state === 'ready';
       record.state = 'ended';
@@ -201,14 +225,17 @@ export class CircuitPool {
   #closeAll(record: PooledCircuit, reason: CircuitEnd): void {
     record.resumption?.stop();
     const nowMs = this.#host.nowMs();
-    if (record.handles.size === 0) record.session.abandon(SessionError.sessionLost, 'the circuit ended');
-    for (const handle of [...record.handles]) this.#engine.closeCircuit(handle, reason, nowMs);
+    if (record.circuits.size === 0) record.session.abandon(SessionError.sessionLost, 'the circuit ended');
+    for (const handle of [...record.circuits.keys()]) this.#engine.closeCircuit(handle, reason, nowMs);
   }
 
   /** Closes what nobody uses any more, and builds what may be needed next. */
   sweep(nowMs: TimeMs): void {
     for (const record of [...this.#records]) {
-      if (record.users.size > 0) continue;
+      if (record.users.size > 0) {
+        this.#keeper.look(record);
+        continue;
+      }
       const dirty = record.key !== undefined && nowMs - record.takenAtMs > CIRCUIT_DIRTY_MS;
       if (dirty || nowMs - record.idleSinceMs > CIRCUIT_DIRTY_MS) this.close(record.circuit);
     }
@@ -263,7 +290,10 @@ export class CircuitPool {
 
   #enter(race: PathRace, hops: readonly NodeContact[], key: string): PooledCircuit {
     const { request } = race;
-    const record = this.#open(hops, request.class, key, request.target && targetText(request.target));
+    const askedFor = request.target && targetText(request.target);
+    // A spare's race may have become somebody's.
+    const [racer] = race.racers;
+    const record = this.#open(hops, request.class, key, askedFor, racer?.wanted ?? request.wish);
     record.race = race;
     race.racers.add(record);
     return record;
@@ -341,15 +371,16 @@ export class CircuitPool {
         own.racers.delete(record);
         if (own.racers.size === 0) this.#finish(own);
       }
-      this.#handTo(record, racer.key);
+      this.#handTo(record, racer.key, request.wish);
       record.race = race;
       race.racers.add(record);
       return;
     }
   }
 
-  #handTo(record: PooledCircuit, key: string): void {
+  #handTo(record: PooledCircuit, key: string, wish: PathWish): void {
     this.#removeFromKey(record);
+    record.wish(wish);
     record.key = key;
     record.takenAtMs = this.#host.nowMs();
     this.#addToKey(key, record);
@@ -381,7 +412,7 @@ export class CircuitPool {
     if (record === undefined || record.state === 'ended' || record.resumption !== undefined) return;
     // Nobody would miss it.
     if (record.users.size === 0) {
-      if (record.handles.size === 0 || record.session.stats.paths.length === 0) {
+      if (record.circuits.size === 0 || record.session.stats.paths.length === 0) {
         record.session.abandon(SessionError.sessionLost, 'the circuit ended');
       }
       return;
@@ -410,7 +441,7 @@ export class CircuitPool {
         // A circuit that is still there but silent leads to a last hop that is gone.
         if (record.session.stats.packetsReceived > heard) record.state = 'ready';
         else record.session.abandon(SessionError.sessionLost, 'no other path to its last hop was found in time');
-        if (record.session.closed && record.handles.size === 0) this.#gone(record);
+        if (record.session.closed && record.circuits.size === 0) this.#gone(record);
       },
     });
     record.resumption.next();
@@ -429,9 +460,8 @@ export class CircuitPool {
     );
     if (handle === undefined) return false;
     const path = hops.map((hop) => hex(hop.nodeId));
-    record.handles.add(handle);
+    record.circuits.set(handle, underCircuit(path, this.#host.nowMs()));
     this.#circuits.set(handle, record);
-    record.attaching.set(handle, path);
     this.#host.tell({ type: 'circuit', kind: 'building', circuit: handle, path });
     return true;
   }
@@ -443,37 +473,78 @@ export class CircuitPool {
       this.#forgetCircuit(record, event);
       return;
     }
-    const path = record.attaching.get(circuit) ?? record.path;
-    record.attaching.delete(circuit);
-    record.circuit = circuit;
-    record.path = path;
+    const { path } = record.circuits.get(circuit)!;
+    this.#noteReady(record, event);
+    const isResumed = record.resumption !== undefined;
+    // A silent one may still be there: whoever looks for the session's circuit is shown the one that carries it.
+    if (isResumed || record.circuits.get(record.circuit)?.readyAtMs === undefined) {
+      record.circuit = circuit;
+      record.path = path;
+      record.setupMs = event.setupMs;
+    }
     record.state = 'ready';
-    record.setupMs = event.setupMs;
     record.resumption?.stop();
     record.resumption = undefined;
+    this.#tellPath(isResumed ? 'resumed' : record.missing > 0 ? 'replaced' : 'added', record, circuit, path);
+    record.missing = Math.max(0, record.missing - 1);
+    this.#keeper.succeeded(record);
+    this.#keeper.look(record);
     this.#suspects.clear(path, this.#host.nowMs());
     this.#setupTimes.note(record.class, path.length, event.setupMs);
     this.#host.tell({ type: 'circuit', kind: 'ready', circuit, path, setupMs: event.setupMs });
   }
 
+  #noteReady(record: PooledCircuit, event: ClientCircuitEvent & { readonly kind: 'ready' }): void {
+    const under = record.circuits.get(event.circuit)!;
+    under.readyAtMs = this.#host.nowMs();
+    under.setupMs = event.setupMs;
+    if (event.circuit === record.circuit) record.setupMs = event.setupMs;
+  }
+
   /** One of a session's circuits is gone; the session may go on without. */
   #forgetCircuit(record: PooledCircuit, event: ClientCircuitEvent & { readonly kind: 'ended' }): void {
     const { circuit } = event;
-    const path = record.attaching.get(circuit) ?? record.path;
-    const wasAttaching = record.attaching.delete(circuit);
-    record.handles.delete(circuit);
+    const { path, readyAtMs } = record.circuits.get(circuit)!;
+    const wasAttaching = readyAtMs === undefined;
+    record.circuits.delete(circuit);
     this.#circuits.delete(circuit);
     const reason = describeCircuitEnd(event.reason);
     this.#host.tell({ type: 'circuit', kind: 'ended', circuit, path, reason, hop: event.hop });
     if (record.session.closed) {
-      if (record.handles.size > 0) return;
+      if (record.circuits.size > 0) return;
       record.end = event.reason;
       this.#gone(record);
       return;
     }
-    if (wasAttaching) record.resumption?.next();
-    const [other] = record.handles;
-    if (circuit === record.circuit && other !== undefined && !record.attaching.has(other)) record.circuit = other;
+    if (!wasAttaching) {
+      this.#tellPath('lost', record, circuit, path, reason);
+      if (record.readyPaths < record.wantedPaths && record.wantedPaths > 1) record.missing++;
+    }
+    if (circuit === record.circuit) this.#showAnother(record);
+    if (wasAttaching && record.resumption !== undefined) record.resumption.next();
+    else if (wasAttaching) this.#keeper.failed(record);
+    this.#keeper.look(record);
+  }
+
+  #showAnother(record: PooledCircuit): void {
+    for (const [handle, { path, readyAtMs, setupMs }] of record.circuits) {
+      if (readyAtMs === undefined) continue;
+      record.circuit = handle;
+      record.path = path;
+      record.setupMs = setupMs;
+      return;
+    }
+  }
+
+  #tellPath(
+    kind: 'added' | 'lost' | 'replaced' | 'resumed',
+    record: PooledCircuit,
+    circuit: number,
+    path: readonly string[],
+    reason?: string,
+  ): void {
+    const { id: session, readyPaths: paths } = record;
+    this.#host.tell({ type: 'path', kind, session, circuit, path, paths, ...(reason === undefined ? {} : { reason }) });
   }
 
   /** Its session is over and nothing is under it any more. */
@@ -493,7 +564,14 @@ export class CircuitPool {
     if (this.#pending.has(SPARE) || this.#records.size >= this.#options.maxCircuits) return;
     if (!this.#spares.isDue(present, nowMs)) return;
     const { hops } = this.#spares.options;
-    const request: CircuitRequest = { isolation: '', hops, class: 'fast', target: undefined, exact: false };
+    const request: CircuitRequest = {
+      isolation: '',
+      hops,
+      class: 'fast',
+      target: undefined,
+      exact: false,
+      wish: ONE_PATH,
+    };
     const building = this.#build(SPARE, request).finally(() => this.#pending.delete(SPARE));
     this.#pending.set(SPARE, building);
     building.catch(() => this.#spares.noteFailure(this.#host.nowMs()));
@@ -509,7 +587,7 @@ export class CircuitPool {
     const ready = spares.filter(({ state }) => state === 'ready');
     const taken = ready.find((record) => !isSuspect(record)) ?? ready[0] ?? spares.findLast((r) => !r.isSuspected);
     if (taken === undefined) return undefined;
-    for (const record of taken.race?.racers ?? [taken]) this.#handTo(record, key);
+    for (const record of taken.race?.racers ?? [taken]) this.#handTo(record, key, request.wish);
     return taken;
   }
 
@@ -518,6 +596,7 @@ export class CircuitPool {
     circuitClass: CircuitClass,
     key: string | undefined,
     askedFor: string | undefined,
+    wish: PathWish,
   ): PooledCircuit {
     this.#makeRoom();
     const nowMs = this.#host.nowMs();
@@ -528,7 +607,7 @@ export class CircuitPool {
       onDetached: () => this.#resume(record),
       // Its streams and onCircuit have said so, unless it ended between two circuits.
       onClose: () => {
-        if (record?.resumption !== undefined && record.handles.size === 0) this.#gone(record);
+        if (record?.resumption !== undefined && record.circuits.size === 0) this.#gone(record);
       },
     };
     let record: PooledCircuit | undefined;
@@ -563,6 +642,7 @@ export class CircuitPool {
       nowMs,
     });
     if (session.closed) throw new DialError(DialErrorCode.pathFailed, 'the first link takes no further circuits');
+    record.wish(wish);
     this.#records.add(record);
     this.#circuits.set(circuit, record);
     if (key !== undefined) this.#addToKey(key, record);
@@ -581,8 +661,8 @@ export class CircuitPool {
   }
 
   #remove(record: PooledCircuit): void {
-    for (const handle of record.handles) this.#circuits.delete(handle);
-    record.handles.clear();
+    for (const handle of record.circuits.keys()) this.#circuits.delete(handle);
+    record.circuits.clear();
     this.#records.delete(record);
     this.#removeFromKey(record);
   }
@@ -604,7 +684,8 @@ export class CircuitPool {
 }
 
 function poolKey(request: CircuitRequest): string {
-  return `${request.hops} ${request.class} ${request.isolation}`;
+  const { paths, strategy } = request.wish;
+  return `${request.hops} ${request.class} ${paths} ${paths === 1 ? '' : strategy} ${request.isolation}`;
 }
 
 function targetText(target: { readonly host: string; readonly port: number }): string {

@@ -34,6 +34,7 @@ export interface ClientStreamOptions {
   readonly isolation: string;
   readonly hops: number;
   readonly class: CircuitRequest['class'];
+  readonly wish: CircuitRequest['wish'];
   readonly addedLatencyMs: number;
   /** This circuit and no other. */
   readonly circuit: number | undefined;
@@ -122,6 +123,8 @@ export class ClientStream implements NyxConnection, CircuitUser {
       openedAtUnixMs: this.#options.openedAtUnixMs,
       bytesSent: this.bytesSent,
       bytesReceived: this.bytesReceived,
+      bytesAcknowledged: this.#duplex.stream?.stats.bytesAcked ?? 0,
+      bytesRetransmitted: this.#duplex.stream?.stats.bytesRetransmitted ?? 0,
       state: this.#state === 'open' && this.#duplex.writableEnded ? 'closing' : this.#state,
     };
   }
@@ -160,8 +163,8 @@ export class ClientStream implements NyxConnection, CircuitUser {
   }
 
   get #request(): CircuitRequest {
-    const { isolation, hops, target } = this.#options;
-    return { isolation, hops, class: this.#options.class, target, exact: this.#exact };
+    const { isolation, hops, target, wish } = this.#options;
+    return { isolation, hops, class: this.#options.class, target, exact: this.#exact, wish };
   }
 
   /** On a ready circuit something comes back soon, whatever the target does: the exit acknowledges the CONNECT. */
@@ -199,7 +202,7 @@ export class ClientStream implements NyxConnection, CircuitUser {
     if (stream === undefined) return undefined;
     this.#leave();
     this.#record = record;
-    record.enter(this);
+    this.#host.pool.enter(record, this);
     return stream;
   }
 

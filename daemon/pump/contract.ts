@@ -15,6 +15,8 @@ import type {
 } from '@nyx/core/engine/contract.ts';
 import type { LoopAlarm, LoopStats } from '@nyx/core/mix/loop-monitor.ts';
 import type { ResolvedAddress } from '@nyx/core/stream/contract.ts';
+import type { Scheduler } from '@nyx/core/stream/path-choice.ts';
+import type { PathState } from '@nyx/core/stream/session-path.ts';
 import type { SetupLog } from './setup-memory.ts';
 
 export interface ListenAddress {
@@ -58,6 +60,7 @@ export interface PumpOptions {
   /** Circuits of the default length that a client's worker keeps ready. */
   readonly spareCircuits: number;
   readonly mix: MixOptions;
+  readonly multipath: MultipathOptions;
   readonly cover: CoverConfig;
   /** Debug builds of a test network only: lets the API crash this worker on purpose. */
   readonly allowCrash: boolean;
@@ -69,6 +72,13 @@ export interface MixOptions {
   readonly hops: number;
   /** How long every hop holds a packet on average. */
   readonly delayMs: number;
+}
+
+/** When the application does not say. */
+export interface MultipathOptions {
+  /** Circuits under a session, 1…8. */
+  readonly paths: number;
+  readonly strategy: Scheduler;
 }
 
 /** Cover traffic of this node; what the keys mean: docs/operating.md. */
@@ -102,6 +112,8 @@ export interface PathConstraints {
   readonly nodeIds?: readonly string[];
   /** NodeID (hex) that the path has to end at: the last hop of a session that needs another circuit. */
   readonly lastHop?: string;
+  /** Never in the path (NodeIDs, hex): other circuits of the session have them. */
+  readonly apartFrom?: readonly string[];
   /** Left out as far as there are others (NodeIDs, hex): a path over them does not answer at the moment. */
   readonly avoid?: readonly string[];
 }
@@ -117,6 +129,10 @@ export interface DialOptions {
   readonly class?: CircuitClass;
   /** Streams with different keys never share a circuit. */
   readonly isolation?: string;
+  /** Circuits without a common node but the last that carry it together, 1…8; undefined = as configured. */
+  readonly paths?: number;
+  /** How it is spread over them. */
+  readonly strategy?: Scheduler;
   /** Use this ready circuit (from buildPath) and no other. */
   readonly circuit?: number;
   readonly timeoutMs?: number;
@@ -276,6 +292,21 @@ export type FromPump =
       readonly reason?: string;
       readonly hop?: number;
     }
+  /**
+   * The circuits under a session have changed: one more than before, one less, one in the place of a lost one, or one
+   * for a session that had none or heard nothing.
+   */
+  | {
+      readonly type: 'path';
+      readonly kind: 'added' | 'lost' | 'replaced' | 'resumed';
+      /** The session's first circuit. */
+      readonly session: number;
+      readonly circuit: number;
+      readonly path: readonly string[];
+      /** Circuits that carry it now. */
+      readonly paths: number;
+      readonly reason?: string;
+    }
   | {
       readonly type: 'stream';
       readonly kind: 'opened' | 'connected' | 'closed';
@@ -346,6 +377,9 @@ export interface StreamInfo {
   readonly openedAtUnixMs: number;
   readonly bytesSent: number;
   readonly bytesReceived: number;
+  /** Of those sent: that the exit has, and that had to be sent again. */
+  readonly bytesAcknowledged: number;
+  readonly bytesRetransmitted: number;
   readonly state: 'opening' | 'open' | 'closing' | 'closed';
 }
 
@@ -409,6 +443,30 @@ export interface PumpStats {
     /** Packets that were sent again and had only been late, of all sent. */
     readonly spuriousRatio: number;
     readonly ageMs: number;
+    readonly wantedPaths: number;
+    readonly strategy: Scheduler;
+    /** Bytes of a stream that have come out of order now; and what may at the other end (undefined: one path alone carries). */
+    readonly reorderedBytes: number;
+    readonly reorderLimitBytes: number | undefined;
+    /** Each circuit under the session. */
+    readonly paths: readonly {
+      readonly circuit: number;
+      readonly path: readonly string[];
+      readonly state: 'building' | PathState;
+      readonly setupMs: number | undefined;
+      readonly ageMs: number;
+      readonly rttMs: number | undefined;
+      readonly minRttMs: number | undefined;
+      readonly jitterMs: number | undefined;
+      readonly lossRatio: number;
+      readonly packetsSent: number;
+      readonly packetsReceived: number;
+      readonly packetsInFlight: number;
+      readonly windowPackets: number;
+      readonly deliveryRateBytesPerSecond: number;
+      /** Sent on purpose although another path had sent it. */
+      readonly copiedBytes: number;
+    }[];
   }[];
   readonly streams: readonly StreamInfo[];
   readonly bufferedBytes: number;

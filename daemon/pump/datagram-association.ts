@@ -29,7 +29,6 @@ export class DatagramAssociation implements NyxDatagrams, CircuitUser {
     this.circuit = circuit;
     this.#stream = stream;
     this.#onReleased = onReleased;
-    circuit.enter(this);
     circuit.flows.set(stream.id, (bytes) => {
       const frame = decodeUdpFrame(bytes);
       if (frame === undefined) return; // a broken exit; UDP may lose what it likes

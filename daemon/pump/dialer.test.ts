@@ -43,10 +43,10 @@ class Harness {
   paths: readonly (readonly SimNode[])[];
   readonly #timers = new Set<{ readonly atMs: number; readonly callback: () => void }>();
 
-  constructor(seed: number, serve: Serve = echo, maxCircuits = 100, spareCircuits = 0) {
+  constructor(seed: number, serve: Serve = echo, maxCircuits = 100, spareCircuits = 0, mixes = 4) {
     this.network = new VirtualNetwork(suite, seed);
     this.client = this.network.add('client', { relay: false });
-    this.mixes = [0, 1, 2, 3].map((i) => this.network.add(`mix ${i}`));
+    this.mixes = Array.from({ length: mixes }, (_, i) => this.network.add(`mix ${i}`));
     this.exits = [0, 1].map((i) =>
       this.network.add(`exit ${i}`, { exit: true, serve: (session) => ownerOf(`exit ${i}`, session, serve) }),
     );
@@ -57,7 +57,14 @@ class Harness {
       [m2, m3, e1],
     ];
     this.dialer = new SessionDialer(
-      { worker: 2, defaultHops: 3, mix: { hops: 5, delayMs: 20 }, maxCircuits, spareCircuits },
+      {
+        worker: 2,
+        defaultHops: 3,
+        mix: { hops: 5, delayMs: 20 },
+        multipath: { paths: 1, strategy: 'latency_weighted' },
+        maxCircuits,
+        spareCircuits,
+      },
       {
         engine: this.client.engine,
         host: {
@@ -112,7 +119,8 @@ class Harness {
   #pathTo(lastHop: string, constraints: PathConstraints): readonly NodeContact[] {
     this.resumed.push(constraints);
     const last = [...this.exits].find((node) => idOf(node) === lastHop)!;
-    const free = this.mixes.filter((node) => !constraints.avoid?.includes(idOf(node)) && !node.down);
+    const not = [...(constraints.avoid ?? []), ...(constraints.apartFrom ?? [])];
+    const free = this.mixes.filter((node) => !not.includes(idOf(node)) && !node.down);
     if (free.length < 2) throw new DialError('NO_PATH', 'too few mixes');
     return [...free.slice(-2), last].map((node) => node.contact);
   }
@@ -750,3 +758,94 @@ describe('beside streams', () => {
 function idOf(node: SimNode): string {
   return Buffer.from(node.contact.nodeId).toString('hex');
 }
+
+describe('a session on several paths', () => {
+  const changes = (h: Harness) => h.told.flatMap((message) => (message.type === 'path' ? [message] : []));
+  const sees = (h: Harness) => h.dialer.circuits()[0]!;
+  const usable = (h: Harness) => sees(h).paths.filter(({ state }) => state === 'usable');
+
+  test('has as many as were asked for, without a common node but the last, and says so', async () => {
+    const h = new Harness(60, echo, 100, 0, 8);
+    const connection = h.dialer.connect(target, { paths: 3, strategy: 'redundant' });
+    await h.until(connection.connected);
+    await h.pass(2000);
+    assert.equal(usable(h).length, 3);
+    assert.equal(sees(h).wantedPaths, 3);
+    assert.equal(sees(h).strategy, 'redundant');
+    const inner = sees(h).paths.flatMap(({ path }) => path.slice(0, -1));
+    assert.equal(new Set(inner).size, 6);
+    assert.equal(new Set(sees(h).paths.map(({ path }) => path.at(-1))).size, 1);
+    assert.deepEqual(
+      changes(h).map(({ kind, paths }) => [kind, paths]),
+      [
+        ['added', 2],
+        ['added', 3],
+      ],
+    );
+    const data = pattern(400_000);
+    connection.duplex.end(data);
+    assert.deepEqual(await h.until(collect(connection.duplex)), data);
+    assert.ok(sees(h).paths.some(({ copiedBytes }) => copiedBytes > 0));
+  });
+
+  test('gets another one for each that dies, while data flows', async () => {
+    const h = new Harness(61, echo, 100, 0, 10);
+    const connection = h.dialer.connect(target, { paths: 2 });
+    const received = collect(connection.duplex);
+    await h.until(connection.connected);
+    await h.pass(1000);
+    const data = pattern(600_000);
+    for (let i = 0; i < 2; i++) {
+      connection.duplex.write(data.subarray(i * 200_000, (i + 1) * 200_000));
+      const [victim] = usable(h);
+      h.mixes.find((node) => idOf(node) === victim!.path[1])!.down = true;
+      await h.pass(6000);
+      assert.equal(usable(h).length, 2, `after ${i + 1}`);
+    }
+    connection.duplex.end(data.subarray(400_000));
+    assert.deepEqual(await h.until(received), data);
+    const kinds = changes(h).map(({ kind }) => kind);
+    assert.equal(kinds.filter((kind) => kind === 'lost').length, 2);
+    assert.equal(kinds.filter((kind) => kind === 'replaced' || kind === 'added').length, 3);
+    assert.ok(changes(h).every(({ session }) => session === changes(h)[0]!.session));
+  });
+
+  test('goes on with fewer where the network has no more, and asks less and less often', async () => {
+    const h = new Harness(62, echo, 100, 0, 4);
+    await h.until(h.dialer.connect(target, { paths: 8 }).connected);
+    for (let i = 0; i < 40; i++) {
+      await h.pass(250);
+      h.dialer.sweep(h.network.nowMs);
+    }
+    assert.equal(usable(h).length, 2);
+    assert.ok(h.resumed.length > 2 && h.resumed.length < 9, `${h.resumed.length} paths were asked for`);
+  });
+
+  test('is nobody else’s who asked for another number, and numbers out of range are refused', async () => {
+    const h = new Harness(63, echo, 100, 0, 8);
+    const two = h.dialer.connect(target, { paths: 2 });
+    const one = h.dialer.connect(target, {});
+    await h.until(Promise.all([two.connected, one.connected]));
+    assert.notEqual(two.circuit(), one.circuit());
+    for (const paths of [0, 9, 1.5]) await h.fails(h.dialer.connect(target, { paths }).connected, 'BAD_REQUEST');
+    await h.fails(h.dialer.connect(target, { paths: 2, circuit: one.circuit()! }).connected, 'BAD_REQUEST');
+    // @ts-expect-error a strategy that there is not
+    await h.fails(h.dialer.connect(target, { strategy: 'fastest' }).connected, 'BAD_REQUEST');
+  });
+
+  test('builds no further path while nobody uses it', async () => {
+    const h = new Harness(64, echo, 100, 0, 8);
+    const connection = h.dialer.connect(target, { paths: 2 });
+    await h.until(connection.connected);
+    await h.pass(1000);
+    connection.duplex.destroy();
+    await h.pass(500);
+    const victim = usable(h)[0]!;
+    h.client.engine.closeCircuit(victim.circuit, 0, h.network.nowMs);
+    for (let i = 0; i < 10; i++) {
+      await h.pass(250);
+      h.dialer.sweep(h.network.nowMs);
+    }
+    assert.equal(sees(h).paths.length, 1);
+  });
+});

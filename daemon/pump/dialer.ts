@@ -4,6 +4,7 @@
  */
 import type { ClientCircuitEvent, EngineApi, NodeContact } from '@nyx/core/engine/contract.ts';
 import type { ResolvedAddress } from '@nyx/core/stream/contract.ts';
+import { schedulers } from '@nyx/core/stream/path-choice.ts';
 import { CircuitPool, type PoolHost } from './circuit-pool.ts';
 import { ClientStream, type ClientStreamHost } from './client-stream.ts';
 import {
@@ -12,6 +13,7 @@ import {
   type Dialer,
   type DialOptions,
   type MixOptions,
+  type MultipathOptions,
   type NyxConnection,
   type PathConstraints,
   type PumpStats,
@@ -19,10 +21,12 @@ import {
 } from './contract.ts';
 import { associate, type DatagramAssociation } from './datagram-association.ts';
 import { describeSessionError, dialCodeOf } from './dial-code.ts';
-import type { CircuitUser, PooledCircuit } from './pooled-circuit.ts';
+import type { CircuitUser, PathWish, PooledCircuit } from './pooled-circuit.ts';
 
 /** From dial to the target's answer, when the dial says nothing else. */
 const DIAL_TIMEOUT_MS = 30_000;
+/** Circuits under a session (docs/protocol.md §5.5). */
+const MAX_PATHS = 8;
 const MIN_HOPS = 3;
 const MAX_HOPS = 7;
 
@@ -37,6 +41,7 @@ export interface SessionDialerOptions {
   readonly worker: number;
   readonly defaultHops: number;
   readonly mix: MixOptions;
+  readonly multipath: MultipathOptions;
   /** Circuits at once. */
   readonly maxCircuits: number;
   /** Of the default length, kept ready. */
@@ -98,6 +103,7 @@ export class SessionDialer implements Dialer {
         isolation: options.isolation ?? '',
         hops,
         class: circuitClass,
+        wish: this.#wishOf(options),
         addedLatencyMs: given?.addedLatencyMs ?? this.pool.addedLatencyMs(circuitClass, hops),
         circuit: options.circuit,
         timeoutMs: options.timeoutMs ?? DIAL_TIMEOUT_MS,
@@ -117,6 +123,7 @@ export class SessionDialer implements Dialer {
         ended.circuit.leave(ended, this.#host.nowMs());
       });
       this.#associations.add(association);
+      this.pool.enter(circuit, association);
       return association;
     });
   }
@@ -129,7 +136,7 @@ export class SessionDialer implements Dialer {
     if (!isHost(value)) throw new DialError(DialErrorCode.badRequest, 'a name or address has 1…255 bytes');
     return await this.#withCircuit(options, undefined, async (circuit) => {
       const user: CircuitUser = { bytesSent: 0, bytesReceived: 0 };
-      circuit.enter(user);
+      this.pool.enter(circuit, user);
       try {
         return await resolveOn(circuit, kind, value, options.timeoutMs ?? DIAL_TIMEOUT_MS);
       } finally {
@@ -198,8 +205,7 @@ export class SessionDialer implements Dialer {
   }
 
   circuits(): PumpStats['clientCircuits'] {
-    const nowMs = this.#host.nowMs();
-    return Array.from(this.pool.all(), (record) => record.stats(nowMs));
+    return Array.from(this.pool.all(), (record) => this.pool.stats(record));
   }
 
   /** Runs `use` on a circuit, once more on another one if that circuit fails under it. */
@@ -216,6 +222,7 @@ export class SessionDialer implements Dialer {
       class: options.class ?? ('fast' as const),
       target,
       exact: false,
+      wish: this.#wishOf(options),
     };
     let failed: PooledCircuit | undefined;
     for (;;) {
@@ -242,6 +249,17 @@ export class SessionDialer implements Dialer {
     if (!Number.isInteger(hops) || hops < MIN_HOPS || hops > MAX_HOPS) {
       return new DialError(DialErrorCode.badRequest, `a path has ${MIN_HOPS} to ${MAX_HOPS} hops, not ${hops}`);
     }
+    const { paths, strategy } = this.#wishOf(options);
+    if (!Number.isInteger(paths) || paths < 1 || paths > MAX_PATHS) {
+      return new DialError(DialErrorCode.badRequest, `a session has 1 to ${MAX_PATHS} paths, not ${paths}`);
+    }
+    if (!schedulers.includes(strategy)) {
+      return new DialError(DialErrorCode.badRequest, `strategy must be one of ${schedulers.join(', ')}`);
+    }
+    if (options.circuit !== undefined && options.paths !== undefined && options.paths > 1) {
+      const message = 'a stream on one circuit of its choice takes no further paths';
+      return new DialError(DialErrorCode.badRequest, message);
+    }
     if (options.class === 'cmix') {
       const message = 'class cmix is not carried out by this version, and mix would not protect as asked';
       return new DialError(DialErrorCode.unsupported, message);
@@ -252,6 +270,11 @@ export class SessionDialer implements Dialer {
       return new DialError(DialErrorCode.badRequest, message);
     }
     return undefined;
+  }
+
+  #wishOf({ paths, strategy }: DialOptions): PathWish {
+    const { multipath } = this.#options;
+    return { paths: paths ?? multipath.paths, strategy: strategy ?? multipath.strategy };
   }
 
   #hopsOf(options: DialOptions): number {

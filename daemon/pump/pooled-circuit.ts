@@ -1,7 +1,9 @@
 /** One circuit of ours, from its first cell to its end, as the pool keeps it. */
 import { type CircuitClass, CircuitEnd } from '@nyx/core/engine/contract.ts';
 import type { TimeMs } from '@nyx/core/ports.ts';
-import type { SessionApi } from '@nyx/core/stream/contract.ts';
+import type { PathStats, SessionApi } from '@nyx/core/stream/contract.ts';
+import { Scheduler } from '@nyx/core/stream/path-choice.ts';
+import { PAYLOAD_BYTES } from '@nyx/core/wire/datagram.ts';
 import { DialError, type PumpStats } from './contract.ts';
 import { describeCircuitEnd, dialCodeOfCircuitEnd } from './dial-code.ts';
 import type { PathRace } from './path-race.ts';
@@ -13,15 +15,37 @@ export interface CircuitUser {
   readonly bytesReceived: number;
 }
 
+/** One circuit under a session, or on its way to it. */
+export interface UnderCircuit {
+  readonly path: readonly string[];
+  readonly builtAtMs: TimeMs;
+  /** Undefined: not yet. */
+  readyAtMs: TimeMs | undefined;
+  setupMs: number | undefined;
+  /** Since when nothing comes from it while others carry. */
+  suspectSinceMs: TimeMs | undefined;
+}
+
+export interface PathWish {
+  /** 1…8 circuits without a common node but the last. */
+  readonly paths: number;
+  readonly strategy: Scheduler;
+}
+
+export const ONE_PATH: PathWish = { paths: 1, strategy: Scheduler.latencyWeighted };
+
 export class PooledCircuit {
-  /** The newest one under the session. */
+  /** The first one that the session had: how events name it. */
+  readonly id: number;
+  /** The oldest one under the session that is ready. */
   circuit: number;
   /** All that are under the session now or on their way to it. */
-  readonly handles = new Set<number>();
-  /** Of those on their way: their paths. */
-  readonly attaching = new Map<number, readonly string[]>();
+  readonly circuits = new Map<number, UnderCircuit>();
   readonly session: SessionApi;
   path: readonly string[];
+  wanted: PathWish = ONE_PATH;
+  /** Circuits that a session on several has lost and not got back. */
+  missing = 0;
   readonly class: CircuitClass;
   readonly addedLatencyMs: number;
   /** Undefined: not for reuse, only by its number. */
@@ -66,8 +90,9 @@ export class PooledCircuit {
     flows: Map<number, (data: Uint8Array) => void>;
     nowMs: TimeMs;
   }) {
+    this.id = init.circuit;
     this.circuit = init.circuit;
-    this.handles.add(init.circuit);
+    this.circuits.set(init.circuit, underCircuit(init.path, init.nowMs));
     this.session = init.session;
     this.path = init.path;
     this.class = init.class;
@@ -81,6 +106,23 @@ export class PooledCircuit {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.settled = promise;
     this.settle = resolve;
+  }
+
+  /** How its users want it to be spread. */
+  wish(wanted: PathWish): void {
+    this.wanted = wanted;
+    this.session.setScheduler(wanted.strategy);
+  }
+
+  get wantedPaths(): number {
+    return this.wanted.paths;
+  }
+
+  /** Those that have joined. */
+  get readyPaths(): number {
+    let ready = 0;
+    for (const { readyAtMs } of this.circuits.values()) if (readyAtMs !== undefined) ready++;
+    return ready;
   }
 
   enter(user: CircuitUser): void {
@@ -109,7 +151,8 @@ export class PooledCircuit {
     return new DialError(dialCodeOfCircuitEnd(reason), `circuit ended: ${describeCircuitEnd(reason)}`);
   }
 
-  stats(nowMs: TimeMs): PumpStats['clientCircuits'][number] {
+  /** `statsOf`: of a circuit's path in the session. */
+  stats(nowMs: TimeMs, statsOf: (circuit: number) => PathStats | undefined): PumpStats['clientCircuits'][number] {
     const { session } = this;
     const s = session.stats;
     let bytesSent = this.#pastBytesSent;
@@ -133,6 +176,44 @@ export class PooledCircuit {
       lossRatio: s.packetsSent === 0 ? 0 : s.packetsLost / s.packetsSent,
       spuriousRatio: s.packetsSent === 0 ? 0 : s.spuriousRetransmissions / s.packetsSent,
       ageMs: nowMs - this.builtAtMs,
+      wantedPaths: this.wantedPaths,
+      strategy: s.scheduler,
+      reorderedBytes: s.reorderedBytes,
+      reorderLimitBytes: Number.isFinite(s.reorderLimitBytes) ? s.reorderLimitBytes : undefined,
+      paths: Array.from(this.circuits, ([circuit, { path, setupMs, builtAtMs }]) =>
+        pathView(circuit, path, setupMs, nowMs - builtAtMs, statsOf(circuit)),
+      ),
     };
   }
+}
+
+export function underCircuit(path: readonly string[], nowMs: TimeMs): UnderCircuit {
+  return { path, builtAtMs: nowMs, readyAtMs: undefined, setupMs: undefined, suspectSinceMs: undefined };
+}
+
+function pathView(
+  circuit: number,
+  path: readonly string[],
+  setupMs: number | undefined,
+  ageMs: number,
+  stats: PathStats | undefined,
+): PumpStats['clientCircuits'][number]['paths'][number] {
+  const sent = stats?.packetsSent ?? 0;
+  return {
+    circuit,
+    path,
+    setupMs,
+    ageMs,
+    state: setupMs === undefined ? 'building' : (stats?.state ?? 'gone'),
+    rttMs: stats?.smoothedRttMs,
+    minRttMs: stats?.minRttMs,
+    jitterMs: stats?.jitterMs,
+    lossRatio: sent === 0 ? 0 : stats!.packetsLost / sent,
+    packetsSent: sent,
+    packetsReceived: stats?.packetsReceived ?? 0,
+    packetsInFlight: stats?.packetsInFlight ?? 0,
+    windowPackets: stats?.windowPackets ?? 0,
+    deliveryRateBytesPerSecond: (stats?.deliveredPacketsPerMs ?? 0) * 1000 * PAYLOAD_BYTES,
+    copiedBytes: stats?.copiedBytes ?? 0,
+  };
 }

@@ -30,6 +30,7 @@ function options(secrets: NodeSecrets, more: Partial<PumpOptions>): PumpOptions 
     defaultHops: 3,
     spareCircuits: 0,
     mix: { hops: 5, delayMs: 20 },
+    multipath: defaults.multipath,
     cover: defaults.cover,
     allowCrash: false,
     ...more,

@@ -127,6 +127,7 @@ class PumpWorker {
         worker: options.worker,
         defaultHops: options.defaultHops,
         mix: options.mix,
+        multipath: options.multipath,
         maxCircuits: limits.maxSessions,
         spareCircuits: roles.client ? options.spareCircuits : 0,
       },
