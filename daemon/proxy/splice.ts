@@ -104,6 +104,8 @@ export function splice(socket: Socket, target: DialedTarget, onEnd: (error: Erro
     return;
   }
   for (const chunk of target.early) duplex.write(chunk);
+  // 0 = the kernel has taken everything within the write.
+  target.connection.lendReads?.(() => socket.writableLength === 0);
   duplex.pipe(socket);
   socket.pipe(duplex); // ends the duplex, too, when the client has already half-closed
 }

@@ -112,6 +112,10 @@ export class ClientStream implements NyxConnection, CircuitUser {
 
   readonly circuit = (): number | undefined => this.#record?.circuit;
 
+  lendReads(isTaken: () => boolean): void {
+    this.#duplex.lendReads(isTaken);
+  }
+
   info(): StreamInfo {
     const { host, port } = this.#options.target;
     return {

@@ -183,6 +183,11 @@ export interface NyxConnection {
   readonly addedLatencyMs: number;
   /** As listed in StreamInfo. */
   readonly id?: number;
+  /**
+   * From now on the duplex may read into memory that it uses again: `isTaken` says, when a 'data' event returns, whether
+   * the reader is done with the bytes of all events so far.
+   */
+  lendReads?(isTaken: () => boolean): void;
 }
 
 /** A UDP association through the network (SOCKS5 UDP ASSOCIATE, SDK datagrams). */

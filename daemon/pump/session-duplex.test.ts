@@ -251,3 +251,57 @@ test('after confirm() an end is final', async () => {
   await pair.until(closed(duplex));
   assert.equal((duplex.errored as DialError).code, 'SESSION_LOST');
 });
+
+/** What a reader sees that says of each read whether it is done with the bytes, and pauses now and then. */
+async function readLent(isTaken: (chunk: number) => boolean, pauses: boolean) {
+  const pair = new Pair();
+  const { near, far } = await pair.duplexes();
+  const sent = pattern(900_001);
+  const kept: Buffer[] = [];
+  const copies: Buffer[] = [];
+  let taken = true;
+  far.lendReads(() => taken);
+  far.on('data', (chunk: Buffer) => {
+    taken = isTaken(copies.length);
+    if (!taken || chunk.length < 16 * 1024) kept.push(chunk);
+    copies.push(Buffer.from(chunk));
+    if (pauses && copies.length % 3 === 0) {
+      far.pause();
+      void turns(20).then(() => far.resume());
+    }
+  });
+  near.end(sent);
+  far.end();
+  await pair.until(once(far, 'end'));
+  assert.ok(sent.equals(Buffer.concat(copies)), 'what came is what was sent');
+  return { kept, copies, sent };
+}
+
+async function turns(count: number): Promise<void> {
+  for (let i = 0; i < count; i++) await new Promise(setImmediate);
+}
+
+test('memory of reads that were taken is used again, that of others never', async () => {
+  for (const pauses of [false, true]) {
+    await readLent(() => true, pauses);
+    const { kept, sent } = await readLent(() => false, pauses);
+    assert.ok(sent.equals(Buffer.concat(kept)), 'what the reader kept is as it came');
+    const mixed = await readLent((chunk) => chunk % 2 === 0, pauses);
+    const odd = mixed.copies.filter((copy, i) => i % 2 === 1 || copy.length < 16 * 1024);
+    assert.ok(Buffer.concat(odd).equals(Buffer.concat(mixed.kept)));
+  }
+});
+
+test('reads that are taken come in the same memory', async () => {
+  const pair = new Pair();
+  const { near, far } = await pair.duplexes();
+  const memories = new Set<ArrayBufferLike>();
+  far.lendReads(() => true);
+  far.on('data', (chunk: Buffer) => {
+    if (chunk.length >= 16 * 1024) memories.add(chunk.buffer);
+  });
+  near.end(pattern(900_001));
+  far.end();
+  await pair.until(once(far, 'end'));
+  assert.ok(memories.size <= 2, `${memories.size} memories`); // the first read is asked for by the reader, and is buffered
+});

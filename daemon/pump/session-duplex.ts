@@ -21,6 +21,11 @@ const READ_CHUNK_BYTES = 64 * 1024;
 const HIGH_WATER_BYTES = 256 * 1024;
 /** What may be sent before the target has answered, and is kept to be sent again. */
 const MAX_EARLY_BYTES = 64 * 1024;
+/** Below this a chunk gets memory of its own: all of a lent one would stay with whoever keeps a few bytes of it. */
+const MIN_LENT_BYTES = 16 * 1024;
+
+/** What is lent to readers that take bytes at once, of all duplexes of this thread. Fresh memory costs a page fault per 4 KiB. */
+let lent: Buffer | undefined;
 
 export interface SessionDuplexOptions {
   /** Called once, when the duplex is finished with its stream for good. */
@@ -51,6 +56,7 @@ export class SessionDuplex extends Duplex {
   #confirmed: boolean;
   #early: Uint8Array[] = [];
   #earlyBytes = 0;
+  #isTaken: (() => boolean) | undefined;
 
   /** With a stream: attached and confirmed at once. */
   constructor(stream?: SessionStream, options: SessionDuplexOptions = {}) {
@@ -92,6 +98,11 @@ export class SessionDuplex extends Duplex {
     if (this.#writeEnded) stream.end();
     else this.#writeMore();
     if (this.#reading) this.#schedulePull();
+  }
+
+  /** As NyxConnection has it. */
+  lendReads(isTaken: () => boolean): void {
+    this.#isTaken = isTaken;
   }
 
   get confirmed(): boolean {
@@ -172,11 +183,16 @@ export class SessionDuplex extends Duplex {
       if (stream === undefined) return;
       const available = stream.readableBytes;
       if (available > 0) {
-        const chunk = Buffer.allocUnsafeSlow(Math.min(available, READ_CHUNK_BYTES));
+        const isLent = this.#isTaken !== undefined && available >= MIN_LENT_BYTES;
+        const chunk = isLent ? takeLent() : Buffer.allocUnsafeSlow(Math.min(available, READ_CHUNK_BYTES));
         const length = stream.read(chunk);
+        if (length > 0) {
+          if (!this.#confirmed) this.confirm(); // data is an answer, too: it may overtake CONNECTED
+          this.#reading = this.push(length === chunk.length ? chunk : chunk.subarray(0, length));
+        }
+        // What Node keeps for later, and what the reader keeps, is theirs.
+        if (isLent && this.readableLength === 0 && this.#isTaken!()) lent = chunk;
         if (length === 0) return;
-        if (!this.#confirmed) this.confirm(); // data is an answer, too: it may overtake CONNECTED
-        this.#reading = this.push(length === chunk.length ? chunk : chunk.subarray(0, length));
         continue;
       }
       if (stream.readEnded) {
@@ -229,6 +245,12 @@ export class SessionDuplex extends Duplex {
     const side = remote ? 'by the other end' : 'here';
     this.destroy(new DialError(dialCodeOf(code), `stream ended ${side}: ${describeSessionError(code)}`));
   }
+}
+
+function takeLent(): Buffer {
+  const buffer = lent ?? Buffer.allocUnsafeSlow(READ_CHUNK_BYTES);
+  lent = undefined;
+  return buffer;
 }
 
 /** The code that tells the peer why the stream was given up. */
