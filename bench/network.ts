@@ -20,12 +20,15 @@ import {
   measureUpload,
   type Network,
   type Throughput,
+  WARM_BYTES,
 } from './lib/measure.ts';
 import { Parts } from './lib/parts.ts';
 import { processUsage } from './lib/process-usage.ts';
 
 export interface NetworkOptions {
   readonly bytes: number;
+  /** Downloads over a circuit before its measured one. */
+  readonly warmMs: number;
   readonly rounds: number;
   /** Streams that are opened to time them. */
   readonly count: number;
@@ -41,6 +44,8 @@ export interface NetworkOptions {
 
 export interface HopsMeasures {
   readonly hops: number;
+  /** The first transfer of these nodes: their code is not compiled to its best yet. */
+  readonly cold: Throughput | undefined;
   readonly oneStream: Throughput | undefined;
   readonly upload: Throughput | undefined;
   readonly fourStreams: Throughput | undefined;
@@ -133,13 +138,22 @@ async function measureHops(running: Running, hops: number, parts: Parts): Promis
     processes: running.processes,
   };
   const part = <T>(name: string, measure: () => Promise<T>) => parts.run(`${hops} hops, ${name}`, measure);
+  const cold = await part('first transfer', () =>
+    measureDownload(network, target, {
+      ...bounds,
+      streams: 1,
+      bytesPerStream: Math.floor(options.bytes / 4),
+      warmBytes: WARM_BYTES,
+    }),
+  );
   const oneStream = await part('one stream', async () => {
     const carried = await carriedByPath(client);
     const plain = await measureDownload(network, target, {
       ...bounds,
       streams: 1,
       bytesPerStream: options.bytes,
-      warmBytes: 1_000_000,
+      warmBytes: WARM_BYTES,
+      warmMs: options.warmMs,
     });
     const path = await busiestPath(client, carried);
     return { ...plain, processes: namedByPlace(plain.processes, path, running) };
@@ -152,7 +166,8 @@ async function measureHops(running: Running, hops: number, parts: Parts): Promis
       ...bounds,
       streams: 4,
       bytesPerStream: Math.floor(options.bytes / 2),
-      warmBytes: 1_000_000,
+      warmBytes: WARM_BYTES,
+      warmMs: options.warmMs,
     }),
   );
   const echo = await part('echo', async () => {
@@ -172,6 +187,7 @@ async function measureHops(running: Running, hops: number, parts: Parts): Promis
   const setups = await part('set-up', () => measureSetup(running, hops));
   return {
     hops,
+    cold: cold && { ...cold, processes: [] },
     oneStream,
     upload: upload && { ...upload, processes: [] },
     fourStreams: fourStreams && { ...fourStreams, processes: [] },

@@ -20,6 +20,7 @@ const network = (mbit: number, idleBytes: number | undefined): NetworkMeasures =
   byHops: [
     {
       hops: 3,
+      cold: throughput(mbit),
       oneStream: throughput(mbit),
       upload: throughput(mbit),
       fourStreams: throughput(mbit),

@@ -41,6 +41,8 @@ export interface Throughput {
   readonly processes: readonly ProcessCost[];
 }
 
+/** Enough for a circuit to be there, and known not to be slow. */
+export const WARM_BYTES = 1_000_000;
 const DIAL_TIMEOUT_MS = 30_000;
 let keyCounter = 0;
 
@@ -52,23 +54,32 @@ export function freshKey(prefix = 'bench'): string {
 
 /**
  * Downloads `bytesPerStream` over each of `streams` streams at once, each on a circuit of its own. The circuits are
- * built, and warmed with `warmBytes`, before the clock starts. Counts what arrived, from the first request to the last byte.
+ * built, and warmed with `warmBytes` and then for at least `warmMs`, before the clock starts. Counts what arrived, from the
+ * first request to the last byte.
  */
 export async function measureDownload(
   network: Network,
   target: HostPort,
-  options: Bounds & { readonly streams: number; readonly bytesPerStream: number; readonly warmBytes?: number },
+  options: Bounds & {
+    readonly streams: number;
+    readonly bytesPerStream: number;
+    readonly warmBytes?: number;
+    readonly warmMs?: number;
+  },
 ): Promise<Throughput> {
   const keys = Array.from({ length: options.streams }, () => freshKey('down'));
   const bounded = boundary(options);
   const sockets: Socket[] = [];
   try {
     if (options.warmBytes) {
-      const warm = options.warmBytes;
+      const { warmBytes, warmMs = 0 } = options;
+      const start = performance.now();
       await Promise.all(
         keys.map(async (key) => {
-          const socket = await dial(network, target, key, bounded, sockets);
-          await download(socket, warm, bounded);
+          const warm = async (bytes: number) =>
+            download(await dial(network, target, key, bounded, sockets), bytes, bounded);
+          await warm(warmBytes);
+          while (performance.now() - start < warmMs) await warm(8 * warmBytes);
         }),
       );
     }

@@ -9,6 +9,7 @@ import {
   measureStreamOpen,
   type Network,
   type Throughput,
+  WARM_BYTES,
 } from '../../lib/measure.ts';
 import { startTorNetwork, type TorVariant } from './network.ts';
 
@@ -29,12 +30,13 @@ export async function measureTor(
   options: Bounds & {
     readonly variant: TorVariant;
     readonly bytes: number;
+    readonly warmMs: number;
     readonly rounds: number;
     readonly circuits: number;
     readonly onProgress?: (message: string) => void;
   },
 ): Promise<TorMeasures> {
-  const { variant, bytes, rounds, circuits, timeoutMs, signal } = options;
+  const { variant, bytes, warmMs, rounds, circuits, timeoutMs, signal } = options;
   const progress = (message: string) => options.onProgress?.(`tor ${variant}: ${message}`);
   const bounds = { timeoutMs, signal };
   const start = () => startTorNetwork({ variant, timeoutMs: BOOTSTRAP_MS, onProgress: progress, signal });
@@ -56,14 +58,16 @@ export async function measureTor(
         ...bounds,
         streams: 1,
         bytesPerStream: bytes,
-        warmBytes: 1_000_000,
+        warmBytes: WARM_BYTES,
+        warmMs,
       });
       progress('four streams');
       const fourStreams = await measureDownload(network, target.address, {
         ...bounds,
         streams: 4,
         bytesPerStream: Math.floor(bytes / 2),
-        warmBytes: 1_000_000,
+        warmBytes: WARM_BYTES,
+        warmMs,
       });
       progress('echo');
       const { sample: _, ...echo } = await measureEcho(network, target.address, { ...bounds, rounds, sizeBytes: 64 });
