@@ -41,6 +41,7 @@ import { IpOrigins } from './io/ip-origins.ts';
 import { createNativeSuite } from './io/native-suite.ts';
 import { systemRandom } from './io/system-random.ts';
 import type { ListenAddress, PumpOptions } from './pump/contract.ts';
+import { MAX_LOGGED_MESSAGES } from './pump/message-memory.ts';
 import { PumpClient } from './pump/pump-client.ts';
 import type { ChildSpec, SupervisionEvent, Supervisor } from './supervision/supervise.ts';
 import { systemTimers } from './supervision/timers.ts';
@@ -52,6 +53,8 @@ export const VERSION = '0.1.0';
 export const ExitCode = { ok: 0, crash: 1, badConfig: 2, cannotStart: 3 } as const;
 
 const METER_INTERVAL_MS = 1000;
+/** Its own and the next one, and a little for clocks that differ. */
+const KEY_LIFE_EPOCHS = 2.1;
 const DRAIN_LOOK_MS = 20;
 /** A node without a view waits so long for an authority to say which puzzle to solve. */
 const ASK_PARAMS_MS = 15_000;
@@ -303,7 +306,7 @@ class Daemon {
       endsMeasurements: config.authority !== undefined && config.roles.some((role) => role !== 'client'),
       secrets,
       setupLogs: setupLogs?.forEpochs(secrets.mix.map(({ epoch }) => epoch)),
-      limits: config.limits,
+      limits: { ...config.limits, messagesPerSecond: messagesPerSecond(config) },
       defaultHops: config.path.hops,
       spareCircuits: config.path.spareCircuits,
       mix: config.mix,
@@ -466,6 +469,12 @@ const main = async (): Promise<void> => {
 };
 
 class UsageError extends Error {}
+
+/** Of each worker: no more than fit into the memory of packets seen, for as long as an epoch's key lives. */
+const messagesPerSecond = ({ limits, epochSeconds, workers }: Config): number => {
+  const fits = Math.floor(MAX_LOGGED_MESSAGES / (KEY_LIFE_EPOCHS * epochSeconds * workers));
+  return Math.max(1, Math.min(limits.messagesPerSecond, fits));
+};
 
 const codeOf = (error: unknown): number => {
   if (error instanceof ConfigError || error instanceof UsageError) return ExitCode.badConfig;

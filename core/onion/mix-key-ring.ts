@@ -8,7 +8,7 @@ import { TagMemory } from './tag-memory.ts';
 export const MAX_SETUPS_PER_EPOCH = 2 ** 20;
 
 /** Packets of the message lane, the same, where nobody but this engine has the keys. */
-const MAX_MESSAGES_PER_EPOCH = 2 ** 20;
+export const MAX_MESSAGES_PER_EPOCH = 2 ** 20;
 
 /** One epoch's mix keys, ready for use, with the memory of set-ups and messages seen under them. */
 export interface MixKeys extends MessageKeys {

@@ -69,6 +69,7 @@ export const defaults = {
     maxLinks: 4096,
     maxCircuits: 16_384,
     maxSessions: 1024,
+    messagesPerSecond: 1000,
     /** Buffers of one worker. */
     memoryBytes: 268_435_456,
     maxApiStreams: 256,

@@ -265,6 +265,7 @@ export const configSchema = z.strictObject({
       maxLinks: integer(1, 1_000_000).default(d.limits.maxLinks),
       maxCircuits: integer(1, 10_000_000).default(d.limits.maxCircuits),
       maxSessions: integer(1, 1_000_000).default(d.limits.maxSessions),
+      messagesPerSecond: integer(1, 100_000).default(d.limits.messagesPerSecond),
       memoryBytes: integer(16_777_216, 1_099_511_627_776).default(d.limits.memoryBytes),
       maxApiStreams: integer(1, 65_536).default(d.limits.maxApiStreams),
     })

@@ -53,7 +53,7 @@ export interface PumpOptions {
   /** Circuits may end here without an exit: an authority measures by them, and they open nothing. Default false. */
   readonly endsMeasurements?: boolean;
   readonly secrets: NodeSecrets;
-  /** Logs of the epochs in `secrets`, common to all workers. Without them a worker remembers set-ups for itself. */
+  /** Logs of the epochs in `secrets`, common to all workers. Without them a worker remembers set-ups and messages for itself. */
   readonly setupLogs?: readonly SetupLog[];
   readonly limits: PumpLimits;
   readonly defaultHops: number;
@@ -99,6 +99,8 @@ export interface PumpLimits {
   readonly maxLinks: number;
   readonly maxCircuits: number;
   readonly maxSessions: number;
+  /** Packets of the message lane that are opened, and as many in a burst. */
+  readonly messagesPerSecond: number;
   /** All buffers of the worker together; at the limit the oldest queues are shed first. */
   readonly memoryBytes: number;
 }

@@ -108,9 +108,9 @@ test('logs of epochs that are over are deleted; a full one takes no more', (cont
   const folder = folderOf(context);
   const logs = new SetupLogs(folder);
   logs.forEpochs([1, 2]);
-  assert.deepEqual(readdirSync(folder).sort(), ['setups-1.log', 'setups-2.log']);
+  assert.deepEqual(readdirSync(folder).sort(), ['messages-1.log', 'messages-2.log', 'setups-1.log', 'setups-2.log']);
   const [first] = logs.forEpochs([2, 3]);
-  assert.deepEqual(readdirSync(folder).sort(), ['setups-2.log', 'setups-3.log']);
+  assert.deepEqual(readdirSync(folder).sort(), ['messages-2.log', 'messages-3.log', 'setups-2.log', 'setups-3.log']);
   assert.equal(logs.forEpochs([2, 3])[0], first, 'one log for all workers');
   const small = { ...first!, words: new SharedArrayBuffer(2 * 8) };
   const memory = new SharedSetupMemory(small, failed);

@@ -11,6 +11,7 @@ import { closeSync, openSync, writeSync } from 'node:fs';
 import { Drop } from '@nyx/core/drop-reason.ts';
 import type { SetupMemory } from '@nyx/core/engine/contract.ts';
 import { TagMemory } from '@nyx/core/onion/tag-memory.ts';
+import type { MessageLog } from './message-memory.ts';
 
 /** Bytes of a tag that are kept. */
 export const LOGGED_TAG_BYTES = 8;
@@ -21,6 +22,8 @@ export interface SetupLog {
   /** Words of 64 bits, at most as many set-ups as an epoch may have. */
   readonly words: SharedArrayBuffer;
   readonly file: string;
+  /** The same for packets of the message lane. */
+  readonly messages: MessageLog;
 }
 
 /** One worker's view of a log. */

@@ -21,7 +21,7 @@ import type {
 } from '@nyx/core/engine/contract.ts';
 import { Engine } from '@nyx/core/engine/engine.ts';
 import { Exponential } from '@nyx/core/mix/exponential.ts';
-import { MAX_SETUPS_PER_EPOCH } from '@nyx/core/onion/mix-key-ring.ts';
+import { MAX_MESSAGES_PER_EPOCH, MAX_SETUPS_PER_EPOCH } from '@nyx/core/onion/mix-key-ring.ts';
 import { TagMemory } from '@nyx/core/onion/tag-memory.ts';
 import type { PeerAddress } from '@nyx/core/ports.ts';
 import { type SessionApi, SessionError } from '@nyx/core/stream/contract.ts';
@@ -44,6 +44,7 @@ import { SessionDialer } from './dialer.ts';
 import { FlushLoop } from './flush-loop.ts';
 import { LoopCover } from './loop-cover.ts';
 import { MemoryGuard } from './memory-guard.ts';
+import { SharedMessageMemory } from './message-memory.ts';
 import { type SetupLog, SharedSetupMemory } from './setup-memory.ts';
 import { PumpSockets } from './sockets.ts';
 import { StreamBridge } from './stream-bridge.ts';
@@ -118,6 +119,8 @@ class PumpWorker {
         ...coverEngineOptions(options.cover),
         mixBatchMs: MIX_BATCH_MS,
         setupMemory: (epoch) => this.#setupMemory(epoch),
+        messageMemory: (epoch) => this.#messageMemory(epoch),
+        messagesPerSecond: limits.messagesPerSecond,
       },
       { suite: createNativeSuite(), random: systemRandom, host },
     );
@@ -277,6 +280,14 @@ class PumpWorker {
     if (log === undefined) return new TagMemory(MAX_SETUPS_PER_EPOCH);
     return new SharedSetupMemory(log, (error) =>
       this.#log('error', 'a set-up was refused: it could not be written down', { problem: (error as Error).message }),
+    );
+  }
+
+  #messageMemory(epoch: number): SetupMemory {
+    const log = this.#setupLogs.get(epoch);
+    if (log === undefined) return new TagMemory(MAX_MESSAGES_PER_EPOCH);
+    return new SharedMessageMemory(log.messages, (error) =>
+      this.#log('error', 'a packet was refused: it could not be written down', { problem: (error as Error).message }),
     );
   }
 
