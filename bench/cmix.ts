@@ -39,7 +39,7 @@ for (const [name, group, suite] of [
   });
   if (!verified.value) throw new Error(`${name}: an honest proof was refused`);
   const digests = Array.from({ length: CELLS }, (_, i) => suite.sha256(Uint8Array.of(i)));
-  const primes = timed(() => digests.map((digest) => memberPrime(suite, digest)));
+  const primes = timed(() => digests.map((digest) => memberPrime(suite, group, digest)));
   const accumulator = timed(() => runTurns(raise(group, generatorOf(suite, group), primes.value)));
   const some = primes.value.slice(0, CELLS / 4);
   const others = primes.value.slice(CELLS / 4);

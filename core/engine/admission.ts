@@ -80,7 +80,8 @@ export class Admission {
     if (context.host.unixSeconds() > route.expiry) {
       return this.#refuse(slot, message, CircuitEnd.expired, Drop.expired);
     }
-    if (route.class === 'cmix') return this.#refuse(slot, message, CircuitEnd.refused, Drop.notAllowed);
+    if (route.class === 'cmix' && !context.batches.accepts)
+      return this.#refuse(slot, message, CircuitEnd.refused, Drop.notAllowed);
 
     if (route.nextNodeId !== undefined) {
       return this.#relay(slot, message, new RelayHop(context.suite, secrets, route), route, result.next, nowMs);

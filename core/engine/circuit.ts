@@ -18,6 +18,7 @@ import {
 } from '../wire/datagram.ts';
 import { Cid, type CidEntry, type CidTable } from './cid-table.ts';
 import type { CircuitEnd, EngineCounters, EngineOptions } from './contract.ts';
+import type { EngineBatches } from './engine-batches.ts';
 import type { DropCover } from './engine-cover.ts';
 import type { HostGuard } from './host-guard.ts';
 import type { LinkCover } from './link-cover.ts';
@@ -83,7 +84,7 @@ export interface EngineContext {
   readonly options: EngineOptions;
   readonly counters: EngineCounters;
   readonly cids: CidTable<LinkSlot, CircuitEntry>;
-  readonly timers: TimerHeap<EngineCircuit | LinkSlot | LinkCover | DropCover | ServedSession>;
+  readonly timers: TimerHeap<EngineCircuit | LinkSlot | LinkCover | DropCover | ServedSession | EngineBatches>;
   readonly served: ServedSessions;
   /** Scratch for outgoing cells of clients; valid within one call. */
   readonly sendScratch: LayeredCell;
@@ -91,6 +92,8 @@ export interface EngineContext {
   readonly held: { cells: number };
   /** Cells of class mix that wait. */
   readonly delays: DelayQueue;
+  /** Class cmix. */
+  readonly batches: EngineBatches;
   /** Where a cell of class mix is finished before it waits; valid within one call. */
   readonly mixScratch: CellBuffer;
   markCircuit(circuit: EngineCircuit): void;

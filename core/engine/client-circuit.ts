@@ -60,6 +60,8 @@ export class ClientCircuit implements EngineCircuit, PathHost {
   readonly holder: ClientSession;
   readonly #path: SessionPath;
   #refused = false;
+  /** Class cmix: the first hop has to prove what becomes of our cells. */
+  readonly #batched: boolean;
   readonly #context: EngineContext;
   readonly #onion: ClientOnion;
   readonly #link: LinkSlot;
@@ -90,9 +92,11 @@ export class ClientCircuit implements EngineCircuit, PathHost {
     holder: ClientSession | SessionOwner,
     binding: Uint8Array,
     addedLatencyMs: number,
+    batched: boolean,
     nowMs: TimeMs,
   ) {
     this.#context = context;
+    this.#batched = batched;
     this.handle = handle;
     this.hops = hops;
     this.#onion = onion;
@@ -195,8 +199,11 @@ export class ClientCircuit implements EngineCircuit, PathHost {
     nowMs: TimeMs,
   ): Drop {
     this.#nowMs = nowMs;
+    // It is opened in place.
+    const digest = this.#batched ? this.#context.batches.digest(cell.cell) : undefined;
     const drop = this.#onion.openBackward(counter, type, pathId, cell, nowMs);
     if (drop !== Drop.none) return drop;
+    if (digest !== undefined) this.#context.batches.got(this.#link, digest, nowMs);
     this.#heardMs = nowMs;
     this.#cellsSinceRekey++;
     this.#context.counters.cellsDelivered++;
@@ -256,6 +263,10 @@ export class ClientCircuit implements EngineCircuit, PathHost {
     onion.sealForward(index, CellType.data, 0, sendScratch);
     const cell = this.#link.peek();
     cell.cell.set(sendScratch.cell);
+    if (this.#batched) {
+      const { batches } = this.#context;
+      batches.gave(this.#link, batches.digest(cell.cell), this.#nowMs);
+    }
     writeHeader(cell, this.#forwardCid, onion.forwardCounter(index), CellType.data, 0);
     this.#link.commitCell(cell);
     this.#cellsSinceRekey++;

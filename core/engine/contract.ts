@@ -4,6 +4,9 @@
  * and time, and takes batches of datagrams and events from it.
  */
 import type { Drop } from '../drop-reason.ts';
+import type { Cheat } from '../mix/batch-evidence.ts';
+import type { BatchQueueOptions } from '../mix/batch-queue.ts';
+import type { BatchJob, BatchProgress, CheckJob, Verdict } from '../mix/batch-work.ts';
 import type { CoverOptions } from '../mix/cover.ts';
 import type { PeerAddress, TimeMs, UnixSeconds } from '../ports.ts';
 import type { PathStats, SessionApi, SessionHost, SessionOptions } from '../stream/contract.ts';
@@ -66,6 +69,8 @@ export interface BuildCircuitOptions {
   readonly class: CircuitClass;
   readonly delayMeanUs: number;
   readonly expiry: UnixSeconds;
+  /** Class cmix: how long a hop holds a cell, as far as the client can know. Default 1000. */
+  readonly batchMs?: number;
 }
 
 /**
@@ -97,6 +102,47 @@ export interface EngineHost {
   onWake(): void;
   /** Wall clock, for expiries. */
   unixSeconds(): UnixSeconds;
+  /** Computes and checks the proofs of class cmix; undefined: this node has nothing to do with the class. */
+  readonly cmix?: CmixHost;
+}
+
+/** The work of class cmix that is too heavy for the packet machine. Answers: EngineApi.batchProgress and checked. */
+export interface CmixHost {
+  /** Length of a statement in the group that the host computes in. */
+  readonly statementBytes: number;
+  /** Proves a batch of ours. */
+  prove(job: BatchJob): void;
+  check(id: number, job: CheckJob): void;
+  /** A mix has signed what no honest one signs. `found`: by ourselves; otherwise a neighbour has told, and it is true. */
+  cheated(cheat: Cheat, evidence: Uint8Array, found: boolean): void;
+  /** A neighbour does not prove what it should; nobody else can be shown that. */
+  suspected(nodeId: Uint8Array, counts: BatchCounts): void;
+}
+
+/** Cells given to neighbours that mix by batches, and got from them. */
+export interface BatchCounts {
+  /** In a batch, by the neighbour's proof. */
+  readonly proved: number;
+  /** Given, and no receipt came. */
+  readonly lost: number;
+  /** A receipt came, and no proof. */
+  readonly withheld: number;
+  /** Got, and no proof came. */
+  readonly unproved: number;
+}
+
+export interface CmixStats extends BatchCounts {
+  /** Cells that wait in batches of our own. */
+  readonly waiting: number;
+  /** Batches of our own that have left, and their cells. */
+  readonly batches: number;
+  readonly cells: number;
+  /** Cells of the smallest of the last 64. */
+  readonly smallestRecent: number | undefined;
+  /** Receipts, proofs and evidence of neighbours that were not what they have to be. */
+  readonly refused: number;
+  /** Batches with which a mix was shown to have cheated. */
+  readonly cheats: number;
 }
 
 /**
@@ -161,6 +207,8 @@ export interface EngineOptions {
   readonly linkKeepAliveMs?: number;
   /** Hops of own circuits, at least. Default 3; an authority measures nodes by circuits of two (docs/adr/0026). */
   readonly minHops?: number;
+  /** Takes part as a mix of class cmix, with batches of its own; undefined = circuits of the class are refused. */
+  readonly cmix?: BatchQueueOptions;
   /** Cells of class mix that become due within so much of each other leave together. Default 0: each at its very time. */
   readonly mixBatchMs?: number;
 }
@@ -223,6 +271,11 @@ export interface EngineApi {
   readonly mix: MixStats;
   readonly cover: CoverStats;
   readonly messages: MessageLaneStats;
+  readonly cmix: CmixStats;
+  /** What came of a batch that CmixHost.prove got. */
+  batchProgress(progress: BatchProgress, nowMs: TimeMs): void;
+  /** What came of CmixHost.check. */
+  checked(id: number, verdict: Verdict, nowMs: TimeMs): void;
   /** Memory of circuits, links and batches, bytes: queues, session buffers, replay windows, keys. At most a second old. */
   readonly bufferedBytes: number;
   readonly counters: EngineCounters;

@@ -14,6 +14,7 @@ import { Drop, dropNames } from '../drop-reason.ts';
 import { LinkClose, type LinkHandshakesApi, LinkMessage } from '../link/contract.ts';
 import { LinkHandshakes } from '../link/handshake.ts';
 import type { Link } from '../link/link.ts';
+import type { BatchProgress, Verdict } from '../mix/batch-work.ts';
 import { boundedDelayMs, DelayQueue } from '../mix/delay-queue.ts';
 import { ClientOnion } from '../onion/client-onion.ts';
 import { KeySpares } from '../onion/key-spares.ts';
@@ -44,6 +45,7 @@ import type { ClientSession } from './client-session.ts';
 import {
   type BuildCircuitOptions,
   CircuitEnd,
+  type CmixStats,
   type CoverStats,
   type EngineApi,
   type EngineCounters,
@@ -58,6 +60,7 @@ import {
   Via,
 } from './contract.ts';
 import { BatchPool, Egress } from './egress.ts';
+import { EngineBatches } from './engine-batches.ts';
 import { DropCover, EngineCover } from './engine-cover.ts';
 import { HostGuard } from './host-guard.ts';
 import { MAX_PATHS } from './last-hop-circuit.ts';
@@ -94,6 +97,8 @@ const MIX_SHARE = 0.5;
 const MIX_CELL_BYTES = 1440;
 /** Cells of class mix that one flush releases: some milliseconds' worth. */
 const RELEASES_PER_FLUSH = 4096;
+/** How long a hop of class cmix holds a cell when the client does not say what it expects. */
+const DEFAULT_BATCH_MS = 1000;
 /** A link besides what its queues hold: keys, views, entries in tables. */
 const LINK_BYTES = 4096;
 
@@ -133,6 +138,7 @@ export class Engine implements EngineApi {
   readonly #admission: Admission;
   readonly #cover: EngineCover;
   readonly #messages: MessageLane;
+  readonly #cmix: EngineBatches;
   readonly #context: EngineContext;
   readonly #batches = new BatchPool();
   readonly #scratch = new LayeredCell();
@@ -145,7 +151,7 @@ export class Engine implements EngineApi {
   /** Sessions of ours, for circuits to come. */
   readonly #sessions = new WeakMap<SessionApi, ClientSession>();
   readonly #cids = new CidTable<LinkSlot, CircuitEntry>();
-  readonly #timers = new TimerHeap<EngineCircuit | LinkSlot | LinkCover | DropCover | ServedSession>();
+  readonly #timers = new TimerHeap<EngineCircuit | LinkSlot | LinkCover | DropCover | ServedSession | EngineBatches>();
   readonly #puzzles = new PuzzleMemory();
   readonly #spares: KeySpares;
   readonly #served: ServedSessions;
@@ -202,6 +208,7 @@ export class Engine implements EngineApi {
     );
     const memoryTight = () => this.bufferedBytes > TIGHT_SHARE * options.memoryBytes;
     this.#served = new ServedSessions({ suite, host, timers: this.#timers, memoryTight });
+    const cmix = () => this.#cmix;
     this.#context = {
       suite,
       random,
@@ -214,6 +221,9 @@ export class Engine implements EngineApi {
       served: this.#served,
       sendScratch: new LayeredCell(),
       held: { cells: 0 },
+      get batches() {
+        return cmix();
+      },
       delays: new DelayQueue(
         random,
         Math.min(MAX_MIX_CELLS, Math.floor((MIX_SHARE * options.memoryBytes) / MIX_CELL_BYTES)),
@@ -226,6 +236,7 @@ export class Engine implements EngineApi {
       memoryTight,
       forget: (circuit) => this.#forget(circuit),
     };
+    this.#cmix = new EngineBatches(this.#context, (error) => host.failed(error));
     this.#cover = new EngineCover({
       context: this.#context,
       clients: this.#clients,
@@ -258,7 +269,7 @@ export class Engine implements EngineApi {
   }
 
   get bufferedBytes(): number {
-    const waiting = this.#context.delays.memoryBytes + this.#messages.memoryBytes;
+    const waiting = this.#context.delays.memoryBytes + this.#messages.memoryBytes + this.#cmix.memoryBytes;
     const queued = this.#batches.outstandingBytes + waiting;
     const held = this.#circuitBytes + this.#linkBytes + this.#served.waitingBytes;
     return queued + this.#handshakes.memoryBytes + held;
@@ -275,6 +286,20 @@ export class Engine implements EngineApi {
   get mix(): MixStats {
     const { length, released, waitedMs } = this.#context.delays;
     return { waiting: length, released, waitedMs };
+  }
+
+  get cmix(): CmixStats {
+    return this.#cmix.stats;
+  }
+
+  batchProgress(progress: BatchProgress, nowMs: TimeMs): void {
+    this.#nowMs = nowMs;
+    this.#call(() => this.#cmix.progress(progress, nowMs));
+  }
+
+  checked(id: number, verdict: Verdict, nowMs: TimeMs): void {
+    this.#nowMs = nowMs;
+    this.#call(() => this.#cmix.checked(id, verdict, nowMs));
   }
 
   links(): LinkInfo[] {
@@ -388,6 +413,8 @@ export class Engine implements EngineApi {
         this.#cover.send(due, nowMs);
       } else if (due instanceof DropCover) {
         this.#cover.drop(due, nowMs);
+      } else if (due instanceof EngineBatches) {
+        due.handleTimeout(nowMs);
       } else if (due instanceof ServedSession) {
         try {
           due.handleTimeout();
@@ -495,6 +522,7 @@ export class Engine implements EngineApi {
       this.#sweepLinks(nowMs);
       this.#context.delays.trim();
       this.#messages.trim();
+      this.#cmix.sweep(nowMs);
       this.#puzzles.expire(nowMs);
       this.#served.recount();
       this.#spares.expire(nowMs);
@@ -605,6 +633,9 @@ export class Engine implements EngineApi {
       throw new RangeError(`a circuit has ${minHops} to ${MAX_HOPS} hops, not ${hops.length}`);
     }
     if (this.#closing) throw new Error('the engine is shutting down');
+    if (options.class === 'cmix' && this.#host.cmix === undefined) {
+      throw new RangeError('this node does not check the proofs of class cmix');
+    }
     this.#nowMs = nowMs;
     const { train, secrets, routes, fresh, firstPuzzleSolution } = buildTrain(
       this.#suite,
@@ -636,7 +667,8 @@ export class Engine implements EngineApi {
       backwardCid,
       holder,
       binding,
-      options.class === 'mix' ? hops.length * boundedDelayMs(options.delayMeanUs) : 0,
+      addedLatencyMs(options),
+      options.class === 'cmix',
       nowMs,
     );
     this.#circuits.add(circuit);
@@ -781,6 +813,7 @@ export class Engine implements EngineApi {
     this.#timers.remove(slot);
     this.#cover.linkClosed(slot);
     this.#messages.linkClosed(slot);
+    this.#cmix.linkClosed(slot);
     if (link.nodeId !== undefined) {
       const key = hex(link.nodeId);
       if (this.#linkByNode.get(key) === slot) this.#linkByNode.delete(key);
@@ -800,7 +833,9 @@ export class Engine implements EngineApi {
     const drop =
       type === LinkMessage.cover
         ? this.#cover.handleMessage(slot, body, this.#nowMs)
-        : this.#admission.handleMessage(slot, type, body, this.#nowMs);
+        : type === LinkMessage.batch
+          ? this.#cmix.handleMessage(slot, body, this.#nowMs)
+          : this.#admission.handleMessage(slot, type, body, this.#nowMs);
     if (drop !== Drop.none) this.counters.drops[drop]!++;
     this.#markLink(slot);
   }
@@ -847,6 +882,12 @@ export class Engine implements EngineApi {
     if (circuit instanceof ClientCircuit) this.#clients.delete(circuit.handle);
     else if (circuit instanceof RelayCircuit) this.#relayCircuits--;
   }
+}
+
+/** By the class, one way, on average. */
+function addedLatencyMs({ class: name, hops, delayMeanUs, batchMs = DEFAULT_BATCH_MS }: BuildCircuitOptions): number {
+  if (name === 'mix') return hops.length * boundedDelayMs(delayMeanUs);
+  return name === 'cmix' ? hops.length * batchMs : 0;
 }
 
 /** What nobody gets back. */

@@ -8,6 +8,7 @@ import { SessionError } from '../stream/contract.ts';
 import type {
   CircuitEnd,
   ClientCircuitEvent,
+  CmixHost,
   EngineHost,
   LinkEvent,
   MessagePacketEvent,
@@ -20,8 +21,25 @@ export class HostGuard implements EngineHost {
   readonly #host: EngineHost;
   #errors: unknown[] = [];
 
+  readonly cmix: CmixHost | undefined;
+
   constructor(host: EngineHost) {
     this.#host = host;
+    const { cmix } = host;
+    const guard = (work: () => void) => {
+      try {
+        work();
+      } catch (error) {
+        this.failed(error);
+      }
+    };
+    this.cmix = cmix && {
+      statementBytes: cmix.statementBytes,
+      prove: (job) => guard(() => cmix.prove(job)),
+      check: (id, job) => guard(() => cmix.check(id, job)),
+      cheated: (cheat, evidence, found) => guard(() => cmix.cheated(cheat, evidence, found)),
+      suspected: (nodeId, counts) => guard(() => cmix.suspected(nodeId, counts)),
+    };
   }
 
   /** Keeps an error for rethrow(). */

@@ -34,6 +34,7 @@ const MIN_REKEY_MS = 1000;
 const FULL_RETRY_MS = 5;
 /** Class mix, a first guess at how long the path is; what is measured replaces it. */
 const USUAL_MIX_HOPS = 5;
+const USUAL_BATCH_MS = 500;
 /** Circuits that a session may have at once (docs/protocol.md §5.5). */
 export const MAX_PATHS = 8;
 /** Note of a delayed cell that goes out; one that came in has its index. */
@@ -52,8 +53,9 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
   readonly #forward: CircuitEntry;
   readonly #backwardCid: Cid;
   readonly #expiry: number;
-  /** Class mix: how long a cell waits here on average, whichever way it goes; 0 = class fast. */
+  /** Class mix: how long a cell waits here on average, whichever way it goes; 0 = another class. */
   readonly #delayMs: number;
+  readonly #batched: boolean;
   /** Cells in the engine's delay queue. */
   #delayed = 0;
   readonly #path: SessionPath;
@@ -88,9 +90,11 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     this.#backwardCid = backwardCid;
     this.#expiry = route.expiry;
     this.#delayMs = route.class === 'mix' ? boundedDelayMs(route.delayMeanUs) : 0;
+    this.#batched = route.class === 'cmix';
+    const hopMs = this.#batched ? USUAL_BATCH_MS : this.#delayMs;
     this.#nowMs = nowMs;
     const session = new Session(
-      { ...context.options.session, role: 'server', mixRttMs: 2 * USUAL_MIX_HOPS * this.#delayMs },
+      { ...context.options.session, role: 'server', mixRttMs: 2 * USUAL_MIX_HOPS * hopMs },
       {
         onCryptoMessage: (type, body) => this.#onCrypto(type, body),
         onReady: (capabilities) => this.#owner?.onReady?.(capabilities),
@@ -178,10 +182,18 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     pathId: number,
     nowMs: TimeMs,
   ): Drop {
-    const { delays } = this.#context;
-    if (this.#delayMs > 0 && !delays.hasRoom(this.#delayed)) return Drop.mixQueueFull;
+    const { delays, batches } = this.#context;
+    if (!this.#hasRoom()) return Drop.mixQueueFull;
+    // It is opened in place.
+    const digest = this.#batched ? batches.digest(cell.cell) : undefined;
     const drop = this.#hop.openForward(counter, type, pathId, cell, nowMs);
     if (drop !== Drop.none) return drop;
+    if (digest !== undefined) {
+      const end = batches.endOf(digest);
+      const refused = batches.push(cell.bytes, this, this.#hop.lastIndex, this.#link, digest, undefined, end, nowMs);
+      if (refused === Drop.none) this.#delayed++;
+      return refused;
+    }
     if (this.#delayMs > 0) {
       delays.push(cell.bytes, this, this.#hop.lastIndex, this.#delayMs, nowMs);
       this.#delayed++;
@@ -194,7 +206,13 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     return bad;
   }
 
-  /** A cell of class mix has waited long enough: what came in goes to the session, what goes out to the link. */
+  #hasRoom(): boolean {
+    const { delays, batches } = this.#context;
+    if (this.#batched) return batches.queue!.hasRoom(this.#delayed);
+    return this.#delayMs === 0 || delays.hasRoom(this.#delayed);
+  }
+
+  /** A cell of class mix or cmix has waited long enough: what came in goes to the session, what goes out to the link. */
   release(bytes: Uint8Array, note: number, nowMs: TimeMs): void {
     this.#delayed--;
     const { counters, mixScratch } = this.#context;
@@ -225,17 +243,18 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
   }
 
   service(nowMs: TimeMs): boolean {
-    const { counters, timers, delays, mixScratch } = this.#context;
+    const { counters, timers, delays, batches, mixScratch } = this.#context;
     const path = this.#path;
     const link = this.#link;
     const delayMs = this.#delayMs;
+    const held = this.#batched || delayMs > 0;
     let budget = CELLS_PER_TURN;
     while (!this.#ended && budget-- > 0 && !link.full && path.wantsSend(nowMs)) {
-      if (delayMs > 0 && !delays.hasRoom(this.#delayed)) {
+      if (!this.#hasRoom()) {
         timers.set(this, nowMs + FULL_RETRY_MS);
         return false;
       }
-      const cell = delayMs > 0 ? mixScratch : link.peek();
+      const cell = held ? mixScratch : link.peek();
       const index = this.#hop.allocateIndex();
       if (index < 0) {
         this.end(CircuitEnd.limit, undefined, nowMs);
@@ -245,7 +264,13 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
       if (!path.pollPayload(cell.payload, index, nowMs) || this.#ended) break;
       this.#hop.sealBackward(CellType.data, 0, cell, index);
       writeHeader(cell, this.#backwardCid, this.#hop.counterFor(index), CellType.data, 0);
-      if (delayMs > 0) {
+      if (this.#batched) {
+        const digest = batches.digest(cell.cell);
+        const begin = batches.beginOf(digest);
+        if (batches.push(cell.bytes, this, OUTGOING, undefined, begin, link, digest, nowMs) === Drop.none) {
+          this.#delayed++;
+        }
+      } else if (delayMs > 0) {
         delays.push(cell.bytes, this, OUTGOING, delayMs, nowMs);
         this.#delayed++;
       } else {

@@ -45,8 +45,9 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
   readonly #outBackward: CircuitEntry;
   readonly #expiry: number;
   #held: CellBuffer[] | undefined = undefined;
-  /** Class mix: how long a cell waits here on average; 0 = class fast. */
+  /** Class mix: how long a cell waits here on average; 0 = another class. */
   readonly #delayMs: number;
+  readonly #batched: boolean;
   /** Cells in the engine's delay queue. */
   #delayed = 0;
   /** Nothing has come back yet: a failure is answered with SETUP_REFUSED, which says where it happened. */
@@ -78,6 +79,7 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
     this.#outBackward = new CircuitEntry(outBackwardCid, outLink, this, Travel.backward);
     this.#expiry = route.expiry;
     this.#delayMs = route.class === 'mix' ? boundedDelayMs(route.delayMeanUs) : 0;
+    this.#batched = route.class === 'cmix';
   }
 
   /** Enters the tables; false when a CID is taken on its link. */
@@ -113,6 +115,7 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
     nowMs: TimeMs,
   ): Drop {
     this.#usedMs = nowMs;
+    if (this.#batched) return this.#batch(entry.travel, cell, counter, type, pathId, nowMs);
     if (this.#delayMs > 0) return this.#delay(entry.travel, cell, counter, type, pathId, nowMs);
     return entry === this.#inForward
       ? this.#forward(cell, counter, type, pathId, nowMs)
@@ -148,6 +151,32 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
   #delay(travel: Travel, cell: LayeredCell, counter: number, type: number, pathId: number, nowMs: TimeMs): Drop {
     const { delays, mixScratch } = this.#context;
     if (!delays.hasRoom(this.#delayed)) return Drop.mixQueueFull;
+    const drop = this.#finish(travel, cell, counter, type, pathId, nowMs);
+    if (drop !== Drop.none) return drop;
+    delays.push(mixScratch.bytes, this, travel, this.#delayMs, nowMs);
+    this.#delayed++;
+    return Drop.none;
+  }
+
+  /** Class cmix: likewise, until its batch leaves. */
+  #batch(travel: Travel, cell: LayeredCell, counter: number, type: number, pathId: number, nowMs: TimeMs): Drop {
+    const { batches, mixScratch } = this.#context;
+    if (!batches.queue!.hasRoom(this.#delayed)) return Drop.mixQueueFull;
+    const inDigest = batches.digest(cell.cell);
+    const drop = this.#finish(travel, cell, counter, type, pathId, nowMs);
+    if (drop !== Drop.none) return drop;
+    const outDigest = batches.digest(mixScratch.cell);
+    const forward = travel === Travel.forward;
+    const from = forward ? this.#inLink : this.#outLink;
+    const to = forward ? this.#outLink : this.#inLink;
+    const refused = batches.push(mixScratch.bytes, this, travel, from, inDigest, to, outDigest, nowMs);
+    if (refused === Drop.none) this.#delayed++;
+    return refused;
+  }
+
+  /** The next hop's datagram, into the scratch cell. */
+  #finish(travel: Travel, cell: LayeredCell, counter: number, type: number, pathId: number, nowMs: TimeMs): Drop {
+    const { mixScratch } = this.#context;
     const hop = this.#hop;
     const forward = travel === Travel.forward;
     const drop = forward
@@ -160,12 +189,10 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
       this.#answered = true;
       writeHeader(mixScratch, this.#inBackwardCid, hop.backwardCounterOut(counter), type, pathId);
     }
-    delays.push(mixScratch.bytes, this, travel, this.#delayMs, nowMs);
-    this.#delayed++;
     return Drop.none;
   }
 
-  /** A cell of class mix has waited long enough. The mask is put on now: the link may have got other keys meanwhile. */
+  /** A cell of class mix or cmix has waited long enough. The mask is put on now: the link may have got other keys meanwhile. */
   release(bytes: Uint8Array, travel: number, _nowMs: TimeMs): void {
     this.#delayed--;
     const { counters } = this.#context;

@@ -26,6 +26,8 @@ export const LinkMessage = {
   close: 6,
   /** Asks the responder for a constant rate of cells, and answers what it will be. */
   cover: 7,
+  /** Batches of class cmix: receipts, proofs and what was heard of them. */
+  batch: 9,
 } as const;
 
 /** Why a link was closed, as the one byte of a CLOSE message. */

@@ -32,7 +32,7 @@ const generator = generatorOf(suite, group);
 const accumulate = (primes: readonly bigint[]) => runTurns(raise(group, generator, primes));
 
 describe('an accumulator', () => {
-  const members = Array.from({ length: 12 }, (_, i) => memberPrime(suite, digest(i)));
+  const members = Array.from({ length: 12 }, (_, i) => memberPrime(suite, group, digest(i)));
   const accumulator = accumulate(members);
 
   test('is the generator to the product of the primes, by another way of computing it', () => {
@@ -49,7 +49,7 @@ describe('an accumulator', () => {
 
   test('has a witness for each member, and none of them is one for another', () => {
     const witnesses = runTurns(witnessesOfAll(group, generator, members));
-    const stranger = memberPrime(suite, digest(99));
+    const stranger = memberPrime(suite, group, digest(99));
     for (let i = 0; i < members.length; i++) {
       assert.equal(witnesses[i], accumulate(members.filter((_, k) => k !== i)));
       assert.ok(verifyWitness(group, accumulator, members[i]!, witnesses[i]!));
@@ -68,7 +68,7 @@ describe('an accumulator', () => {
           const others = members.filter((_, i) => !at.includes(i));
           const proof = runTurns(proveMembers(suite, group, accumulator, some, others));
           assert.ok(verifyMembers(suite, group, accumulator, some, proof));
-          const stranger = memberPrime(suite, digest(seed));
+          const stranger = memberPrime(suite, group, digest(seed));
           // Swapped, added, dropped, doubled.
           assert.equal(verifyMembers(suite, group, accumulator, [...some.slice(1), stranger], proof), false);
           assert.equal(verifyMembers(suite, group, accumulator, [...some, stranger], proof), false);

@@ -7,10 +7,9 @@
 import type { CryptoSuite } from '../crypto/suite.ts';
 import { hashToPrime } from './prime.ts';
 import type { RsaGroup } from './rsa-group.ts';
-import { CHALLENGE_BITS, type Turns } from './vdf.ts';
+import type { Turns } from './vdf.ts';
 
 export const DIGEST_BYTES = 32;
-const MEMBER_BITS = 256;
 /** Primes multiplied into one exponent: as large as fast exponentiation takes them. */
 const PRIMES_PER_POWER = 7;
 
@@ -25,8 +24,8 @@ export interface MembershipProof {
 }
 
 /** The prime that stands for a digest. */
-export function memberPrime(suite: Hash, digest: Uint8Array): bigint {
-  return hashToPrime(suite, MEMBER_BITS, 'nyx1 accumulator member', digest);
+export function memberPrime(suite: Hash, group: RsaGroup, digest: Uint8Array): bigint {
+  return hashToPrime(suite, group.primeBits, 'nyx1 accumulator member', digest);
 }
 
 /** The empty accumulator of a group. */
@@ -101,13 +100,15 @@ function exponentChallenge(
   members: readonly bigint[],
 ): bigint {
   const text = new TextEncoder();
+  // A set has no order.
+  const sorted = [...members].sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
   return hashToPrime(
     suite,
-    CHALLENGE_BITS,
+    group.primeBits,
     'nyx1 accumulator exponent',
     text.encode(group.modulus.toString(16)),
     group.encode(witness),
     group.encode(accumulator),
-    suite.sha256(...members.map((member) => text.encode(`${member.toString(16)} `))),
+    suite.sha256(...sorted.map((member) => text.encode(`${member.toString(16)} `))),
   );
 }

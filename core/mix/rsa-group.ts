@@ -34,10 +34,17 @@ export class RsaGroup {
   readonly #half: bigint;
   readonly #powMod: PowMod;
 
-  /** @param powMod a faster one than plain bigints have, where there is one. */
-  constructor(modulus: bigint = RSA_2048, powMod: PowMod = plainPowMod) {
+  /** Of the primes that challenges and members become. */
+  readonly primeBits: number;
+
+  /**
+   * @param powMod a faster one than plain bigints have, where there is one.
+   * @param primeBits 256 are 128 bits of security; fewer only together with a small modulus, for tests.
+   */
+  constructor(modulus: bigint = RSA_2048, powMod: PowMod = plainPowMod, primeBits = 256) {
     if (modulus < 15n || (modulus & 1n) === 0n) throw new RangeError('an RSA modulus is odd, and 15 or more');
     this.modulus = modulus;
+    this.primeBits = primeBits;
     this.#half = modulus >> 1n;
     this.#powMod = powMod;
     this.elementBytes = Math.ceil(modulus.toString(16).length / 2);

@@ -7,8 +7,6 @@ import type { CryptoSuite } from '../crypto/suite.ts';
 import { hashToPrime } from './prime.ts';
 import { bigintToBytes, type RsaGroup } from './rsa-group.ts';
 
-/** Challenge primes. 2 × 128: the prover may try hashes offline. */
-export const CHALLENGE_BITS = 256;
 /** Squarings between two elements that are kept for the proof. */
 const STRIDE = 128;
 /** Digits of the quotient at a time, in bits; all divide STRIDE and 8. */
@@ -114,7 +112,7 @@ function challenge(
 ): bigint {
   return hashToPrime(
     suite,
-    CHALLENGE_BITS,
+    group.primeBits,
     'nyx1 vdf challenge',
     bigintToBytes(group.modulus, group.elementBytes),
     group.encode(input),

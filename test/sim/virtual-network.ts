@@ -41,6 +41,8 @@ export interface NodeOptions {
   readonly serve?: (session: SessionApi) => SessionOwner;
   readonly maxLinks?: number;
   readonly memoryBytes?: number;
+  /** The NodeID, where it has to belong to an identity; else any. */
+  readonly nodeId?: Uint8Array;
   /** Options of the engine that the ones above don't cover. */
   readonly engineOptions?: Partial<EngineOptions>;
   /** Callbacks of the test's own, in place of the node's. */
@@ -75,7 +77,7 @@ export class SimNode {
     this.name = name;
     this.address = { address: `10.0.${index >> 8}.${index & 255}`, port: 4000 };
     this.dialAddress = { address: this.address.address, port: 5000 };
-    const keys = makeNodeKeys(network.suite, network.random, [network.epoch]);
+    const keys = makeNodeKeys(network.suite, network.random, [network.epoch], options.nodeId);
     this.contact = { ...keys.contact, addresses: [this.address] };
     const host: EngineHost = {
       send: (via, to, batch, length, release) => {
@@ -251,13 +253,14 @@ export function makeNodeKeys(
   suite: CryptoSuite,
   random: Random,
   epochs: readonly number[],
+  knownNodeId?: Uint8Array,
 ): { secrets: NodeSecrets; contact: Omit<NodeContact, 'addresses'> } {
   const fill = (length: number) => {
     const bytes = new Uint8Array(length);
     random.fill(bytes);
     return bytes;
   };
-  const nodeId = fill(32);
+  const nodeId = knownNodeId ?? fill(32);
   const linkX25519Secret = fill(32);
   const linkKemSeed = fill(64);
   const mix: MixSecrets[] = epochs.map((epoch) => ({ epoch, x25519Secret: fill(32), kemSeed: fill(64) }));

@@ -1,0 +1,328 @@
+/**
+ * What a mix of class cmix puts its name to (docs/protocol.md §8.2). Under a batch key of the worker's own, which the node's
+ * identity certifies, it signs for every batch: receipts for what it took from each neighbour, before it can know what
+ * will come out; one statement with accumulators of all that went in and came out, and the delay between; and for each
+ * neighbour a proof that its cells are among them. Reading checks form and signatures; batch-check.ts the mathematics.
+ */
+import type { CryptoSuite, SignKeyPair } from '../crypto/suite.ts';
+import { joinBytes as join, readNumber, writeNumber } from '../directory/bytes.ts';
+import type { UnixSeconds } from '../ports.ts';
+import { DIGEST_BYTES } from './accumulator.ts';
+import type { RsaGroup } from './rsa-group.ts';
+
+/** Most cells in a batch: a receipt and a proof have to fit into one message of the control channel, as evidence. */
+export const MAX_BATCH_CELLS = 128;
+export const CERTIFICATE_BYTES = 144;
+export const TAG_BYTES = 8;
+const SIGNATURE_BYTES = 64;
+const SIGNED_CERTIFICATE_BYTES = CERTIFICATE_BYTES - SIGNATURE_BYTES;
+
+const text = new TextEncoder();
+const CERTIFICATE_DOMAIN = text.encode('nyx1 cmix key');
+const RECEIPT_DOMAIN = text.encode('nyx1 cmix receipt');
+const STATEMENT_DOMAIN = text.encode('nyx1 cmix statement');
+const PROOF_DOMAIN = text.encode('nyx1 cmix proof');
+const CELL_DOMAIN = text.encode('nyx1 cmix cell');
+
+/** What went in, or what came out. */
+export const Side = { in: 0, out: 1 } as const;
+export type Side = (typeof Side)[keyof typeof Side];
+
+export interface Certificate {
+  readonly bytes: Uint8Array;
+  /** NodeID of who certified, 32 bytes. */
+  readonly nodeId: Uint8Array;
+  readonly identity: Uint8Array;
+  readonly key: Uint8Array;
+  readonly from: UnixSeconds;
+  readonly until: UnixSeconds;
+}
+
+export interface Receipt {
+  readonly bytes: Uint8Array;
+  readonly certificate: Certificate;
+  readonly number: number;
+  /** Of the neighbour, in this batch. */
+  readonly tag: Uint8Array;
+  readonly digests: readonly Uint8Array[];
+}
+
+export interface StatementFields {
+  /** Of the batch, under this key: 0, 1, 2 … */
+  readonly number: number;
+  readonly closedAt: UnixSeconds;
+  /** So many went in, and so many came out. */
+  readonly cells: number;
+  readonly squarings: number;
+  /** Accumulators of the digests of all cells. */
+  readonly inputs: bigint;
+  readonly outputs: bigint;
+}
+
+export interface Statement extends StatementFields {
+  readonly bytes: Uint8Array;
+  readonly certificate: Certificate;
+  readonly delayOutput: bigint;
+  readonly delayProof: bigint;
+}
+
+export interface Proof {
+  readonly bytes: Uint8Array;
+  readonly statement: Statement;
+  readonly side: Side;
+  readonly tag: Uint8Array;
+  readonly digests: readonly Uint8Array[];
+  readonly witness: bigint;
+  readonly quotient: bigint;
+}
+
+type Suite = Pick<CryptoSuite, 'sha256' | 'blake3' | 'ed25519Verify'>;
+
+/** By this name a cell (1256 bytes) is known to all who see it between two nodes. */
+export function cellDigest(suite: Pick<CryptoSuite, 'sha256'>, cell: Uint8Array): Uint8Array {
+  return suite.sha256(CELL_DOMAIN, cell);
+}
+
+/** The word of a node that `key` signs its batches. */
+export function certifyBatchKey(
+  identity: SignKeyPair,
+  key: Uint8Array,
+  from: UnixSeconds,
+  until: UnixSeconds,
+): Uint8Array {
+  const bytes = new Uint8Array(CERTIFICATE_BYTES);
+  bytes.set(identity.publicKey, 0);
+  bytes.set(key, 32);
+  writeNumber(bytes, 64, Math.floor(from), 8);
+  writeNumber(bytes, 72, Math.floor(until), 8);
+  bytes.set(identity.sign(join(CERTIFICATE_DOMAIN, bytes.subarray(0, SIGNED_CERTIFICATE_BYTES))), 80);
+  return bytes;
+}
+
+export class BatchRecords {
+  readonly suite: Suite;
+  readonly group: RsaGroup;
+
+  constructor(suite: Suite, group: RsaGroup) {
+    this.suite = suite;
+    this.group = group;
+  }
+
+  get statementBytes(): number {
+    return CERTIFICATE_BYTES + 22 + 4 * this.group.elementBytes + SIGNATURE_BYTES;
+  }
+
+  // --- writing ---
+
+  encodeReceipt(
+    certificate: Uint8Array,
+    key: SignKeyPair,
+    number: number,
+    tag: Uint8Array,
+    digests: readonly Uint8Array[],
+  ): Uint8Array {
+    return sign(RECEIPT_DOMAIN, key, join(certificate, numberBytes(number, 8), tag, listBytes(digests)));
+  }
+
+  encodeStatement(
+    certificate: Uint8Array,
+    key: SignKeyPair,
+    fields: StatementFields,
+    delayOutput: bigint,
+    delayProof: bigint,
+  ): Uint8Array {
+    const { group } = this;
+    const body = join(this.#statementHead(certificate, fields), group.encode(delayOutput), group.encode(delayProof));
+    return sign(STATEMENT_DOMAIN, key, body);
+  }
+
+  encodeProof(
+    statement: Uint8Array,
+    key: SignKeyPair,
+    side: Side,
+    tag: Uint8Array,
+    digests: readonly Uint8Array[],
+    witness: bigint,
+    quotient: bigint,
+  ): Uint8Array {
+    const { group } = this;
+    const body = join(
+      statement,
+      Uint8Array.of(side),
+      tag,
+      listBytes(digests),
+      group.encode(witness),
+      group.encode(quotient),
+    );
+    return sign(PROOF_DOMAIN, key, body);
+  }
+
+  /** What the delay begins with: everything about a batch that is known when it is closed. */
+  delayInput(certificate: Uint8Array, fields: StatementFields): bigint {
+    return this.group.hashToElement(this.suite, 'nyx1 cmix delay', this.#statementHead(certificate, fields));
+  }
+
+  #statementHead(certificate: Uint8Array, fields: StatementFields): Uint8Array {
+    const { group } = this;
+    return join(
+      certificate,
+      numberBytes(fields.number, 8),
+      numberBytes(fields.closedAt, 8),
+      numberBytes(fields.cells, 2),
+      numberBytes(fields.squarings, 4),
+      group.encode(fields.inputs),
+      group.encode(fields.outputs),
+    );
+  }
+
+  // --- reading: undefined for whatever does not have the form, or not the signatures ---
+
+  readReceipt(bytes: Uint8Array): Receipt | undefined {
+    const at = new Cursor(bytes);
+    const certificate = this.#certificate(at);
+    const number = at.number(8);
+    const tag = at.take(TAG_BYTES);
+    const digests = at.list();
+    if (certificate === undefined || !this.#signed(at, RECEIPT_DOMAIN, certificate)) return undefined;
+    return { bytes: bytes.slice(), certificate, number, tag, digests };
+  }
+
+  readStatement(bytes: Uint8Array): Statement | undefined {
+    const at = new Cursor(bytes);
+    const statement = this.#statement(at);
+    return at.left === 0 ? statement : undefined;
+  }
+
+  readProof(bytes: Uint8Array): Proof | undefined {
+    const at = new Cursor(bytes);
+    const statement = this.#statement(at);
+    const side = at.number(1);
+    const tag = at.take(TAG_BYTES);
+    const digests = at.list();
+    const witness = this.#element(at);
+    const quotient = this.#element(at);
+    if (statement === undefined || witness === undefined || quotient === undefined || side > 1) return undefined;
+    if (digests.length > statement.cells || !this.#signed(at, PROOF_DOMAIN, statement.certificate)) return undefined;
+    return { bytes: bytes.slice(), statement, side: side as Side, tag, digests, witness, quotient };
+  }
+
+  #statement(at: Cursor): Statement | undefined {
+    const begin = at.at;
+    const certificate = this.#certificate(at);
+    const number = at.number(8);
+    const closedAt = at.number(8);
+    const cells = at.number(2);
+    const squarings = at.number(4);
+    const inputs = this.#element(at);
+    const outputs = this.#element(at);
+    const delayOutput = this.#element(at);
+    const delayProof = this.#element(at);
+    if (certificate === undefined || inputs === undefined || outputs === undefined) return undefined;
+    if (delayOutput === undefined || delayProof === undefined) return undefined;
+    if (cells < 1 || cells > MAX_BATCH_CELLS || squarings < 1) return undefined;
+    if (closedAt < certificate.from || closedAt > certificate.until) return undefined;
+    const signed = at.taken(begin);
+    const signature = at.take(SIGNATURE_BYTES);
+    if (at.bad || !this.suite.ed25519Verify(certificate.key, join(STATEMENT_DOMAIN, signed), signature))
+      return undefined;
+    const bytes = at.taken(begin).slice();
+    return { bytes, certificate, number, closedAt, cells, squarings, inputs, outputs, delayOutput, delayProof };
+  }
+
+  #certificate(at: Cursor): Certificate | undefined {
+    const bytes = at.take(CERTIFICATE_BYTES);
+    if (at.bad) return undefined;
+    const identity = bytes.subarray(0, 32);
+    const signed = join(CERTIFICATE_DOMAIN, bytes.subarray(0, SIGNED_CERTIFICATE_BYTES));
+    if (!this.suite.ed25519Verify(identity, signed, bytes.subarray(SIGNED_CERTIFICATE_BYTES))) return undefined;
+    return {
+      bytes,
+      nodeId: this.suite.blake3(identity),
+      identity,
+      key: bytes.subarray(32, 64),
+      from: readNumber(bytes, 64, 8),
+      until: readNumber(bytes, 72, 8),
+    };
+  }
+
+  #element(at: Cursor): bigint | undefined {
+    const bytes = at.take(this.group.elementBytes);
+    return at.bad ? undefined : this.group.decode(bytes);
+  }
+
+  /** The rest is a signature of everything before it. */
+  #signed(at: Cursor, domain: Uint8Array, certificate: Certificate): boolean {
+    const signed = at.taken(0);
+    const signature = at.take(SIGNATURE_BYTES);
+    return !at.bad && at.left === 0 && this.suite.ed25519Verify(certificate.key, join(domain, signed), signature);
+  }
+}
+
+/** Reads on; once something is missing, everything is. */
+class Cursor {
+  readonly #bytes: Uint8Array;
+  at = 0;
+  bad = false;
+
+  constructor(bytes: Uint8Array) {
+    // A Buffer's slice() would be a view of the caller's memory instead of a copy.
+    this.#bytes = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
+  }
+
+  get left(): number {
+    return this.bad ? -1 : this.#bytes.length - this.at;
+  }
+
+  /** A copy. */
+  take(length: number): Uint8Array {
+    if (this.left < length) {
+      this.bad = true;
+      return new Uint8Array(length);
+    }
+    this.at += length;
+    return this.#bytes.slice(this.at - length, this.at);
+  }
+
+  /** What was taken since `begin`; a view. */
+  taken(begin: number): Uint8Array {
+    return this.#bytes.subarray(begin, this.at);
+  }
+
+  number(lengthBytes: number): number {
+    const value = readNumber(this.take(lengthBytes), 0, lengthBytes);
+    if (value > Number.MAX_SAFE_INTEGER) this.bad = true;
+    return value;
+  }
+
+  /** Digests in rising order, each once. */
+  list(): Uint8Array[] {
+    const count = this.number(2);
+    if (count < 1 || count > MAX_BATCH_CELLS) this.bad = true;
+    const digests: Uint8Array[] = [];
+    for (let i = 0; i < count && !this.bad; i++) {
+      digests.push(this.take(DIGEST_BYTES));
+      if (i > 0 && compareDigests(digests[i - 1]!, digests[i]!) >= 0) this.bad = true;
+    }
+    return digests;
+  }
+}
+
+export function compareDigests(a: Uint8Array, b: Uint8Array): number {
+  for (let i = 0; i < DIGEST_BYTES; i++) if (a[i] !== b[i]) return a[i]! - b[i]!;
+  return 0;
+}
+
+function sign(domain: Uint8Array, key: SignKeyPair, body: Uint8Array): Uint8Array {
+  return join(body, key.sign(join(domain, body)));
+}
+
+function numberBytes(value: number, lengthBytes: number): Uint8Array {
+  const bytes = new Uint8Array(lengthBytes);
+  writeNumber(bytes, 0, value, lengthBytes);
+  return bytes;
+}
+
+/** A list says who is in it, not in which order they came. */
+function listBytes(digests: readonly Uint8Array[]): Uint8Array {
+  return join(numberBytes(digests.length, 2), ...[...digests].sort(compareDigests));
+}

@@ -1,0 +1,231 @@
+/**
+ * The heavy part of class cmix, for a thread of its own (docs/protocol.md §8.2): what a batch is proved with, and whether what
+ * others prove holds. Everything is plain data, so that it crosses threads as it is. Work comes in turns of some milliseconds.
+ */
+import type { CryptoSuite, SignKeyPair } from '../crypto/suite.ts';
+import type { UnixSeconds } from '../ports.ts';
+import { generatorOf, memberPrime, proveMembers, raise } from './accumulator.ts';
+import {
+  breaksReceipt,
+  type Cheat,
+  CheatKind,
+  delayHolds,
+  differ,
+  encodeEvidence,
+  membershipHolds,
+  verifyEvidence,
+} from './batch-evidence.ts';
+import {
+  type BatchRecords,
+  type Certificate,
+  type Proof,
+  type Receipt,
+  Side,
+  type Statement,
+} from './batch-records.ts';
+import type { RsaGroup } from './rsa-group.ts';
+import { evaluate, prove, type Turns } from './vdf.ts';
+
+/** Cells of a batch that came from one neighbour, or go to one. */
+export interface BatchShare {
+  /** The engine's own number for the neighbour. */
+  readonly neighbour: number;
+  readonly tag: Uint8Array;
+  readonly digests: readonly Uint8Array[];
+}
+
+/** A closed batch. Shares with neighbours that get no proof (our own circuits' ends, clients that are not ours) have no tag to be asked by. */
+export interface BatchJob {
+  readonly batch: number;
+  readonly closedAt: UnixSeconds;
+  readonly inputs: readonly BatchShare[];
+  readonly outputs: readonly BatchShare[];
+}
+
+export type BatchProgress =
+  /** For the neighbours the cells came from: at once. */
+  | { readonly kind: 'receipts'; readonly batch: number; readonly messages: readonly BatchMessage[] }
+  /** The delay is over: the cells may go. */
+  | { readonly kind: 'delayed'; readonly batch: number; readonly delayMs: number }
+  | { readonly kind: 'proofs'; readonly batch: number; readonly messages: readonly BatchMessage[] };
+
+export interface BatchMessage {
+  readonly neighbour: number;
+  readonly bytes: Uint8Array;
+}
+
+export interface BatchSigner {
+  readonly certificate: Uint8Array;
+  readonly key: SignKeyPair;
+}
+
+/** What turns need of time: how long the delay took is told, never decided on. */
+export type NowMs = () => number;
+
+/** Proves a batch. `tell` is called as soon as there is something to say. */
+export function* proveBatch(
+  records: BatchRecords,
+  suite: Pick<CryptoSuite, 'sha256'>,
+  signer: BatchSigner,
+  squarings: number,
+  job: BatchJob,
+  tell: (progress: BatchProgress) => void,
+  nowMs: NowMs,
+): Turns<void> {
+  const { batch } = job;
+  const { certificate, key } = signer;
+  const { group } = records;
+  tell({
+    kind: 'receipts',
+    batch,
+    messages: job.inputs
+      .filter(({ tag }) => tag.length > 0)
+      .map(({ neighbour, tag, digests }) => ({
+        neighbour,
+        bytes: records.encodeReceipt(certificate, key, batch, tag, digests),
+      })),
+  });
+  const inPrimes = yield* primesOf(suite, group, job.inputs);
+  const outPrimes = yield* primesOf(suite, group, job.outputs);
+  const generator = generatorOf(suite, group);
+  const fields = {
+    number: batch,
+    closedAt: job.closedAt,
+    cells: inPrimes.flat().length,
+    squarings,
+    inputs: yield* raise(group, generator, inPrimes.flat()),
+    outputs: yield* raise(group, generator, outPrimes.flat()),
+  };
+  const startedMs = nowMs();
+  const evaluation = yield* evaluate(group, records.delayInput(certificate, fields), squarings);
+  tell({ kind: 'delayed', batch, delayMs: nowMs() - startedMs });
+  const delayProof = yield* prove(suite, group, evaluation);
+  const statement = records.encodeStatement(certificate, key, fields, evaluation.output, delayProof);
+  const messages: BatchMessage[] = [];
+  for (const [side, shares, primes, accumulator] of [
+    [Side.in, job.inputs, inPrimes, fields.inputs],
+    [Side.out, job.outputs, outPrimes, fields.outputs],
+  ] as const) {
+    for (let i = 0; i < shares.length; i++) {
+      const { neighbour, tag, digests } = shares[i]!;
+      if (tag.length === 0) continue;
+      const others = primes.filter((_, k) => k !== i).flat();
+      const { witness, quotient } = yield* proveMembers(suite, group, accumulator, primes[i]!, others);
+      const bytes = records.encodeProof(statement, key, side, tag, digests, witness, quotient);
+      messages.push({ neighbour, bytes });
+    }
+  }
+  tell({ kind: 'proofs', batch, messages });
+}
+
+function* primesOf(
+  suite: Pick<CryptoSuite, 'sha256'>,
+  group: RsaGroup,
+  shares: readonly BatchShare[],
+): Turns<bigint[][]> {
+  const primes: bigint[][] = [];
+  for (const { digests } of shares) {
+    const some: bigint[] = [];
+    for (const digest of digests) {
+      some.push(memberPrime(suite, group, digest));
+      if (some.length % 8 === 0) yield;
+    }
+    primes.push(some);
+  }
+  return primes;
+}
+
+/** Something that a neighbour sent, to be judged. */
+export type CheckJob =
+  | { readonly kind: 'receipt'; readonly nodeId: Uint8Array; readonly bytes: Uint8Array }
+  | {
+      readonly kind: 'proof';
+      readonly nodeId: Uint8Array;
+      readonly bytes: Uint8Array;
+      /** The receipt that came before it, if one did; it was checked then. */
+      readonly receipt: Uint8Array | undefined;
+      /** A statement of the same batch that was heard before. */
+      readonly heard: Uint8Array | undefined;
+    }
+  | { readonly kind: 'statement'; readonly bytes: Uint8Array; readonly heard: Uint8Array | undefined }
+  | { readonly kind: 'evidence'; readonly bytes: Uint8Array };
+
+export type Verdict =
+  | { readonly kind: 'receipt'; readonly receipt: Pick<Receipt, 'bytes' | 'number' | 'tag' | 'digests'> }
+  | {
+      readonly kind: 'proof';
+      readonly proof: Pick<Proof, 'side' | 'tag' | 'digests'>;
+      readonly statement: Pick<Statement, 'bytes' | 'number' | 'cells' | 'squarings'> & { readonly key: Uint8Array };
+    }
+  | { readonly kind: 'cheat'; readonly cheat: Cheat; readonly evidence: Uint8Array }
+  /** Of another node than it came from, or not what it has to be: nobody signed it, so it shows nothing. */
+  | { readonly kind: 'refused' }
+  | { readonly kind: 'nothing' };
+
+export function judge(records: BatchRecords, job: CheckJob): Verdict {
+  switch (job.kind) {
+    case 'receipt': {
+      const receipt = records.readReceipt(job.bytes);
+      if (receipt === undefined || !isOf(receipt.certificate, job.nodeId)) return { kind: 'refused' };
+      const { bytes, number, tag, digests } = receipt;
+      return { kind: 'receipt', receipt: { bytes, number, tag, digests } };
+    }
+    case 'proof':
+      return judgeProof(records, job);
+    case 'statement': {
+      const statement = records.readStatement(job.bytes);
+      if (statement === undefined) return { kind: 'refused' };
+      const cheat = judgeStatement(records, statement, job.heard);
+      return cheat ?? { kind: 'nothing' };
+    }
+    case 'evidence': {
+      const cheat = verifyEvidence(records, job.bytes);
+      return cheat === undefined ? { kind: 'refused' } : { kind: 'cheat', cheat, evidence: job.bytes };
+    }
+  }
+}
+
+function judgeProof(records: BatchRecords, job: CheckJob & { kind: 'proof' }): Verdict {
+  const proof = records.readProof(job.bytes);
+  if (proof === undefined || !isOf(proof.statement.certificate, job.nodeId)) return { kind: 'refused' };
+  const { statement } = proof;
+  const cheat = judgeStatement(records, statement, job.heard);
+  if (cheat !== undefined) return cheat;
+  if (!membershipHolds(records, proof)) return shown(CheatKind.membership, statement, proof.bytes);
+  const receipt = job.receipt && records.readReceipt(job.receipt);
+  if (receipt && breaksReceipt(receipt, proof)) {
+    return shown(CheatKind.receipt, statement, receipt.bytes, proof.bytes);
+  }
+  const { side, tag, digests } = proof;
+  const { bytes, number, cells, squarings, certificate } = statement;
+  return {
+    kind: 'proof',
+    proof: { side, tag, digests },
+    statement: { bytes, number, cells, squarings, key: certificate.key },
+  };
+}
+
+function judgeStatement(
+  records: BatchRecords,
+  statement: Statement,
+  heardBytes: Uint8Array | undefined,
+): Verdict | undefined {
+  const heard = heardBytes && records.readStatement(heardBytes);
+  if (heard && differ(statement, heard)) {
+    return shown(CheatKind.equivocation, statement, heard.bytes, statement.bytes);
+  }
+  // Heard and equal: its delay was checked then.
+  if (heard === undefined && !delayHolds(records, statement)) {
+    return shown(CheatKind.delay, statement, statement.bytes);
+  }
+  return undefined;
+}
+
+function shown(kind: CheatKind, { certificate, number }: Statement, ...parts: readonly Uint8Array[]): Verdict {
+  const { nodeId, key } = certificate;
+  return { kind: 'cheat', cheat: { kind, nodeId, key, number }, evidence: encodeEvidence(kind, ...parts) };
+}
+
+function isOf(certificate: Certificate, nodeId: Uint8Array): boolean {
+  return certificate.nodeId.length === nodeId.length && certificate.nodeId.every((byte, i) => byte === nodeId[i]);
+}

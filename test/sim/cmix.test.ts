@@ -1,0 +1,365 @@
+/** Circuits of class cmix in networks of real engines: batches, and mixes that lie about them. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { createNobleSuite } from '@nyx/core/crypto/noble-suite.ts';
+import type { CryptoSuite } from '@nyx/core/crypto/suite.ts';
+import { Drop } from '@nyx/core/drop-reason.ts';
+import type { SessionOwner } from '@nyx/core/engine/contract.ts';
+import { Engine } from '@nyx/core/engine/engine.ts';
+import { CheatKind, verifyEvidence } from '@nyx/core/mix/batch-evidence.ts';
+import { smallRecords, type TestMix, testMix } from '@nyx/core/mix/batch-testing.ts';
+import type { BatchJob, BatchProgress } from '@nyx/core/mix/batch-work.ts';
+import type { SessionApi } from '@nyx/core/stream/contract.ts';
+import { CELL_OFFSET, CT_BYTES } from '@nyx/core/wire/datagram.ts';
+import { createNativeSuite } from '@nyx/daemon/io/native-suite.ts';
+import { type Lie, runBatches, SimBatches, settle } from './batch-host.ts';
+import { type NodeOptions, type SimNode, VirtualNetwork } from './virtual-network.ts';
+
+const suite = createNativeSuite();
+const CELLS = 8;
+const MAX_WAIT_MS = 50;
+
+/** An engine that says what its relay circuits open: they alone open into another buffer. */
+function watched(onOpened: (out: Uint8Array) => void): NodeOptions['engine'] {
+  const watching = Object.assign(Object.create(suite) as CryptoSuite, {
+    aeadOpen(...args: Parameters<CryptoSuite['aeadOpen']>): boolean {
+      const isOpen = suite.aeadOpen(...args);
+      const [out, , ct] = args;
+      if (isOpen && out !== ct && out.length === CT_BYTES) onOpened(out);
+      return isOpen;
+    },
+  });
+  return (options, deps) => new Engine(options, { ...deps, suite: watching });
+}
+
+interface Part {
+  readonly node: SimNode;
+  readonly host: SimBatches;
+  readonly mix: TestMix;
+}
+
+function sink(onBytes: (count: number) => void): SessionOwner {
+  const into = new Uint8Array(65536);
+  return {
+    onStream(stream) {
+      stream.connected(4, '192.0.2.1', 1);
+      const read = () => {
+        for (let n = stream.read(into); n > 0; n = stream.read(into)) onBytes(n);
+      };
+      stream.onReadable = read;
+      read();
+    },
+    onClose() {},
+  };
+}
+
+function build(seed: number, lossRatio = 0, onOpened?: (out: Uint8Array) => void) {
+  const network = new VirtualNetwork(suite, seed, { latencyMs: 1, jitterMs: 0, lossRatio, duplicateRatio: 0 });
+  const state = { received: 0 };
+  const add = (name: string, kind: 'client' | 'mix' | 'exit'): Part => {
+    const mix = testMix(suite, `${name} ${seed}`);
+    const host = new SimBatches(network, mix);
+    const node = network.add(name, {
+      relay: kind !== 'client',
+      exit: kind === 'exit',
+      nodeId: mix.nodeId,
+      engineOptions: kind === 'client' ? {} : { cmix: { cells: CELLS, maxWaitMs: MAX_WAIT_MS } },
+      host: { cmix: host },
+      ...(onOpened && name === 'guard' ? { engine: watched(onOpened) } : {}),
+      serve: () =>
+        sink((n) => {
+          state.received += n;
+        }),
+    });
+    host.node = node;
+    return { node, host, mix };
+  };
+  const client = add('client', 'client');
+  const guard = add('guard', 'mix');
+  const middle = add('middle', 'mix');
+  const exit = add('exit', 'exit');
+  /** On no path but where a test says so. */
+  const side = add('side', 'mix');
+  const parts = [client, guard, middle, exit, side];
+  return { network, client, guard, middle, exit, side, state, hosts: parts.map(({ host }) => host) };
+}
+
+type World = ReturnType<typeof build>;
+
+function dial({ network, client, guard, middle, exit }: World, hops = [guard, middle, exit]) {
+  return client.node.engine.buildCircuit(
+    {
+      hops: hops.map(({ node }) => node.contact),
+      class: 'cmix',
+      delayMeanUs: 0,
+      batchMs: MAX_WAIT_MS + 150,
+      expiry: network.unixSeconds + 3600,
+    },
+    { onClose() {} },
+    network.nowMs,
+  );
+}
+
+function write(session: SessionApi, total: number): void {
+  const stream = session.openStream({ kind: 'tcp', host: 'sink.test', port: 1 })!;
+  const chunk = new Uint8Array(65536);
+  let left = total;
+  const more = () => {
+    while (left > 0) {
+      const accepted = stream.write(chunk.subarray(0, Math.min(left, chunk.length)));
+      if (accepted === 0) return;
+      left -= accepted;
+    }
+    stream.end();
+  };
+  stream.onWritable = more;
+  more();
+}
+
+const TOTAL = 20_000;
+
+function transfer(world: World, total = TOTAL): void {
+  write(dial(world).session, total);
+  const done = runBatches(world.network, world.hosts, 120_000, () => world.state.received >= total);
+  assert.ok(done, `seed ${world.network.seed}: ${world.state.received} of ${total} bytes`);
+  runBatches(world.network, world.hosts, 2000);
+}
+
+describe('honest mixes', () => {
+  test('carry bytes, prove every cell to both neighbours, and nobody is accused', () => {
+    const world = build(101);
+    transfer(world);
+    const { guard, middle, exit, client } = world;
+    for (const { node, host } of [guard, middle, exit]) {
+      const { batches, cells, waiting, refused, cheats } = node.engine.cmix;
+      assert.ok(batches >= 3, `${node.name}: ${batches} batches`);
+      assert.ok(cells >= 20);
+      assert.equal(waiting, 0);
+      assert.equal(refused + cheats, 0);
+      assert.ok(host.jobs.every(({ inputs }) => inputs.flatMap(({ digests }) => digests).length <= CELLS));
+    }
+    // Everything that was given and got has been proved long before it would count as lost.
+    const given = client.node.engine.counters.cellsOriginated + client.node.engine.counters.cellsDelivered;
+    assert.equal(client.node.engine.cmix.proved, given);
+    settle(world.network, world.hosts);
+    for (const { node, host } of [client, guard, middle, exit]) {
+      const { lost, withheld, unproved, cheats } = node.engine.cmix;
+      assert.deepEqual(
+        { lost, withheld, unproved, cheats },
+        { lost: 0, withheld: 0, unproved: 0, cheats: 0 },
+        node.name,
+      );
+      assert.equal(host.cheats.length + host.suspects.length, 0);
+    }
+  });
+
+  test('send the cells of a batch together, in another order than they came', () => {
+    /** Cells as a relay opens them, in the order of their coming; the next hop knows them by this tag. */
+    const opened: string[] = [];
+    const world = build(102, 0, (out) => opened.push(Buffer.from(out.subarray(0, 16)).toString('hex')));
+    const outOrder: string[] = [];
+    const { guard, middle, network } = world;
+    const tagOf = (bytes: Uint8Array, offset: number) =>
+      Buffer.from(bytes.subarray(offset, offset + 16)).toString('hex');
+    network.tap = (datagram, from, to) => {
+      if (from === guard.node && to === middle.node) outOrder.push(tagOf(datagram, CELL_OFFSET));
+      return true;
+    };
+    transfer(world);
+    const { batches, cells } = guard.node.engine.cmix;
+    assert.ok(cells / batches > 2, `${cells} cells in ${batches} batches`);
+    const sizes = guard.host.jobs.map(({ outputs }) => outputs.flatMap(({ digests }) => digests).length);
+    assert.equal(Math.max(...sizes), CELLS);
+    // Which cell became which only the guard knows: it is asked through its crypto.
+    const places = outOrder.map((cell) => opened.indexOf(cell)).filter((place) => place >= 0);
+    assert.ok(places.length > 18);
+    const turned = places.filter((place, i) => i > 0 && place < places[i - 1]!).length;
+    assert.ok(turned > places.length / 5, `${places}`);
+  });
+
+  test('lose cells on the way: that is counted as loss, and accuses nobody', () => {
+    const world = build(103, 0.02);
+    transfer(world);
+    settle(world.network, world.hosts);
+    let lost = 0;
+    for (const { node, host } of [world.client, world.guard, world.middle, world.exit]) {
+      lost += node.engine.cmix.lost;
+      assert.equal(node.engine.cmix.unproved + node.engine.cmix.withheld, 0, node.name);
+      assert.equal(host.cheats.length, 0);
+    }
+    assert.ok(lost > 0);
+  });
+
+  test('a batch that does not fill leaves when its time is up, and says how few it is', () => {
+    const world = build(104);
+    const { session } = dial(world);
+    let rttMs: number | undefined;
+    session.ping((ms) => {
+      rttMs = ms;
+    });
+    assert.ok(runBatches(world.network, world.hosts, 10_000, () => rttMs !== undefined));
+    const least = 6 * (MAX_WAIT_MS + 100);
+    assert.ok(rttMs! >= least && rttMs! < least + 1000, `${rttMs}`);
+    assert.ok(world.guard.node.engine.cmix.smallestRecent! <= 3);
+  });
+});
+
+test('a relay without batches refuses the class, and a client that can not check it does not ask for it', () => {
+  const network = new VirtualNetwork(suite, 105);
+  const client = network.add('client', { relay: false });
+  const path = [network.add('a'), network.add('b'), network.add('c', { exit: true })];
+  const options = {
+    hops: path.map((node) => node.contact),
+    class: 'cmix',
+    delayMeanUs: 0,
+    expiry: network.unixSeconds + 3600,
+  } as const;
+  assert.throws(() => client.engine.buildCircuit(options, { onClose() {} }, network.nowMs), RangeError);
+  const mix = testMix(suite, 'checks');
+  const checking = network.add('checking', { relay: false, host: { cmix: new SimBatches(network, mix) } });
+  checking.engine.buildCircuit(options, { onClose() {} }, network.nowMs);
+  network.run(network.nowMs + 5000);
+  assert.equal(path[0]!.engine.counters.drops[Drop.notAllowed], 1);
+  assert.equal(checking.circuitEvents.at(-1)?.kind, 'ended');
+});
+
+describe('a lying mix', () => {
+  /** The mix in the middle lies; who finds out, and what evidence is there. */
+  function caught(seed: number, lie: Lie): World {
+    const world = build(seed);
+    world.middle.host.lie = lie;
+    // Guard and exit are neighbours too, by another circuit: they tell each other what they have heard.
+    const { side, guard, exit } = world;
+    dial(world, [side, guard, exit]).session.openStream({ kind: 'tcp', host: 'sink.test', port: 2 });
+    write(dial(world).session, TOTAL);
+    runBatches(world.network, world.hosts, 8000);
+    return world;
+  }
+
+  function assertCaught(world: World, kind: CheatKind, finders: readonly Part[]): void {
+    for (const { host, node } of finders) {
+      const first = host.cheats.find(({ found }) => found);
+      assert.equal(first?.cheat.kind, kind, `seed ${world.network.seed}: ${node.name}`);
+    }
+    for (const { host, node } of [world.client, world.guard, world.exit]) {
+      assert.ok(host.cheats.length > 0, `${node.name} heard of it`);
+      for (const { cheat, evidence } of host.cheats) {
+        assert.deepEqual(cheat.nodeId, world.middle.mix.nodeId);
+        // By somebody who was not there.
+        const shown = verifyEvidence(smallRecords(createNobleSuite()), evidence);
+        assert.deepEqual(shown?.nodeId, world.middle.mix.nodeId);
+      }
+    }
+  }
+
+  test('that does not compute the delay', () => {
+    const records = smallRecords(suite);
+    const { signer } = testMix(suite, 'middle 111');
+    const world = caught(111, (job, honest) =>
+      honest(job).map((progress) => {
+        if (progress.kind !== 'proofs') return progress;
+        return {
+          ...progress,
+          messages: progress.messages.map(({ neighbour, bytes }) => {
+            const { statement, side, tag, digests, witness, quotient } = records.readProof(bytes)!;
+            // Any element in the place of the result.
+            const { certificate, key } = signer;
+            const lazy = records.encodeStatement(certificate, key, statement, statement.inputs, statement.outputs);
+            return { neighbour, bytes: records.encodeProof(lazy, key, side, tag, digests, witness, quotient) };
+          }),
+        };
+      }),
+    );
+    assertCaught(world, CheatKind.delay, [world.guard, world.exit]);
+  });
+
+  test('that tells its neighbours different batches', () => {
+    const world = caught(112, (job, honest) => {
+      const truth = honest(job);
+      const other = honest({ ...job, closedAt: job.closedAt + 1 });
+      // One neighbour gets the one, the rest the other.
+      const odd = job.outputs[0]!.neighbour;
+      return truth.map((progress, i) => {
+        const alternative = other[i]!;
+        if (progress.kind !== 'proofs' || alternative.kind !== 'proofs') return progress;
+        return {
+          ...progress,
+          messages: progress.messages.map((message, k) =>
+            message.neighbour === odd ? alternative.messages[k]! : message,
+          ),
+        };
+      });
+    });
+    const found = [world.guard, world.exit].flatMap(({ host }) => host.cheats.filter((one) => one.found));
+    assert.ok(found.length > 0);
+    for (const { cheat } of found) assert.equal(cheat.kind, CheatKind.equivocation);
+    assertCaught(world, CheatKind.equivocation, []);
+  });
+
+  /** Its batches without one of the cells that went in, or came out. */
+  const without = (job: BatchJob, side: 'inputs' | 'outputs'): BatchJob => {
+    const at = job[side].findIndex(({ tag, digests }) => tag.length > 0 && digests.length > 1);
+    if (at < 0) return job;
+    const shares = job[side].map((share, i) => (i === at ? { ...share, digests: share.digests.slice(1) } : share));
+    return { ...job, [side]: shares };
+  };
+
+  test('that drops a cell it has given a receipt for', () => {
+    const world = caught(113, (job, honest) => {
+      const [receipts] = honest(job);
+      return [receipts!, ...honest(without(job, 'inputs')).slice(1)];
+    });
+    const finder = [world.guard, world.exit].find(({ host }) => host.cheats.some(({ found }) => found));
+    assert.ok(finder !== undefined);
+    assertCaught(world, CheatKind.receipt, [finder]);
+  });
+
+  test('that drops a cell without a receipt: counted as lost by its neighbour, and not to be shown', () => {
+    const world = caught(114, (job, honest) => honest(without(job, 'inputs')));
+    settle(world.network, world.hosts);
+    const { lost, cheats } = world.guard.node.engine.cmix;
+    const other = world.exit.node.engine.cmix;
+    assert.ok(lost + other.lost > 0);
+    assert.equal(cheats + other.cheats, 0);
+  });
+
+  test('that adds or exchanges a cell: the next hop suspects it by name, and has nothing to show', () => {
+    const world = caught(115, (job, honest) => honest(without(job, 'outputs')));
+    settle(world.network, world.hosts);
+    const suspects = [world.guard, world.exit].flatMap(({ host }) => host.suspects);
+    assert.ok(suspects.length > 0);
+    for (const { nodeId, counts } of suspects) {
+      assert.deepEqual(nodeId, world.middle.mix.nodeId);
+      assert.ok(counts.unproved > 0);
+    }
+    assert.equal(world.exit.node.engine.cmix.cheats, 0);
+  });
+
+  test('that keeps its proofs to itself: suspected by name', () => {
+    const world = caught(116, (job, honest) => honest(job).filter(({ kind }) => kind !== 'proofs'));
+    settle(world.network, world.hosts);
+    const counts = world.guard.host.suspects.at(-1)?.counts;
+    assert.ok(counts !== undefined && counts.withheld > 0 && counts.unproved > 0);
+  });
+
+  test('that proves cells which are not in the batch', () => {
+    const world = caught(117, (job, honest) => {
+      const truth = honest(job);
+      const records = smallRecords(suite);
+      const { signer } = testMix(suite, 'middle 117');
+      return truth.map((progress): BatchProgress => {
+        if (progress.kind !== 'proofs') return progress;
+        return {
+          ...progress,
+          messages: progress.messages.map(({ neighbour, bytes }) => {
+            const { statement, side, tag, digests, witness, quotient } = records.readProof(bytes)!;
+            const more = [...digests, suite.sha256(Uint8Array.of(1))].slice(-statement.cells);
+            const { key } = signer;
+            return { neighbour, bytes: records.encodeProof(statement.bytes, key, side, tag, more, witness, quotient) };
+          }),
+        };
+      });
+    });
+    assertCaught(world, CheatKind.membership, [world.guard]);
+  });
+});
