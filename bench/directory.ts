@@ -3,7 +3,7 @@
  * sizes of view and delta, and the authorities' work. Prints one JSON object. Argument: number of nodes.
  */
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { puzzleOf, verifyAdmission } from '@nyx/core/directory/admission.ts';
+import { noView, puzzleOf, verifyAdmission } from '@nyx/core/directory/admission.ts';
 import { computeConsensus } from '@nyx/core/directory/consensus.ts';
 import {
   decodeDescriptor,
@@ -69,7 +69,7 @@ function descriptorsAt(at: number): NodeDescriptor[] {
         family: [],
         compliance: 'core',
         bandwidthBytesPerSecond: 1_000_000 + i,
-        admission: random(8),
+        admission: new Uint8Array([...random(8), ...noView.subarray(0, 8)]),
         published: at * EPOCH_SECONDS,
         expires: (at + 3) * EPOCH_SECONDS,
       },
@@ -132,7 +132,7 @@ const puzzle = puzzleOf({});
 const memoryHard = createMemoryHard();
 const { nodes: verified } = verify.result;
 const admission = await timed(async () => {
-  for (const node of verified.slice(0, 5)) await verifyAdmission(node, puzzle, suite, memoryHard);
+  for (const node of verified.slice(0, 5)) await verifyAdmission(node, noView, puzzle, suite, memoryHard);
 });
 
 process.stdout.write(

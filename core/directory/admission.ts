@@ -1,20 +1,39 @@
 /**
- * What it costs to be in a view: a memory-hard puzzle for each epoch, bound to the node's identity and to the newest
- * epoch that its descriptor has mix keys for. The solution is a field of the descriptor.
+ * What it costs to be in a view: a memory-hard puzzle for each epoch, bound to the node's identity, to the newest epoch
+ * that its descriptor has mix keys for, and to a recent view, which nobody knows long before. The solution is a field of
+ * the descriptor.
  *
- *   work(nonce) = argon2id(password = "nyx1 admission" ‖ 0x00 ‖ identity (32) ‖ epoch (6) ‖ nonce (8),
- *                          salt = first 16 bytes of BLAKE3("nyx1 admission salt" ‖ 0x00 ‖ identity ‖ epoch), 32 bytes)
+ *   subject = identity (32) ‖ epoch (6) ‖ digest of the view (32; zeros before a network's first view)
+ *   work(nonce) = argon2id(password = "nyx1 admission" ‖ 0x00 ‖ subject ‖ nonce (8),
+ *                          salt = first 16 bytes of BLAKE3("nyx1 admission salt" ‖ 0x00 ‖ subject), 32 bytes)
  *   a nonce (8) solves the puzzle when work(nonce) begins with `puzzle-bits` zero bits
+ *   solution (16) = nonce ‖ first 8 bytes of the view's digest, by which whoever checks it finds the view
  */
 import { nyxLabel } from '../crypto/key-schedule.ts';
 import type { CryptoSuite } from '../crypto/suite.ts';
 import type { Random } from '../ports.ts';
 import { joinBytes, writeNumber } from './bytes.ts';
-import { ADMISSION_NONCE_BYTES, type NodeDescriptor } from './descriptor.ts';
+import { ADMISSION_BYTES, type NodeDescriptor, nodeIdHex } from './descriptor.ts';
 import { ViewParam, type ViewParams, viewParam } from './params.ts';
 
 /** Nobody works harder than this, whatever a view or an authority asks. */
 export const maxPuzzle = { bits: 16, memoryKib: 262_144, passes: 8 } as const;
+
+const NONCE_BYTES = 8;
+/** What stands for the view before there is one. */
+export const noView = new Uint8Array(32);
+/** Views so much older than the epoch of a solution are too old for it. */
+export const MAX_ADMISSION_VIEW_AGE = 3;
+
+/** How a solution names its view: hex of the first 8 bytes of the view's digest. */
+export function admissionViewName(digest: Uint8Array): string {
+  return nodeIdHex(digest.subarray(0, ADMISSION_BYTES - NONCE_BYTES));
+}
+
+/** Which view a solution says it is for. */
+export function admissionViewOf(admission: Uint8Array): string {
+  return nodeIdHex(admission.subarray(NONCE_BYTES));
+}
 
 /** How hard the puzzle is. */
 export interface AdmissionPuzzle {
@@ -46,58 +65,66 @@ export function admissionEpoch(descriptor: Pick<NodeDescriptor, 'mixKeys'>): num
   return descriptor.mixKeys[descriptor.mixKeys.length - 1]!.epoch;
 }
 
-/** One run of the memory-hard function at most, however hard the puzzle is. */
+/**
+ * One run of the memory-hard function at most, however hard the puzzle is. `viewDigest` is that of the view that the
+ * solution names.
+ */
 export async function verifyAdmission(
   descriptor: Pick<NodeDescriptor, 'identity' | 'mixKeys' | 'admission'>,
+  viewDigest: Uint8Array,
   puzzle: AdmissionPuzzle,
   suite: CryptoSuite,
   memoryHard: MemoryHard,
 ): Promise<boolean> {
   if (puzzle.bits === 0) return true;
   const { identity, admission } = descriptor;
-  if (admission === undefined) return false;
-  return await solves(identity, admissionEpoch(descriptor), admission, puzzle, suite, memoryHard);
+  if (admission === undefined || admissionViewOf(admission) !== admissionViewName(viewDigest)) return false;
+  const subject = subjectOf(identity, admissionEpoch(descriptor), viewDigest);
+  return await solves(subject, admission.subarray(0, NONCE_BYTES), puzzle, suite, memoryHard);
 }
 
-/** Tries nonces from a random one on until one solves the puzzle. Rejects with the signal's reason when aborted. */
+/**
+ * Tries nonces from a random one on until one solves the puzzle. Resolves with the solution, 16 bytes. Rejects with the
+ * signal's reason when aborted.
+ */
 export async function solveAdmission(
   identity: Uint8Array,
   epoch: number,
+  viewDigest: Uint8Array,
   puzzle: AdmissionPuzzle,
   dependencies: { readonly suite: CryptoSuite; readonly random: Random; readonly memoryHard: MemoryHard },
   signal?: { throwIfAborted(): void },
 ): Promise<Uint8Array> {
-  const nonce = new Uint8Array(ADMISSION_NONCE_BYTES);
+  const subject = subjectOf(identity, epoch, viewDigest);
+  const nonce = new Uint8Array(NONCE_BYTES);
   dependencies.random.fill(nonce);
-  while (!(await solves(identity, epoch, nonce, puzzle, dependencies.suite, dependencies.memoryHard))) {
+  while (!(await solves(subject, nonce, puzzle, dependencies.suite, dependencies.memoryHard))) {
     signal?.throwIfAborted();
     for (let i = nonce.length - 1; i >= 0; i--) {
       nonce[i]! += 1;
       if (nonce[i] !== 0) break;
     }
   }
-  return nonce;
+  return joinBytes(nonce, viewDigest.subarray(0, ADMISSION_BYTES - NONCE_BYTES));
 }
 
 async function solves(
-  identity: Uint8Array,
-  epoch: number,
+  subject: Uint8Array,
   nonce: Uint8Array,
   puzzle: AdmissionPuzzle,
   suite: CryptoSuite,
   memoryHard: MemoryHard,
 ): Promise<boolean> {
-  const [password, salt] = inputs(identity, epoch, nonce, suite);
+  const separator = Uint8Array.of(0);
+  const salt = suite.blake3(nyxLabel('admission salt'), separator, subject).subarray(0, 16);
+  const password = joinBytes(nyxLabel('admission'), separator, subject, nonce);
   return zeroBits(await memoryHard(password, salt, puzzle)) >= puzzle.bits;
 }
 
-function inputs(identity: Uint8Array, epoch: number, nonce: Uint8Array, suite: CryptoSuite): [Uint8Array, Uint8Array] {
-  const subject = new Uint8Array(identity.length + 6);
-  subject.set(identity);
-  writeNumber(subject, identity.length, epoch, 6);
-  const separator = Uint8Array.of(0);
-  const salt = suite.blake3(nyxLabel('admission salt'), separator, subject).subarray(0, 16);
-  return [joinBytes(nyxLabel('admission'), separator, subject, nonce), salt];
+function subjectOf(identity: Uint8Array, epoch: number, viewDigest: Uint8Array): Uint8Array {
+  const epochBytes = new Uint8Array(6);
+  writeNumber(epochBytes, 0, epoch, 6);
+  return joinBytes(identity, epochBytes, viewDigest);
 }
 
 function zeroBits(bytes: Uint8Array): number {

@@ -30,7 +30,7 @@ export const MAX_FAMILIES = 16;
 /** A descriptor is signed for at most this long. */
 export const MAX_DESCRIPTOR_LIFETIME_SECONDS = 7 * 86_400;
 export const NODE_ID_BYTES = 32;
-export const ADMISSION_NONCE_BYTES = 8;
+export const ADMISSION_BYTES = 16;
 
 export const ComplianceLevel = { core: 'core', plus: 'plus', full: 'full' } as const;
 export type ComplianceLevel = (typeof ComplianceLevel)[keyof typeof ComplianceLevel];
@@ -59,7 +59,7 @@ export interface DescriptorFields {
   readonly nickname?: string;
   /** Where the node stands, as its operator says: an ISO 3166-1 alpha-2 code. Used where no table knows the address. */
   readonly region?: string;
-  /** Solves the admission puzzle (admission.ts) for `identity` and the last of `mixKeys`' epochs, 8 bytes. */
+  /** Solves the admission puzzle (admission.ts) for `identity` and the last of `mixKeys`' epochs, 16 bytes. */
   readonly admission?: Uint8Array;
   readonly published: UnixSeconds;
   readonly expires: UnixSeconds;
@@ -246,7 +246,7 @@ function decodeBody(body: Uint8Array): DescriptorFields {
       ? { nickname: reader.text('nickname', nicknamePattern, '1 to 32 of A-Z a-z 0-9 . _ -') }
       : {}),
     ...(reader.has('region') ? { region: reader.text('region', regionPattern, 'two capital letters') } : {}),
-    ...(reader.has('admission') ? { admission: reader.bytes('admission', ADMISSION_NONCE_BYTES) } : {}),
+    ...(reader.has('admission') ? { admission: reader.bytes('admission', ADMISSION_BYTES) } : {}),
     published,
     expires: reader.integer('expires', published + 1, lifetimeEnd),
   };

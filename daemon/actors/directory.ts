@@ -3,7 +3,14 @@
  * the view where that is configured. loading → refreshing ⇄ waiting; a failed refresh is a shorter wait, never an end.
  */
 import { join } from 'node:path';
-import { type AdmissionPuzzle, admissionEpoch, puzzleOf, solveAdmission } from '@nyx/core/directory/admission.ts';
+import {
+  type AdmissionPuzzle,
+  admissionEpoch,
+  MAX_ADMISSION_VIEW_AGE,
+  noView,
+  puzzleOf,
+  solveAdmission,
+} from '@nyx/core/directory/admission.ts';
 import {
   type DescriptorFields,
   encodeDescriptor,
@@ -29,6 +36,15 @@ import { type NodeContext, unixSeconds } from './context.ts';
 import type { EpochKeys } from './epoch-keys.ts';
 import type { PumpPool } from './pump-pool.ts';
 
+interface AdmissionSolution {
+  readonly epoch: number;
+  readonly puzzle: AdmissionPuzzle;
+  /** Digest (hex) and epoch of the view that it is for; undefined: there was none. */
+  readonly view: string | undefined;
+  readonly viewEpoch: number | undefined;
+  readonly bytes: Uint8Array;
+}
+
 /** While there is no view at all: the first waits. */
 const FIRST_RETRY_MS = 100;
 
@@ -45,7 +61,7 @@ export class Directory {
   #unpublished = false;
   /** Authorities that have the present descriptor. */
   #taken = 0;
-  #solution: { readonly epoch: number; readonly puzzle: AdmissionPuzzle; readonly nonce: Uint8Array } | undefined;
+  #solution: AdmissionSolution | undefined;
   /** What a source says it goes by, after an authority has refused what the view says. */
   #hintedParams: ViewParams | undefined;
   #failures = 0;
@@ -246,12 +262,12 @@ export class Directory {
         this.problem((error as Error).message);
       }
     }
-    if (!samePuzzle(before, puzzleOf(this.#params))) this.#published = undefined;
+    if (!samePuzzle(before, puzzleOf(this.#params)) || this.#isForOldView) this.#published = undefined;
   }
 
   /** An authority has refused the descriptor and says what it goes by. True: there is something new to publish. */
   hintParams(params: ViewParams): boolean {
-    if (samePuzzle(puzzleOf(this.#params), puzzleOf(params))) return false;
+    if (samePuzzle(puzzleOf(this.#params), puzzleOf(params)) && !this.#isForOldView) return false;
     this.#hintedParams = params;
     this.changed();
     return true;
@@ -261,18 +277,30 @@ export class Directory {
     return this.#hintedParams ?? this.#authority?.params ?? this.view?.verified.view.params ?? {};
   }
 
-  /** Solves the admission puzzle of `epoch`, once for each difficulty. */
+  /** A solution that was refused may have been for a view that the authority does not have (any more). */
+  get #isForOldView(): boolean {
+    const { view } = this;
+    if (this.#solution === undefined || view === undefined || this.#solution.view === view.digest) return false;
+    this.#solution = undefined;
+    return true;
+  }
+
+  /** Solves the admission puzzle of `epoch`, once for each difficulty; for the view that is held, while it is not too old. */
   async #solve(epoch: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
     const puzzle = puzzleOf(this.#params);
     if (puzzle.bits === 0) return undefined;
     const known = this.#solution;
-    if (known !== undefined && known.epoch === epoch && samePuzzle(known.puzzle, puzzle)) return known.nonce;
+    const held = this.view;
+    const isFresh =
+      known?.viewEpoch === held?.verified.epoch || (known?.viewEpoch ?? -1) >= epoch - MAX_ADMISSION_VIEW_AGE;
+    if (known !== undefined && known.epoch === epoch && isFresh && samePuzzle(known.puzzle, puzzle)) return known.bytes;
     const { suite, random } = this.#context;
     const { publicKey } = this.#keys.store.identity;
     const memoryHard = createMemoryHard();
-    const nonce = await solveAdmission(publicKey, epoch, puzzle, { suite, random, memoryHard }, signal);
-    this.#solution = { epoch, puzzle, nonce };
-    return nonce;
+    const digest = held?.verified.digest ?? noView;
+    const bytes = await solveAdmission(publicKey, epoch, digest, puzzle, { suite, random, memoryHard }, signal);
+    this.#solution = { epoch, puzzle, view: held?.digest, viewEpoch: held?.verified.epoch, bytes };
+    return bytes;
   }
 
   async #describe(

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { createSeededRandom } from '@nyx/core/crypto/seeded-random.ts';
-import { solveAdmission } from '@nyx/core/directory/admission.ts';
+import { noView, solveAdmission } from '@nyx/core/directory/admission.ts';
 import { encodeDescriptor, nodeIdHex } from '@nyx/core/directory/descriptor.ts';
 import { type ViewBundle, validSigners, verifyViewBundle, viewDigest } from '@nyx/core/directory/view.ts';
 import { Authority, AuthorityError } from './authority.ts';
@@ -88,12 +88,16 @@ const served = (index: number) => {
   };
 };
 
-async function admitted(node: AnsweringNode, change: { readonly published?: number } = {}): Promise<Uint8Array> {
+async function admitted(
+  node: AnsweringNode,
+  change: { readonly published?: number } = {},
+  view: Uint8Array = noView,
+): Promise<Uint8Array> {
   const now = nowUnixSeconds();
   const plain = node.describe(now, EPOCH_SECONDS);
   const epoch = plain.mixKeys.at(-1)!.epoch;
   const random = createSeededRandom('admission');
-  const admission = await solveAdmission(plain.identity, epoch, PUZZLE, { suite, random, memoryHard });
+  const admission = await solveAdmission(plain.identity, epoch, view, PUZZLE, { suite, random, memoryHard });
   return encodeDescriptor(node.describe(now, EPOCH_SECONDS, { admission, ...change }));
 }
 
@@ -157,6 +161,22 @@ test('older descriptors and ones with keys from the future are refused with a re
   assert.throws(() => authority.submit(future), { name: 'AuthorityError', code: 'EARLY' });
   assert.throws(() => authority.submit(old.subarray(1)), { name: 'DirectoryError' });
   assert.ok(new AuthorityError('FULL', '') instanceof Error);
+});
+
+test('once there is a view, a puzzle has to be solved for a recent one', async () => {
+  const signal = AbortSignal.timeout(10_000);
+  await running[1]!.authority.stop();
+  running[1] = open(1);
+  const { bundle } = running[1].authority;
+  const late = await AnsweringNode.start('late');
+  const nowhere = await admitted(late);
+  await assert.rejects(postDescriptor(urlOf(1), nowhere, signal), /must be solved for a recent view/);
+  const foreign = await admitted(late, {}, bytesOf('another view', 32));
+  await assert.rejects(postDescriptor(urlOf(1), foreign, signal), /must be solved for a recent view/);
+  const good = await admitted(late, {}, viewDigest(bundle!.body, suite));
+  assert.ok(await postDescriptor(urlOf(1), good, signal));
+  assert.equal(running[1].authority.counters.descriptorsRefused.NOT_ADMITTED, 2);
+  late.close();
 });
 
 test('an authority that starts again has its view, and has not forgotten what it signed', async () => {

@@ -9,7 +9,16 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { CryptoSuite, SignKeyPair } from '@nyx/core/crypto/suite.ts';
-import { admissionEpoch, type MemoryHard, puzzleOf, verifyAdmission } from '@nyx/core/directory/admission.ts';
+import {
+  admissionEpoch,
+  admissionViewName,
+  admissionViewOf,
+  MAX_ADMISSION_VIEW_AGE,
+  type MemoryHard,
+  noView,
+  puzzleOf,
+  verifyAdmission,
+} from '@nyx/core/directory/admission.ts';
 import { fitsEpoch } from '@nyx/core/directory/consensus.ts';
 import {
   decodeDescriptor,
@@ -32,6 +41,7 @@ import {
   MAX_VIEW_NODES,
   type ViewBundle,
   type ViewReference,
+  viewDigest,
 } from '@nyx/core/directory/view.ts';
 import type { VoteDraft } from '@nyx/core/directory/vote.ts';
 import { Voting, type VotingHost, type VotingProblem } from '@nyx/core/directory/voting.ts';
@@ -156,6 +166,10 @@ export class Authority {
   #savedEpoch = -1;
   /** Nodes of the newest view, hex. */
   #inView: ReadonlySet<string> = new Set();
+  /** Digests of the last views, by how solutions of admission puzzles name them. */
+  readonly #admissionViews = new Map<string, { readonly epoch: number; readonly digest: Uint8Array }>();
+  /** Epoch of the network's first view, when this authority saw it come. */
+  #genesisEpoch: number | undefined;
   #measurer: Measurer | undefined;
   #meter: BandwidthMeter | undefined;
   readonly counters: AuthorityCounters = {
@@ -335,7 +349,14 @@ export class Authority {
       const puzzle = puzzleOf(this.params);
       this.#pending++;
       try {
-        if (!(await verifyAdmission(descriptor, puzzle, suite, memoryHard))) {
+        const digest = puzzle.bits === 0 ? noView : this.#admissionView(epoch, admission);
+        if (digest === undefined) {
+          throw new AuthorityError(
+            'NOT_ADMITTED',
+            `the admission puzzle of epoch ${epoch} must be solved for a recent view`,
+          );
+        }
+        if (!(await verifyAdmission(descriptor, digest, puzzle, suite, memoryHard))) {
           throw new AuthorityError(
             'NOT_ADMITTED',
             `the admission puzzle of epoch ${epoch} is not solved: ${puzzle.bits} bits, ${puzzle.memoryKib} KiB, ${puzzle.passes} passes`,
@@ -356,6 +377,21 @@ export class Authority {
     this.#add(id, descriptor, digest);
     this.counters.descriptorsTaken++;
     this.#look();
+  }
+
+  /** Digest of the view that a solution names, if it is recent enough for the epoch; zeros where there was none yet. */
+  #admissionView(epoch: number, admission: Uint8Array | undefined): Uint8Array | undefined {
+    if (admission === undefined) return noView;
+    const name = admissionViewOf(admission);
+    if (name === admissionViewName(noView)) {
+      // Who joined before the first view came is in it, and in the next.
+      const isEarly = this.#admissionViews.size === 0 || epoch <= (this.#genesisEpoch ?? -1) + 1;
+      return isEarly ? noView : undefined;
+    }
+    const known = this.#admissionViews.get(name);
+    if (known === undefined) return undefined;
+    const newest = [...this.#admissionViews.values()].at(-1);
+    return known === newest || known.epoch >= epoch - MAX_ADMISSION_VIEW_AGE ? known.digest : undefined;
   }
 
   #add(id: string, descriptor: NodeDescriptor, digest: Uint8Array): void {
@@ -612,10 +648,16 @@ export class Authority {
 
   // --- disk ---
 
-  #remember(bundle: ViewBundle): void {
+  #remember(bundle: ViewBundle, isStored = false): void {
     const { epoch, epochSeconds } = bundle.view;
     if (epoch <= this.#savedEpoch) return;
+    if (this.#savedEpoch < 0 && !isStored) this.#genesisEpoch = epoch;
     this.#savedEpoch = epoch;
+    const digest = viewDigest(bundle.body, this.#dependencies.suite);
+    this.#admissionViews.set(admissionViewName(digest), { epoch, digest });
+    for (const [name, view] of this.#admissionViews) {
+      if (view.epoch < epoch - MAX_ADMISSION_VIEW_AGE) this.#admissionViews.delete(name);
+    }
     const inView = new Set<string>();
     for (const { status, descriptor } of bundle.entries) {
       const id = nodeIdHex(decodeDescriptor(descriptor, this.#dependencies.suite).nodeId);
@@ -638,7 +680,7 @@ export class Authority {
       const descriptor = decodeDescriptor(entry.descriptor, suite);
       this.#add(nodeIdHex(descriptor.nodeId), descriptor, descriptorDigest(entry.descriptor, suite));
     }
-    this.#remember(bundle);
+    this.#remember(bundle, true);
   }
 
   #loadSigned(): ViewReference | undefined {
