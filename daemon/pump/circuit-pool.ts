@@ -603,7 +603,10 @@ export class CircuitPool {
     const flows = new Map<number, (data: Uint8Array) => void>();
     const owner: SessionOwner = {
       onDatagram: (flowId, data) => flows.get(flowId)?.(data),
-      onStalled: () => this.#resume(record),
+      onStalled: () => {
+        if (record !== undefined) record.wentSilent = true;
+        this.#resume(record);
+      },
       onDetached: () => this.#resume(record),
       // Its streams and onCircuit have said so, unless it ended between two circuits.
       onClose: () => {

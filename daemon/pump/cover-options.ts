@@ -4,6 +4,9 @@ import type { CoverConfig } from './contract.ts';
 
 /** A client that saves power: a word a minute, and it is missed only after four. */
 const LOW_POWER_KEEP_ALIVE_MS = 60_000;
+/** Of links without it (core/link/link.ts). */
+const DEFAULT_KEEP_ALIVE_MS = 15_000;
+const ANSWER_MS = 5000;
 const LOW_POWER_IDLE_MS = 240_000;
 const LOW_POWER_RATIO = 0.1;
 /** Its cover beside that of real cells, and its loops, over what is configured. */
@@ -30,6 +33,11 @@ export function coverEngineOptions(config: CoverConfig): CoverEngineOptions {
           },
         }),
   };
+}
+
+/** A link that is up is heard at least this often, with some room. */
+export function onlineMs(config: CoverConfig): number {
+  return (config.lowPower ? LOW_POWER_KEEP_ALIVE_MS : DEFAULT_KEEP_ALIVE_MS) + ANSWER_MS;
 }
 
 /** Loops a minute of a client; 0 = none. */

@@ -61,6 +61,7 @@ class Harness {
         times: new Exponential(createSeededRandom(`loops ${seed}`)),
         requestPath,
         nowMs: () => network.nowMs,
+        isOnline: () => client.engine.links().some(({ lastHeardMs }) => lastHeardMs > network.nowMs - 20_000),
         schedule,
         onVerdict: (verdict, stats) => this.verdicts.push({ verdict, stats }),
         onUnable: (reason) => this.unable.push(reason),
@@ -110,6 +111,38 @@ test('a relay that drops a part of what passes raises the alarm, and its end is 
   h.network.tap = undefined;
   const cleared = () => h.verdicts.some(({ verdict }) => verdict.changed === 'cleared');
   assert.ok(await h.run(300_000, cleared), `seed 302: the alarm stays, ${JSON.stringify(h.loops.stats)}`);
+});
+
+test('a relay before which everything is blocked raises the alarm: the silent path is tried until that is sure', async () => {
+  const h = new Harness(304, 60);
+  await h.run(60_000);
+  const [, middle] = h.path;
+  h.network.tap = (_datagram, _from, to) => to !== middle;
+  const raised = () => h.verdicts.some(({ verdict }) => verdict.changed === 'raised');
+  assert.ok(await h.run(60_000, raised), `seed 304: no alarm, ${JSON.stringify(h.loops.stats)}`);
+  const { lost } = h.loops.stats;
+  await h.run(120_000);
+  assert.ok(h.asked >= 2, 'another path after enough of it');
+  // They are all the same three relays here: each path has its eight loops, with what came before it went silent.
+  assert.ok(h.loops.stats.lost > lost);
+  h.network.tap = undefined;
+  const cleared = () => h.verdicts.some(({ verdict }) => verdict.changed === 'cleared');
+  assert.ok(await h.run(300_000, cleared), `seed 304: the alarm stays, ${JSON.stringify(h.loops.stats)}`);
+});
+
+test('a client whose own network is gone is not alarmed', async () => {
+  const h = new Harness(305, 12);
+  await h.run(120_000);
+  const client = h.network.nodes[0]!;
+  h.network.tap = (_datagram, from, to) => from !== client && to !== client;
+  await h.run(600_000);
+  assert.ok(h.verdicts.every(({ verdict }) => verdict.alarm === undefined));
+  // One or two may have been under way, or due before it was clear that nobody is heard.
+  assert.ok(h.loops.stats.lost <= 5, `${h.loops.stats.lost} lost`);
+  h.network.tap = undefined;
+  const { sent } = h.loops.stats;
+  await h.run(120_000);
+  assert.ok(h.loops.stats.sent > sent + 10, JSON.stringify(h.loops.stats));
 });
 
 test('a circuit of loops is replaced after ten minutes, and when there is no path it is said and tried again later', async () => {

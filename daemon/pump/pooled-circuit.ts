@@ -64,6 +64,8 @@ export class PooledCircuit {
   race: PathRace | undefined = undefined;
   /** It has not answered in time. */
   isSuspected = false;
+  /** It was ready, and then nothing came back on it any more. */
+  wentSilent = false;
   /** It was given up because this one was ready sooner. */
   successor: PooledCircuit | undefined = undefined;
   readonly users = new Set<CircuitUser>();

@@ -39,7 +39,7 @@ import {
   type PumpStats,
   type ToPump,
 } from './contract.ts';
-import { coverEngineOptions, loopsPerMinute } from './cover-options.ts';
+import { coverEngineOptions, loopsPerMinute, onlineMs } from './cover-options.ts';
 import { SessionDialer } from './dialer.ts';
 import { FlushLoop } from './flush-loop.ts';
 import { LoopCover } from './loop-cover.ts';
@@ -226,6 +226,10 @@ class PumpWorker {
         times: new Exponential(systemRandom),
         requestPath: (constraints) => this.#requestPath(constraints),
         nowMs,
+        isOnline: () => {
+          const sinceMs = nowMs() - onlineMs(cover);
+          return this.#engine.links().some(({ lastHeardMs }) => lastHeardMs > sinceMs);
+        },
         schedule: (delayMs, callback) => {
           const timer = setTimeout(callback, delayMs);
           return () => clearTimeout(timer);
