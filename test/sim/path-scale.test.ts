@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { simulate } from './path-scale/run.ts';
 import { summarize } from './path-scale/summary.ts';
-import { plot } from './path-scale/svg-plot.ts';
+import { plot } from './svg-plot.ts';
 
 const options = {
   nodes: 300,

@@ -6,9 +6,9 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { plot } from '../svg-plot.ts';
 import { type SimulationReport, simulate } from './run.ts';
 import { type Reports, summarize } from './summary.ts';
-import { plot } from './svg-plot.ts';
 
 const { values } = parseArgs({
   options: {
