@@ -5,7 +5,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { plot } from '../path-scale/svg-plot.ts';
+import { plot } from '../svg-plot.ts';
 import { type DhtReport, simulateDht } from './run.ts';
 import { summarize } from './summary.ts';
 
