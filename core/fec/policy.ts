@@ -19,7 +19,7 @@ export interface FecTuning {
   /** Repair symbols per source at most, when adaptive; one more is always allowed. */
   readonly maxRatio: number;
   /** Blocks that may fail to decode. */
-  readonly targetFailure: number;
+  readonly targetFailure: 0.0005;
   /** How long a block stays open: a share of the round trip, within bounds. */
   readonly rttShare: number;
   readonly minBlockMs: number;
@@ -31,18 +31,17 @@ export interface FecTuning {
 /** A repair may arrive an eighth of a round trip after its packet, long before a retransmission could. */
 const fastTuning: FecTuning = {
   maxRatio: 0.5,
-  targetFailure: 0.002,
+  targetFailure: 0.0005,
   rttShare: 1 / 8,
   minBlockMs: 3,
   maxBlockMs: 25,
   blockPackets: 32,
 };
 
-/** By class. Where relays hold packets anyway, longer blocks cost no time that would show and fewer repairs. */
+/** By class; cmix is as mix. Where relays hold packets anyway, longer blocks cost no time that would show, and fewer repairs. */
 export const fecTunings = {
   fast: fastTuning,
   mix: { ...fastTuning, rttShare: 1 / 6, maxBlockMs: 60 },
-  cmix: { ...fastTuning, rttShare: 1 / 4, maxBlockMs: 100, blockPackets: 64 },
 } as const;
 
 /** Throws RangeError for a ratio that is none. */

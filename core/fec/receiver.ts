@@ -69,7 +69,8 @@ export class FecReceiver {
   /** Packet `n` lies at n mod capacity. */
   #kept: Symbols | undefined;
   #numbers: Float64Array = new Float64Array(0);
-  #largest = NONE;
+  /** The newest packet that came and is not kept any more. */
+  #forgotten = NONE;
   #blocks: OpenBlock[] = [];
   #usedMs: TimeMs = 0;
 
@@ -97,7 +98,11 @@ export class FecReceiver {
     const codec = this.#codecs.find((candidate) => candidate.id === frame.codec);
     const far = Math.abs(frame.first - Math.max(0, this.#arrived.largest)) > MAX_DISTANCE;
     if (codec === undefined || far) return this.#reject();
-    let at = this.#blocks.findIndex((block) => block.first === frame.first);
+    if (this.#isPast(frame.first)) {
+      this.repairsWasted++;
+      return RepairResult.unneeded;
+    }
+    let at = this.#blocks.findIndex((block) => block.first === frame.first && block.span === frame.span);
     if (at < 0) {
       if (this.#missing(frame.first, frame.span, frame.bitmap).length === 0) {
         this.repairsUnneeded++;
@@ -129,7 +134,7 @@ export class FecReceiver {
     while (this.#blocks.length > 0) this.#giveUp(0);
     this.#kept = undefined;
     this.#numbers = new Float64Array(0);
-    this.#largest = NONE;
+    this.#forgotten = NONE;
   }
 
   get memoryBytes(): number {
@@ -146,18 +151,18 @@ export class FecReceiver {
   // ---- Sources
 
   #keep(packetNumber: number, payload: Uint8Array): void {
-    if (packetNumber <= this.#largest - MAX_KEPT) return;
-    this.#largest = Math.max(this.#largest, packetNumber);
     if (this.#kept === undefined) this.#resize(MIN_KEPT);
     // A block's packets must not push each other out.
     while (this.#kept!.count < MAX_KEPT) {
       const present = this.#numbers[packetNumber % this.#kept!.count]!;
-      if (present === NONE || present === packetNumber || Math.abs(packetNumber - present) >= MAX_KEPT) break;
+      if (present === NONE || present === packetNumber) break;
       this.#resize(this.#kept!.count * 2);
     }
     const slot = packetNumber % this.#kept!.count;
     // A straggler does not push out what came after it.
-    if (this.#numbers[slot]! > packetNumber) return;
+    const present = this.#numbers[slot]!;
+    if (present !== packetNumber) this.#forgotten = Math.max(this.#forgotten, Math.min(present, packetNumber));
+    if (present > packetNumber) return;
     this.#kept!.set(slot, payload);
     this.#numbers[slot] = packetNumber;
   }
@@ -173,6 +178,11 @@ export class FecReceiver {
     }
     this.#kept = kept;
     this.#numbers = numbers;
+  }
+
+  /** Sources of a block that begins there may have come and been forgotten: what is missing can't be told any more. */
+  #isPast(first: number): boolean {
+    return first <= this.#forgotten;
   }
 
   #isKept(packetNumber: number): boolean {
@@ -229,6 +239,10 @@ export class FecReceiver {
     if (missing.length === 0) {
       this.#blocks.splice(index, 1);
       this.repairsUnneeded += block.ids.length;
+      return;
+    }
+    if (this.#isPast(block.first)) {
+      this.#giveUp(index);
       return;
     }
     if (missing.length > block.ids.length) return;

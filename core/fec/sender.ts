@@ -6,7 +6,7 @@
  */
 import type { TimeMs } from '../ports.ts';
 import { type RepairHeader, setBit, writeRepair } from '../wire/fec-frames.ts';
-import { type BlockCodec, MAX_REPAIRS, MAX_SOURCES, MAX_SPAN, Symbols } from './block-codec.ts';
+import { type BlockCodec, MAX_REPAIRS, MAX_SOURCES, MAX_SPAN, SYMBOL_WORDS, Symbols } from './block-codec.ts';
 import type { FecBudget } from './budget.ts';
 import { LossProcess } from './loss-process.ts';
 import type { FecPolicy, FecTuning } from './policy.ts';
@@ -16,6 +16,16 @@ import { repairsFor } from './redundancy.ts';
 const MAX_QUEUED = 2 * MAX_REPAIRS;
 /** Losses in such runs need longer blocks. */
 const LONG_BURST = 4;
+/**
+ * Small blocks reach back over packets of the blocks before, so that a burst that takes a packet with its repair symbols
+ * is mended by those of the next.
+ */
+const SMALL_BLOCK = 8;
+/** How far back: where no retransmission has been started, or nobody would yet have noticed. */
+const MIN_REACH_MS = 50;
+/** So many repairs a message of a few packets may get, whatever the ratio: a burst takes all of it at once. */
+const MESSAGE = 5;
+const MIN_SYMBOLS = 16;
 /** Without anything to protect for so long, the memory goes. */
 const IDLE_MS = 5000;
 
@@ -48,11 +58,11 @@ export class FecSender {
   readonly #budget: FecBudget;
   readonly #tuning: FecTuning;
   readonly #path: number;
-  /** The open block. */
+  /** Sources by age: some of blocks that are closed, then those of the open one. */
   #sources: Symbols | undefined;
-  #bitmap = new Uint8Array(MAX_SPAN / 8);
-  #first = 0;
-  #span = 0;
+  readonly #numbers: number[] = [];
+  readonly #sentMs: TimeMs[] = [];
+  /** Of those, how many are the open block's. */
   #count = 0;
   #dueMs: TimeMs = Number.POSITIVE_INFINITY;
   #usedMs: TimeMs = 0;
@@ -77,6 +87,16 @@ export class FecSender {
     return policy !== 'adaptive' || this.loss.ratio(nowMs) > 0;
   }
 
+  /** Repair symbols can say on any path which one they are about. */
+  get named(): boolean {
+    return this.#path !== 0;
+  }
+
+  /** What the mark of a protected packet says of its path. */
+  get tag(): number {
+    return this.#path;
+  }
+
   /** Every packet is to be protected, whatever is lost. */
   get forced(): boolean {
     return typeof this.#wish.policy === 'object' && this.#wish.codecs.length > 0;
@@ -84,18 +104,18 @@ export class FecSender {
 
   /** A packet went out whose frames lie in the first SYMBOL_BYTES of `payload` (borrowed). Numbers rise. */
   onSource(packetNumber: number, payload: Uint8Array, rttMs: number, nowMs: TimeMs): void {
-    if (this.#count > 0 && packetNumber - this.#first >= MAX_SPAN) this.#close(nowMs, rttMs);
-    this.#sources ??= new Symbols(this.#blockPackets);
-    if (this.#count === 0) {
-      this.#first = packetNumber;
-      this.#dueMs = nowMs + this.blockMs(rttMs);
-    }
-    this.#sources.set(this.#count++, payload);
-    this.#span = packetNumber - this.#first + 1;
-    setBit(this.#bitmap, this.#span - 1);
+    const numbers = this.#numbers;
+    if (this.#count > 0 && packetNumber - numbers[numbers.length - this.#count]! >= MAX_SPAN) this.#close(nowMs, rttMs);
+    this.#sources ??= new Symbols(MIN_SYMBOLS);
+    if (numbers.length === this.#sources.count) this.#makeRoom();
+    if (this.#count === 0) this.#dueMs = nowMs + this.blockMs(rttMs);
+    this.#sources.set(numbers.length, payload);
+    numbers.push(packetNumber);
+    this.#sentMs.push(nowMs);
+    this.#count++;
     this.#usedMs = nowMs;
     this.sourcesSent++;
-    if (this.#count >= Math.min(this.#blockPackets, this.#sources.count)) this.#close(nowMs, rttMs);
+    if (this.#count >= this.#blockPackets) this.#close(nowMs, rttMs);
   }
 
   /** How long a packet may wait for its block to close. */
@@ -115,6 +135,8 @@ export class FecSender {
       if (nowMs >= this.#dueMs) this.#close(nowMs, rttMs);
     } else if (this.#sources !== undefined && nowMs >= this.#usedMs + IDLE_MS) {
       this.#sources = undefined;
+      this.#numbers.length = 0;
+      this.#sentMs.length = 0;
     }
   }
 
@@ -150,15 +172,15 @@ export class FecSender {
   }
 
   #close(nowMs: TimeMs, rttMs: number): void {
-    const k = this.#count;
+    const repairs = this.armed(nowMs) ? this.#repairs(this.#count, nowMs) : 0;
+    this.#reachBack(nowMs - Math.max(MIN_REACH_MS, rttMs));
+    const k = this.#numbers.length;
     const sources = this.#sources!;
-    const bitmap = this.#bitmap;
-    const { header, codec, repairs } = this.#plan(k, bitmap, nowMs);
+    const codec = repairs > 0 ? this.#cheapest(k, repairs) : undefined;
     this.#count = 0;
-    this.#bitmap = new Uint8Array(MAX_SPAN / 8);
     this.#dueMs = Number.POSITIVE_INFINITY;
-    if (sources.count < this.#blockPackets) this.#sources = undefined;
     if (codec === undefined) return;
+    const header = this.#header(codec);
     if (!this.#budget.take(codec.costUs(k, repairs), nowMs)) {
       this.blocksSkipped++;
       return;
@@ -174,20 +196,49 @@ export class FecSender {
     for (let waiting = this.#waiting(); waiting > MAX_QUEUED; waiting = this.#waiting()) this.#expire();
   }
 
-  #plan(
-    k: number,
-    bitmap: Uint8Array,
-    nowMs: TimeMs,
-  ): { header: RepairHeader; codec: BlockCodec | undefined; repairs: number } {
-    const repairs = this.armed(nowMs) ? this.#repairs(k, nowMs) : 0;
-    let codec: BlockCodec | undefined;
-    if (repairs > 0) {
-      for (const candidate of this.#wish.codecs) {
-        if (codec === undefined || candidate.costUs(k, repairs) < codec.costUs(k, repairs)) codec = candidate;
-      }
+  /** Leaves what the block is to cover: of older sources no more than make a small block full. */
+  #reachBack(sinceMs: TimeMs): void {
+    const numbers = this.#numbers;
+    const newest = numbers[numbers.length - 1]!;
+    const old = numbers.length - this.#count;
+    let drop = Math.min(old, Math.max(0, numbers.length - SMALL_BLOCK));
+    while (drop < old && (newest - numbers[drop]! >= MAX_SPAN || this.#sentMs[drop]! < sinceMs)) drop++;
+    this.#drop(drop);
+  }
+
+  #drop(packets: number): void {
+    if (packets === 0) return;
+    this.#sources!.words.copyWithin(0, packets * SYMBOL_WORDS, this.#numbers.length * SYMBOL_WORDS);
+    this.#numbers.splice(0, packets);
+    this.#sentMs.splice(0, packets);
+  }
+
+  #makeRoom(): void {
+    const old = this.#numbers.length - this.#count;
+    if (old > 0 && (old >= SMALL_BLOCK || this.#sources!.count >= MAX_SOURCES)) {
+      this.#drop(Math.max(1, old - SMALL_BLOCK));
+      return;
     }
-    const header = { path: this.#path, codec: codec?.id ?? 0, first: this.#first, span: this.#span, bitmap };
-    return { header, codec, repairs };
+    const larger = new Symbols(Math.min(MAX_SOURCES, this.#sources!.count * 2));
+    larger.words.set(this.#sources!.words);
+    this.#sources = larger;
+  }
+
+  #cheapest(k: number, repairs: number): BlockCodec | undefined {
+    let codec: BlockCodec | undefined;
+    for (const candidate of this.#wish.codecs) {
+      if (codec === undefined || candidate.costUs(k, repairs) < codec.costUs(k, repairs)) codec = candidate;
+    }
+    return codec;
+  }
+
+  #header(codec: BlockCodec): RepairHeader {
+    const numbers = this.#numbers;
+    const first = numbers[0]!;
+    const span = numbers[numbers.length - 1]! - first + 1;
+    const bitmap = new Uint8Array((span + 7) >>> 3);
+    for (const number of numbers) setBit(bitmap, number - first);
+    return { path: this.#path, codec: codec.id, first, span, bitmap };
   }
 
   #repairs(k: number, nowMs: TimeMs): number {
@@ -202,7 +253,7 @@ export class FecSender {
       this.#neededRatio = ratio;
       this.#neededBurst = burst;
     }
-    const most = Math.min(MAX_REPAIRS, 1 + Math.ceil(k * this.#tuning.maxRatio));
+    const most = Math.min(MAX_REPAIRS, Math.max(1 + Math.ceil(k * this.#tuning.maxRatio), Math.min(k + 1, MESSAGE)));
     this.#needed[k] ||= repairsFor(k, ratio, burst, this.#tuning.targetFailure, most);
     return this.#needed[k]!;
   }

@@ -3,6 +3,8 @@
  * Pure: payloads and time go in, payloads and callbacks come out. This file is the session's public shape;
  * session.ts implements it.
  */
+import type { FecPolicy, FecResources } from '../fec/policy.ts';
+import type { FecStats } from '../fec/stats.ts';
 import type { TimeMs } from '../ports.ts';
 import type { Scheduler } from './path-choice.ts';
 import type { PathState, SessionPath } from './session-path.ts';
@@ -56,6 +58,11 @@ export interface SessionOptions {
   readonly mixRttMs: number;
   /** How data is spread where the session has several paths. Default latency_weighted; a server does as its client says. */
   readonly scheduler: Scheduler;
+  /**
+   * Error correction: what it works with, and what is protected. A server starts with this policy and follows its client's
+   * wish. Undefined (default): none, in either direction.
+   */
+  readonly fec: { readonly resources: FecResources; readonly policy: FecPolicy } | undefined;
 }
 
 export interface StreamTarget {
@@ -168,6 +175,8 @@ export interface SessionStats {
   /** The most that a stream of the peer has run ahead of its oldest missing byte now. */
   readonly reorderedBytes: number;
   readonly scheduler: Scheduler;
+  /** Undefined: without error correction. */
+  readonly fec: FecStats | undefined;
   readonly paths: readonly PathStats[];
 }
 
@@ -186,6 +195,8 @@ export interface SessionApi {
   sendDatagram(flowId: number, data: Uint8Array): boolean;
   /** Client: how both ends spread data over the session's paths from now on. */
   setScheduler(scheduler: Scheduler): void;
+  /** Client: error correction from now on, in both directions. Without effect where the session has none. */
+  setFec(policy: FecPolicy): void;
   /** Round trip time of PING/PONG. */
   ping(onPong: (rttMs: number) => void): void;
   /** CLOSE frame, then nothing more. Streams are closed with this code. */

@@ -64,8 +64,13 @@ export class FrameReceiver {
     decoder.reset(payload);
     let eliciting = false;
     let complete = true;
+    let source = -1;
+    const known = path.fec?.isKnown(packetNumber) === true;
     while (decoder.next()) {
-      if (decoder.type !== Frame.ack) eliciting = true;
+      if (decoder.type !== Frame.ack && decoder.type !== Frame.fecRecovered) eliciting = true;
+      if (decoder.type === Frame.fecSource) source = decoder.code;
+      // Put together before it came: all but its ACK has been taken in.
+      if (known && decoder.type !== Frame.ack) continue;
       const result = this.#handleFrame(decoder, payload);
       if (path.owner !== owner) break; // ATTACH has given it to another session
       if (this.#core.state !== 'open' || path.state === PathState.gone) return result;
@@ -75,6 +80,48 @@ export class FrameReceiver {
     // A frame that could not be taken in: without an ACK the peer sends it again.
     if (!complete) return Drop.memory;
     path.acks.onPacket(packetNumber, eliciting, this.#core.nowMs, path.recovery.rtt.smoothedMs ?? 0);
+    if (source >= 0 && path.owner === owner) this.#core.fec?.onSource(path, packetNumber, payload, source);
+    return this.#takeRecovered();
+  }
+
+  /** Payloads that repair symbols have brought back, on whichever path they were lost. */
+  #takeRecovered(): Drop {
+    const { paths } = this.#core;
+    if (this.#core.fec === undefined) return Drop.none;
+    for (let i = 0; i < paths.length; i++) {
+      const path = paths[i]!;
+      const recovered = path.fec?.recovered;
+      while (recovered !== undefined && recovered.length > 0) {
+        const { packetNumber, payload } = recovered.shift()!;
+        if (path.acks.isDuplicate(packetNumber) || path.fec!.isKnown(packetNumber)) continue;
+        const result = this.#handleRecovered(path, packetNumber, payload);
+        if (this.#core.state !== 'open') return result;
+      }
+    }
+    return Drop.none;
+  }
+
+  /**
+   * Not acknowledged: it was lost, and its sender's congestion control is to know; FEC_RECOVERED says that its frames
+   * are here. ACKs in it are of yesterday, and what concerns the path alone is left to the usual repetition.
+   */
+  #handleRecovered(path: SessionPath, packetNumber: number, payload: Uint8Array): Drop {
+    const core = this.#core;
+    const decoder = this.#decoder;
+    core.path = path;
+    decoder.reset(payload);
+    let complete = true;
+    while (decoder.next()) {
+      if (isPathFrame(decoder.type)) continue;
+      const result = this.#handleFrame(decoder, payload);
+      if (core.state !== 'open' || path.state === PathState.gone) return result;
+      if (result === Drop.memory) complete = false;
+    }
+    if (decoder.failed) return core.violation('a repaired payload is malformed');
+    if (!complete) return Drop.memory;
+    path.fec?.onTaken(packetNumber);
+    path.acks.now = true;
+    path.host.onWantSend();
     return Drop.none;
   }
 
@@ -132,6 +179,13 @@ export class FrameReceiver {
         return Drop.none;
       case Frame.attach:
         return this.#handleAttach(payload.subarray(frame.dataStart, frame.dataStart + frame.dataLength));
+      case Frame.fecRepair:
+        if (this.#core.fec === undefined || this.#core.fec.onRepair(this.#core.path, frame, payload)) return Drop.none;
+        return this.#core.violation('FEC_REPAIR');
+      case Frame.fecRecovered:
+        return this.#handleRecoveredNews(frame);
+      case Frame.fecSource:
+        return Drop.none;
       case Frame.close:
         return this.#handleClose(frame, payload);
       default:
@@ -140,6 +194,23 @@ export class FrameReceiver {
         // texts are for people.
         return Drop.none;
     }
+  }
+
+  /** The one setting that may change: a client's next stream may want something else. */
+  #noteFecWish(frame: FrameDecoder): void {
+    for (let i = 0; i < frame.count; i++) {
+      if (frame.settingId[i] === Setting.fec) this.#core.fec?.onPeerWish(frame.settingValue[i]!);
+    }
+  }
+
+  #handleRecoveredNews(frame: FrameDecoder): Drop {
+    const { path } = this.#core;
+    const count = frame.rangeCount;
+    for (let i = 0; i < count; i++) {
+      if (!path.recovery.onRecovered(frame.rangeLow[i]!)) return this.#core.violation('FEC_RECOVERED of no packet');
+    }
+    if (path.fec !== undefined) path.fec.sender.recoveredByPeer += count;
+    return Drop.none;
   }
 
   // ---- Streams
@@ -333,6 +404,7 @@ export class FrameReceiver {
       const wish = schedulers[frame.settingValue[i]!];
       if (wish !== undefined) this.#core.scheduler = wish;
     }
+    this.#noteFecWish(frame);
     if (this.#settingsSeen) return Drop.none;
     this.#settingsSeen = true;
     const core = this.#core;
@@ -387,4 +459,20 @@ function decodeReason(payload: Uint8Array, start: number, length: number): strin
   const text = new TextDecoder().decode(payload.subarray(start, start + Math.min(length, MAX_REASON_BYTES)));
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
   return text.replace(/[\u0000-\u001f\u007f]/g, ' ');
+}
+
+/** Frames that mean the path and the moment they come on. */
+function isPathFrame(type: number): boolean {
+  switch (type) {
+    case Frame.ack:
+    case Frame.attach:
+    case Frame.pathChallenge:
+    case Frame.pathResponse:
+    case Frame.fecSource:
+    case Frame.fecRepair:
+    case Frame.fecRecovered:
+      return true;
+    default:
+      return false;
+  }
 }

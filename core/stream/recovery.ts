@@ -3,7 +3,9 @@
  * from spurious retransmissions), tail probes (PTO, RFC 9002 §6.2), and the samples for congestion control.
  * All packets are of one size; everything counts packets.
  */
-import type { FrameDecoder } from '../wire/frames.ts';
+
+import type { LossProcess } from '../fec/loss-process.ts';
+import { Frame, type FrameDecoder } from '../wire/frames.ts';
 import type { AckSample, CongestionController } from './congestion.ts';
 import { RttEstimator } from './rtt.ts';
 import { SentPackets } from './sent-packets.ts';
@@ -31,6 +33,9 @@ const MIXED_DEVIATIONS = 4.5;
 const PERSISTENT_TIMEOUTS = 3;
 /** Time without a spurious retransmission after which the reorder window shrinks. */
 const REORDER_DECAY_MS = 5000;
+/** A packet lost while the round trip is so much longer than the shortest was dropped by a queue. */
+const QUEUE_RTTS = 1.5;
+const QUEUE_MS = 10;
 /** A timer that comes this late was not the only thing that had to wait. */
 export const STALL_MS = 5;
 
@@ -46,6 +51,10 @@ export class Recovery {
   probes = 0;
   /** Something was acknowledged after giveUp(). */
   heardSinceGivenUp = true;
+  /** Where it is noted how packets are lost; undefined = nobody wants to know. */
+  loss: LossProcess | undefined = undefined;
+  /** Repair symbols are on their way this long after their packets: so much longer is waited before frames go again. */
+  repairMs = 0;
   readonly #owner: FrameOwner;
   readonly #mixed: boolean;
   #largestAcked = -1;
@@ -63,6 +72,9 @@ export class Recovery {
   #deliveredMs = 0;
   #firstSentMs = 0;
   #appLimitedUntil = 0;
+  #nowMs = 0;
+  /** Losses that the congestion controller has not been told of. */
+  #untoldLosses = 0;
   readonly #sample: AckSample = {
     nowMs: 0,
     ackedPackets: 0,
@@ -125,11 +137,12 @@ export class Recovery {
 
   onAck(ack: FrameDecoder, nowMs: number): AckResult {
     const { sent } = this;
+    this.#nowMs = nowMs;
     const largest = ack.rangeHigh[0]!;
     if (largest > sent.largestNumber) return AckResult.neverSent;
     const sample = this.#sample;
     sample.ackedPackets = 0;
-    sample.lostPackets = 0;
+    sample.lostPackets = this.#untoldLosses;
     sample.priorInFlight = this.inFlight;
     sample.rttMs = -1;
     sample.intervalMs = 0;
@@ -185,6 +198,7 @@ export class Recovery {
    * overdue by much waits until it has had the chance to read them.
    */
   handleTimeout(nowMs: number): boolean {
+    this.#nowMs = nowMs;
     if (nowMs < this.nextTimeoutMs()) return false;
     const dueMs = this.#dueMs();
     if (nowMs > dueMs + STALL_MS && dueMs !== this.#graceForMs) {
@@ -201,10 +215,38 @@ export class Recovery {
     return this.#sample.lostPackets > 0;
   }
 
+  /**
+   * FEC_RECOVERED: the peer has put the packet together. It was lost all the same, for congestion control and for the
+   * measurement of losses; but its frames have arrived. False: it was never sent.
+   */
+  onRecovered(packetNumber: number): boolean {
+    const { sent } = this;
+    if (packetNumber > sent.largestNumber) return false;
+    const seq = sent.lowerBound(packetNumber);
+    if (seq >= sent.tail || sent.numberAt(seq) !== packetNumber || sent.isSettled(seq)) return true;
+    if (sent.isInFlight(seq)) {
+      sent.markLost(seq);
+      this.inFlight--;
+      this.packetsLost++;
+      this.#untoldLosses++;
+    }
+    const end = sent.frameEnd(seq);
+    for (let frame = sent.frameStart(seq); frame < end; frame++) {
+      const kind = sent.frameKind(frame);
+      // Frames that mean the path were not taken in: an ACK that comes late would spoil round trip times, and a challenge
+      // or its answer proves nothing on a detour.
+      if (kind === Frame.attach || kind === Frame.pathChallenge || kind === Frame.pathResponse)
+        this.#tellLost(frame, kind);
+      else if (kind !== Frame.ack) this.#tellAcked(frame, kind);
+    }
+    return true;
+  }
+
   /** All that is under way counts as lost: its frames go out again, on another path. */
   giveUp(): void {
     const { sent } = this;
     this.heardSinceGivenUp = false;
+    this.loss?.reset();
     for (let seq = sent.nextUnsettled(sent.head); seq < sent.tail; seq = sent.nextUnsettled(seq + 1)) {
       if (!sent.isInFlight(seq)) continue;
       sent.markLost(seq);
@@ -233,21 +275,25 @@ export class Recovery {
     this.#delivered++;
     this.#sample.ackedPackets++;
     const end = sent.frameEnd(seq);
-    for (let frame = sent.frameStart(seq); frame < end; frame++) {
-      this.#owner.onFrameAcked(
-        sent.frameKind(frame),
-        sent.frameFlag(frame),
-        sent.frameLength(frame),
-        sent.frameId(frame),
-        sent.frameOffset(frame),
-      );
-    }
+    for (let frame = sent.frameStart(seq); frame < end; frame++) this.#tellAcked(frame, sent.frameKind(frame));
     return true;
+  }
+
+  #tellAcked(frame: number, kind: number): void {
+    const { sent } = this;
+    this.#owner.onFrameAcked(
+      kind,
+      sent.frameFlag(frame),
+      sent.frameLength(frame),
+      sent.frameId(frame),
+      sent.frameOffset(frame),
+    );
   }
 
   /** A packet declared lost was only late: from now on wait for as long as this one took. */
   #onSpurious(seq: number, nowMs: number): void {
     this.spurious++;
+    this.loss?.onSpurious();
     const late = nowMs - this.sent.sentMsAt(seq) - Math.max(this.rtt.expectedMs, this.rtt.latestMs);
     const limit = 2 * this.rtt.expectedMs + 10 * GRANULARITY_MS;
     this.#reorderMs = Math.max(this.#reorderMs, Math.min(late * 1.25, limit));
@@ -295,26 +341,40 @@ export class Recovery {
     sample.inFlight = this.inFlight;
     sample.delivered = this.#delivered;
     sample.smoothedRttMs = this.rtt.expectedMs;
+    this.#untoldLosses = 0;
     this.congestion.onAck(sample);
   }
 
   /** How long after sending a packet is lost, once a later one was acknowledged. */
   #lossDelayMs(): number {
     const { rtt } = this;
+    const repairMs = this.repairMs;
     const base = Math.max(rtt.expectedMs, rtt.latestMs);
-    if (this.#mixed) return base + Math.max(MIXED_DEVIATIONS * rtt.variationMs, GRANULARITY_MS, this.#reorderMs);
-    return base + Math.max(base / 8, 3 * Math.min(rtt.variationMs, base), GRANULARITY_MS, this.#reorderMs);
+    if (this.#mixed)
+      return base + Math.max(MIXED_DEVIATIONS * rtt.variationMs, GRANULARITY_MS, this.#reorderMs, repairMs);
+    return base + Math.max(base / 8, 3 * Math.min(rtt.variationMs, base), GRANULARITY_MS, this.#reorderMs, repairMs);
   }
 
   #advanceLossHead(): void {
     const { sent } = this;
     let seq = Math.max(this.#lossHead, sent.head);
     while (seq < this.#ackedEnd) {
-      seq = sent.nextUnsettled(seq);
+      const next = Math.min(sent.nextUnsettled(seq), this.#ackedEnd);
+      this.loss?.onArrived(next - seq);
+      seq = next;
       if (seq >= this.#ackedEnd || sent.isInFlight(seq)) break;
+      if (this.loss !== undefined && sent.isLost(seq)) this.#noteLoss(this.loss);
       seq++;
     }
     this.#lossHead = Math.min(seq, this.#ackedEnd);
+  }
+
+  /** What a full queue dropped says nothing of the path, and repair symbols would only fill the queue more. */
+  #noteLoss(loss: LossProcess): void {
+    const { minMs, latestMs } = this.rtt;
+    const queued = !this.#mixed && minMs !== undefined && latestMs > QUEUE_RTTS * minMs + QUEUE_MS;
+    if (queued) loss.onArrived(1);
+    else loss.onLost(this.#nowMs);
   }
 
   #lossDeadlineMs(): number {
@@ -345,15 +405,18 @@ export class Recovery {
   #requeue(seq: number): void {
     const { sent } = this;
     const end = sent.frameEnd(seq);
-    for (let frame = sent.frameStart(seq); frame < end; frame++) {
-      this.#owner.onFrameLost(
-        sent.frameKind(frame),
-        sent.frameFlag(frame),
-        sent.frameLength(frame),
-        sent.frameId(frame),
-        sent.frameOffset(frame),
-      );
-    }
+    for (let frame = sent.frameStart(seq); frame < end; frame++) this.#tellLost(frame, sent.frameKind(frame));
+  }
+
+  #tellLost(frame: number, kind: number): void {
+    const { sent } = this;
+    this.#owner.onFrameLost(
+      kind,
+      sent.frameFlag(frame),
+      sent.frameLength(frame),
+      sent.frameId(frame),
+      sent.frameOffset(frame),
+    );
   }
 
   #probeDelayMs(): number {
@@ -370,7 +433,8 @@ export class Recovery {
     if (this.#probeCount === PERSISTENT_TIMEOUTS) this.congestion.onPersistentTimeout();
     let left = PROBE_PACKETS;
     for (let seq = sent.nextUnsettled(sent.head); seq < sent.tail && left > 0; seq = sent.nextUnsettled(seq + 1)) {
-      if (!sent.isInFlight(seq)) continue;
+      // A repair symbol is not repeated: as a probe it would bring nothing.
+      if (!sent.isInFlight(seq) || sent.frameKind(sent.frameStart(seq)) === Frame.fecRepair) continue;
       this.#requeue(seq);
       left--;
     }

@@ -1,9 +1,11 @@
 /** What the parts of a session share: its options, host, state, time and paths, and the frames of its own that are due. */
 import { Drop } from '../drop-reason.ts';
 import type { TimeMs } from '../ports.ts';
+import { PAYLOAD_BYTES } from '../wire/datagram.ts';
 import type { SessionHost, SessionOptions } from './contract.ts';
 import { SessionError } from './contract.ts';
 import { Scheduler } from './path-choice.ts';
+import type { SessionFec } from './session-fec.ts';
 import type { SessionPath } from './session-path.ts';
 
 /** Frames of the session itself that wait to be sent. */
@@ -47,6 +49,10 @@ export class SessionCore {
   path!: SessionPath;
   /** The one that the session began on; gone, perhaps. */
   firstPath!: SessionPath;
+  /** Undefined: this side does not correct errors. */
+  fec: SessionFec | undefined = undefined;
+  /** Where the payload that is being written has to end. */
+  payloadEnd = PAYLOAD_BYTES;
   /** A payload is being taken in: callbacks to streams wait until it is done. */
   inHandle = false;
 

@@ -13,6 +13,7 @@ export const defaultSessionOptions: SessionOptions = {
   capabilities: [],
   mixRttMs: 0,
   scheduler: Scheduler.latencyWeighted,
+  fec: undefined,
 };
 
 /** What a client may use before it has seen the peer's SETTINGS (0-RTT); smaller windows are raised to these. */

@@ -4,6 +4,7 @@
  * it is lost, or until a newcomer's ATTACH hands it to the session that it asks for.
  */
 import { Drop } from '../drop-reason.ts';
+import type { PathFec } from '../fec/path-fec.ts';
 import type { TimeMs } from '../ports.ts';
 import { AckTracker } from './ack-tracker.ts';
 import type { CongestionController } from './congestion.ts';
@@ -54,6 +55,8 @@ export class SessionPath {
   /** Counts up within a session; 0 is the first. Changes once, when another session adopts it. */
   id: number;
   readonly host: PathHost;
+  /** As in SessionOptions. */
+  readonly mixRttMs: number;
   /** For the session alone, all of the following. */
   owner: PathOwner;
   state: PathState = PathState.usable;
@@ -61,6 +64,8 @@ export class SessionPath {
   readonly recovery: Recovery;
   readonly pacer = new Pacer();
   readonly crypto = new CryptoStream();
+  /** Undefined: this session does not correct errors. */
+  fec: PathFec | undefined = undefined;
   packetsReceived = 0;
   lastSentMs: TimeMs;
   lastReceivedMs: TimeMs;
@@ -96,6 +101,7 @@ export class SessionPath {
     this.id = id;
     this.owner = owner;
     this.host = host;
+    this.mixRttMs = mixRttMs;
     this.lastSentMs = nowMs;
     this.lastReceivedMs = nowMs;
     this.recovery = new Recovery(

@@ -29,6 +29,7 @@ export class SessionPaths {
   create(host: PathHost, mixRttMs: number, nowMs: TimeMs): SessionPath {
     const path = new SessionPath(this.#count++, this.owner, host, this.#newCongestion(), mixRttMs, nowMs);
     this.#core.paths.push(path);
+    this.#core.fec?.join(path);
     return path;
   }
 
@@ -59,6 +60,8 @@ export class SessionPaths {
     path.owner = this.owner;
     path.id = this.#count++;
     path.state = PathState.usable;
+    path.fec = undefined;
+    core.fec?.join(path);
     core.paths.push(path);
     core.lastReceivedMs = Math.max(core.lastReceivedMs, path.lastReceivedMs);
     this.#relieveSilent();
@@ -109,6 +112,7 @@ export class SessionPaths {
   lost(path: SessionPath): void {
     this.remove(path);
     path.state = PathState.gone;
+    this.#core.fec?.leave(path);
     this.past.packetsSent += path.recovery.packetsSent;
     this.past.packetsReceived += path.packetsReceived;
     this.past.packetsLost += path.recovery.packetsLost;

@@ -20,7 +20,7 @@ export class SessionSetup {
   queueCaps(path: SessionPath): void {
     if (this.#capsQueued) return;
     this.#capsQueued = true;
-    if (!path.crypto.write(CryptoMessage.caps, encodeCapabilities(this.#core.options.capabilities))) {
+    if (!path.crypto.write(CryptoMessage.caps, encodeCapabilities(this.#capabilities()))) {
       throw new RangeError('capabilities: too long for one CAPS message');
     }
   }
@@ -28,7 +28,14 @@ export class SessionSetup {
   /** False for a message that can't be read. */
   onCaps(body: Uint8Array): boolean {
     this.#peerCapabilities = decodeCapabilities(body);
-    return this.#peerCapabilities !== undefined;
+    if (this.#peerCapabilities === undefined) return false;
+    this.#core.fec?.onPeerCapabilities(this.#peerCapabilities);
+    return true;
+  }
+
+  #capabilities(): readonly string[] {
+    const { fec, options } = this.#core;
+    return fec === undefined ? options.capabilities : [...options.capabilities, ...fec.capabilities];
   }
 
   onKeys(): void {

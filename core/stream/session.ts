@@ -6,6 +6,7 @@
  * lost on one path goes on any.
  */
 import { Drop } from '../drop-reason.ts';
+import type { FecPolicy } from '../fec/policy.ts';
 import type { TimeMs } from '../ports.ts';
 import { PAYLOAD_BYTES } from '../wire/datagram.ts';
 import { isFrameText, MAX_RESOLVED, type ResolvedEntry, writeClose } from '../wire/frames.ts';
@@ -28,6 +29,7 @@ import { FrameReceiver } from './frame-receiver.ts';
 import type { Scheduler } from './path-choice.ts';
 import { PayloadWriter } from './payload-writer.ts';
 import { Control, type SessionCloser, SessionCore } from './session-core.ts';
+import { SessionFec } from './session-fec.ts';
 import { defaultSessionOptions } from './session-options.ts';
 import type { PathHost, PathOwner, SessionPath } from './session-path.ts';
 import { SessionPaths } from './session-paths.ts';
@@ -68,6 +70,9 @@ export class Session implements SessionApi, SessionCloser {
   ) {
     const core = new SessionCore({ ...defaultSessionOptions, ...options }, host, this, nowMs);
     this.#core = core;
+    if (core.options.fec !== undefined) {
+      core.fec = new SessionFec(core, core.options.fec.resources, core.options.fec.policy);
+    }
     this.#flow = new FlowControl(core);
     this.#streams = new StreamTable(core, this.#flow, this.#events);
     this.#side = new SideQueues(core);
@@ -165,6 +170,11 @@ export class Session implements SessionApi, SessionCloser {
     if (core.isClient) core.want(Control.settings);
   }
 
+  /** As SessionApi. */
+  setFec(policy: FecPolicy): void {
+    if (this.#core.fec !== undefined) this.#core.fec.policy = policy;
+  }
+
   ping(onPong: (rttMs: number) => void): void {
     if (this.#core.state === 'open') this.#side.addPing(onPong);
   }
@@ -242,6 +252,7 @@ export class Session implements SessionApi, SessionCloser {
     let next = Math.min(this.#idleDeadlineMs(), this.#keepAliveDeadlineMs(path), trimDeadlineMs(path));
     next = Math.min(next, path.recovery.nextTimeoutMs());
     next = Math.min(next, path.acks.deadlineMs, this.#paths.quietDeadlineMs(path, this.#streams.size));
+    if (this.#core.fec !== undefined) next = Math.min(next, this.#core.fec.nextTimeoutMs(path));
     if (path.recovery.windowOpen && this.#writer.wantsEliciting(path)) {
       const release = path.pacer.nextMs();
       if (release > nowMs) next = Math.min(next, release);
@@ -260,6 +271,7 @@ export class Session implements SessionApi, SessionCloser {
       return;
     }
     const { recovery } = path;
+    core.fec?.handleTimeout(path, nowMs);
     if (recovery.handleTimeout(nowMs)) {
       if (recovery.probes > 0) this.#paths.onSilence(path);
       if (!this.#writer.wantsEliciting(path)) path.pingDue = true;
@@ -378,7 +390,7 @@ export class Session implements SessionApi, SessionCloser {
   // ---- Statistics
 
   get stats(): SessionStats {
-    let bufferedBytes = this.#streams.heldBytes + this.#side.datagramBytes;
+    let bufferedBytes = this.#streams.heldBytes + this.#side.datagramBytes + (this.#core.fec?.memoryBytes ?? 0);
     let { packetsSent, packetsReceived, packetsLost, spurious } = this.#paths.past;
     let quickest: SessionPath | undefined;
     let inFlight = 0;
@@ -412,6 +424,7 @@ export class Session implements SessionApi, SessionCloser {
       reorderLimitBytes: this.#core.reorderLimitBytes,
       reorderedBytes: this.#streams.reorderedBytes,
       scheduler: this.#core.scheduler,
+      fec: this.#core.fec?.stats,
       paths: paths.map((path) => path.stats),
     };
   }

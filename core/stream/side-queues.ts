@@ -52,6 +52,12 @@ export class SideQueues {
     return this.#datagrams.length > 0;
   }
 
+  /** What the next datagram takes of a payload; 0 = there is none. */
+  get nextDatagramBytes(): number {
+    const next = this.#datagrams[0];
+    return next === undefined ? 0 : datagramHeaderSize(next.flowId) + next.data.length;
+  }
+
   get datagramBytes(): number {
     let bytes = 0;
     for (const { data } of this.#datagrams) bytes += data.length;
@@ -71,7 +77,7 @@ export class SideQueues {
     let pos = at;
     while (this.#datagrams.length > 0) {
       const { flowId, data } = this.#datagrams[0]!;
-      if (PAYLOAD_BYTES - pos < datagramHeaderSize(flowId) + data.length) break;
+      if (this.#core.payloadEnd - pos < datagramHeaderSize(flowId) + data.length) break;
       pos = writeDatagramHeader(out, pos, flowId, data.length);
       out.set(data, pos);
       pos += data.length;
@@ -123,13 +129,13 @@ export class SideQueues {
   writePings(out: Uint8Array, at: number): number {
     let pos = at;
     const { sent } = this.#core.path.recovery;
-    while (this.#pongs.length > 0 && PAYLOAD_BYTES - pos >= OPAQUE_FRAME_BYTES) {
+    while (this.#pongs.length > 0 && this.#core.payloadEnd - pos >= OPAQUE_FRAME_BYTES) {
       const high = this.#pongs.shift()!;
       const low = this.#pongs.shift()!;
       pos = writeOpaqueFrame(out, pos, Frame.pong, high, low);
       sent.addFrame(Frame.pong, false, 0, high, low);
     }
-    while (this.#pingQueue.length > 0 && PAYLOAD_BYTES - pos >= OPAQUE_FRAME_BYTES) {
+    while (this.#pingQueue.length > 0 && this.#core.payloadEnd - pos >= OPAQUE_FRAME_BYTES) {
       const id = this.#pingQueue.shift()!;
       const ping = this.#pings.find((candidate) => candidate.id === id);
       if (ping !== undefined) ping.sentAtMs = this.#core.nowMs;
@@ -197,7 +203,7 @@ export class SideQueues {
       const id = queue[0]!;
       const question = questions.get(id);
       if (question !== undefined) {
-        if (PAYLOAD_BYTES - pos < connectSize(question.value.length)) return pos;
+        if (this.#core.payloadEnd - pos < connectSize(question.value.length)) return pos;
         pos = writeResolve(out, pos, id, question.kind, question.value);
         this.#core.path.recovery.sent.addFrame(Frame.resolve, false, 0, id, 0);
       }
@@ -214,7 +220,7 @@ export class SideQueues {
       const id = queue[0]!;
       const answer = answers.get(id);
       if (answer !== undefined) {
-        if (PAYLOAD_BYTES - pos < resolvedSize(answer.entries)) return pos;
+        if (this.#core.payloadEnd - pos < resolvedSize(answer.entries)) return pos;
         pos = writeResolved(out, pos, id, answer.status, answer.entries);
         this.#core.path.recovery.sent.addFrame(Frame.resolved, false, 0, id, 0);
       }

@@ -9,6 +9,11 @@ import { INITIAL_MAX_STREAMS, INITIAL_STREAM_WINDOW_BYTES } from './session-opti
 import { Stream, StreamControl, StreamEvent, type StreamOwner } from './stream.ts';
 import type { StreamEvents } from './stream-events.ts';
 
+/** A queue of this length is through the path in a moment: what it holds is a message and not a transfer. */
+const SHORT_QUEUE_BYTES = 32 * 1024;
+/** Streams that are looked at before it is taken for granted that all are transfers. */
+const LOOKED_AT = 8;
+
 export class StreamTable implements StreamOwner {
   readonly sendBufferBytes: number;
   /** Those with control frames to send, with lost data or a lone FIN, and with fresh data. */
@@ -53,6 +58,11 @@ export class StreamTable implements StreamOwner {
     let most = 0;
     for (const { receive } of this.#streams.values()) most = Math.max(most, receive.highest - receive.contiguous);
     return most;
+  }
+
+  /** Some stream has so little to send that its reader waits for the end of it. */
+  get hasShortQueue(): boolean {
+    return isShort(this.freshList) || isShort(this.urgentList);
   }
 
   /** Client. Undefined at the peer's limit. */
@@ -273,4 +283,14 @@ export class StreamTable implements StreamOwner {
     stream.closeRemote = remote;
     this.#events.add(stream, StreamEvent.closed);
   }
+}
+
+function isShort(list: LinkedList<Stream>): boolean {
+  let looked = 0;
+  for (let node = list.head; node !== undefined && looked < LOOKED_AT; node = node.next) {
+    const { send } = node.item;
+    if (send.tail - send.next <= SHORT_QUEUE_BYTES) return true;
+    looked++;
+  }
+  return false;
 }

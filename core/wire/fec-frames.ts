@@ -87,6 +87,13 @@ export class RepairDecoder implements RepairHeader {
   }
 }
 
+/** FEC_SOURCE: this payload is kept until its repair symbols have come; the sender calls the path `tag`. */
+export function writeSourceMark(out: Uint8Array, at: number, tag: number): number {
+  out[at] = Frame.fecSource;
+  out[at + 1] = tag;
+  return at + 2;
+}
+
 export function hasBit(bitmap: Uint8Array, index: number): boolean {
   return (bitmap[index >>> 3]! & (0x80 >>> (index & 7))) !== 0;
 }

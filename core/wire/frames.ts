@@ -191,6 +191,7 @@ export class FrameDecoder {
         this.#recovered();
         break;
       case Frame.fecSource:
+        this.code = reader.byte();
         break;
       case Frame.close:
         this.code = reader.varint();

@@ -43,6 +43,8 @@ export interface WayOptions {
   /** Share of packets that begin a burst of losses, up to `burstMs` long. */
   readonly burstRatio?: number;
   readonly burstMs?: number;
+  /** Gilbert–Elliott in continuous time: that share of the time nothing gets through, for so long at a time on average. */
+  readonly gilbert?: { readonly lossRatio: number; readonly meanMs: number };
   /** Nothing arrives that was sent in between. */
   readonly partition?: { readonly fromMs: number; readonly toMs: number };
   readonly bottleneck?: Bottleneck;
@@ -156,6 +158,8 @@ export class PathEnd implements PathHost {
   #timerMs = Number.POSITIVE_INFINITY;
   #wakePending = false;
   #burstUntilMs = 0;
+  #bad = false;
+  #stateMs = 0;
 
   constructor(clock: VirtualClock, random: SeededRandom, way: WayOptions) {
     this.clock = clock;
@@ -234,7 +238,15 @@ export class PathEnd implements PathHost {
   }
 
   #isLost(nowMs: number): boolean {
-    const { partition, lossRatio, burstRatio, burstMs } = this.#way;
+    const { partition, lossRatio, burstRatio, burstMs, gilbert } = this.#way;
+    if (gilbert !== undefined) {
+      const { lossRatio: ratio, meanMs } = gilbert;
+      // What the state is after so long, given what it was (two-state Markov process).
+      const memory = Math.exp(-(nowMs - this.#stateMs) / (meanMs * (1 - ratio)));
+      this.#bad = this.random.chance(ratio + ((this.#bad ? 1 : 0) - ratio) * memory);
+      this.#stateMs = nowMs;
+      if (this.#bad) return true;
+    }
     if (partition !== undefined && nowMs >= partition.fromMs && nowMs < partition.toMs) return true;
     if (burstRatio !== undefined && this.random.chance(burstRatio)) {
       this.#burstUntilMs = nowMs + (burstMs ?? 10) * this.random.next();
