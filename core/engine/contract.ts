@@ -263,6 +263,8 @@ export interface EngineApi {
   pathStats(circuit: number): PathStats | undefined;
   /** Ends a circuit; a session without another ends with it. */
   closeCircuit(circuit: number, reason: CircuitEnd, nowMs: TimeMs): void;
+  /** Our own address has changed, or may have: links that we opened tell their other ends, under ids not used before. */
+  networkChanged(nowMs: TimeMs): void;
   /** Replaces the epoch keys; those of epochs no longer given are erased. */
   setMixSecrets(mix: readonly MixSecrets[]): void;
   links(): LinkInfo[];
@@ -311,7 +313,7 @@ export interface MessageLaneStats {
 }
 
 export interface LinkEvent {
-  readonly kind: 'handshaking' | 'up' | 'rekeyed' | 'closed';
+  readonly kind: 'handshaking' | 'up' | 'rekeyed' | 'moved' | 'closed';
   readonly link: number;
   readonly initiator: boolean;
   readonly nodeId: Uint8Array | undefined;

@@ -39,7 +39,7 @@ import {
 } from '../wire/datagram.ts';
 import { Admission } from './admission.ts';
 import { CidTable } from './cid-table.ts';
-import { type CircuitEntry, type EngineCircuit, type EngineContext, randomCid } from './circuit.ts';
+import { type CircuitEntry, type EngineCircuit, type EngineContext, randomCid, Travel } from './circuit.ts';
 import { ClientCircuit } from './client-circuit.ts';
 import type { ClientSession } from './client-session.ts';
 import {
@@ -51,6 +51,7 @@ import {
   type EngineCounters,
   type EngineHost,
   type EngineOptions,
+  type LinkEvent,
   type LinkInfo,
   type MessageLaneStats,
   type MixSecrets,
@@ -142,6 +143,8 @@ export class Engine implements EngineApi {
   readonly #context: EngineContext;
   readonly #batches = new BatchPool();
   readonly #scratch = new LayeredCell();
+  /** Where challenges to other addresses are made. */
+  readonly #challenge = new CellBuffer(new ArrayBuffer(DATAGRAM_BYTES), 0);
   readonly #linkById = new Map<number, LinkSlot>();
   readonly #slots = new Map<Link, LinkSlot>();
   /** Links we opened, by NodeID. */
@@ -200,6 +203,7 @@ export class Engine implements EngineApi {
           onMessage: (link, type, body) => this.#onMessage(link, type, body),
           onUp: (link) => this.#onUp(link),
           onRekeyed: (link) => this.#tellLink('rekeyed', this.#slots.get(link)),
+          onMoved: (link) => this.#tellLink('moved', this.#slots.get(link)),
           onIdsChanged: (link, added, removed) => this.#onIdsChanged(link, added, removed),
           onClosed: (link, reason) => this.#onLinkClosed(link, reason),
           newLinkId: () => this.#newLinkId(),
@@ -353,7 +357,7 @@ export class Engine implements EngineApi {
       if (!link.isControl(cell, linkId)) return Drop.unknownCircuit;
       this.counters.controlIn++;
       const covers = link.coverIn;
-      const drop = link.handleControl(linkId, cell, nowMs);
+      const drop = link.handleControl(linkId, cell, nowMs, from, via);
       if (link.coverIn !== covers) this.counters.coverIn++;
       this.#markLink(slot);
       return drop;
@@ -370,7 +374,12 @@ export class Engine implements EngineApi {
     link.noteReceived(DATAGRAM_BYTES);
     const counter = readCounter(bytes, COUNTER_OFFSET);
     try {
-      return entry.circuit.handleCell(entry, cell, counter, typeAndFlags, bytes[PATH_OFFSET]!, nowMs);
+      const drop = entry.circuit.handleCell(entry, cell, counter, typeAndFlags, bytes[PATH_OFFSET]!, nowMs);
+      // What the client has sealed for us speaks for the link that it came over.
+      if (drop === Drop.none && entry.travel === Travel.forward && link.noteFrom(linkId, from, via, nowMs)) {
+        this.#markLink(slot);
+      }
+      return drop;
     } catch (error) {
       this.#failed(entry.circuit, error, nowMs);
       return Drop.closed;
@@ -498,6 +507,12 @@ export class Engine implements EngineApi {
     while (!slot.constant && link.wantsSend(nowMs) && link.pollControl(slot.peekOut(), nowMs)) {
       this.counters.controlOut++;
       slot.commitControl();
+    }
+    const challenged = link.pollChallenge(this.#challenge, nowMs);
+    if (challenged !== undefined) {
+      this.counters.controlOut++;
+      slot.bytesOut += DATAGRAM_BYTES;
+      this.#emit(challenged.via, challenged.address, this.#challenge.bytes);
     }
     if (slot.link.state !== 'closed') this.#armLink(slot);
   }
@@ -741,6 +756,16 @@ export class Engine implements EngineApi {
     this.flush(nowMs);
   }
 
+  networkChanged(nowMs: TimeMs): void {
+    this.#nowMs = nowMs;
+    this.#call(() => {
+      for (const slot of this.#slots.values()) {
+        slot.link.migrate(nowMs);
+        this.#markLink(slot);
+      }
+    });
+  }
+
   // --- links ---
 
   #linkTo(contact: NodeContact, nowMs: TimeMs): LinkSlot {
@@ -840,7 +865,7 @@ export class Engine implements EngineApi {
     this.#markLink(slot);
   }
 
-  #tellLink(kind: 'handshaking' | 'up' | 'rekeyed' | 'closed', slot: LinkSlot | undefined, reason?: string): void {
+  #tellLink(kind: LinkEvent['kind'], slot: LinkSlot | undefined, reason?: string): void {
     if (slot === undefined) return;
     const { link } = slot;
     this.#host.onLink({

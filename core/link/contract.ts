@@ -16,7 +16,7 @@ import type { Link } from './link.ts';
  */
 export type LinkState = 'handshaking' | 'up' | 'draining' | 'closed';
 
-/** Message types of the control channel (docs/protocol.md §2.3). Types 4 to 6 stay inside the link. */
+/** Message types of the control channel (docs/protocol.md §2.3). Types 4 to 6 and 8 stay inside the link. */
 export const LinkMessage = {
   setup: 1,
   destroy: 2,
@@ -26,6 +26,8 @@ export const LinkMessage = {
   close: 6,
   /** Asks the responder for a constant rate of cells, and answers what it will be. */
   cover: 7,
+  /** A receive link id for when the initiator's address has changed. */
+  spareId: 8,
   /** Batches of class cmix: receipts, proofs and what was heard of them. */
   batch: 9,
 } as const;
@@ -44,6 +46,8 @@ export interface LinkHost {
   /** The handshake is complete and the peer has proved that it holds its keys. */
   onUp(link: Link): void;
   onRekeyed(link: Link): void;
+  /** The peer has another address now, and has proved it. */
+  onMoved?(link: Link): void;
   /**
    * Receive link ids to map to this link, or to forget. The first call of a new link, accepted ones included,
    * is this one; the last comes just before `onClosed`.

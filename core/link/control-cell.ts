@@ -2,8 +2,8 @@
 import { CT_BYTES } from '../wire/datagram.ts';
 import { SEGMENT_BYTES } from './control-sender.ts';
 
-/** `cover`: the cell says nothing and asks for nothing. */
-export const ControlFlag = { segment: 1, ping: 2, ack: 4, cover: 8 } as const;
+/** `cover`: the cell says nothing and asks for nothing. `challenge`, `response`: a token of 8 bytes is where data would be (§2.5). */
+export const ControlFlag = { segment: 1, ping: 2, ack: 4, cover: 8, challenge: 16, response: 32 } as const;
 
 export const SEQ_OFFSET = 1;
 export const LENGTH_OFFSET = 5;

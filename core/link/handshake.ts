@@ -70,7 +70,14 @@ export class LinkHandshakes implements LinkHandshakesApi {
     const handshake = LinkInitiator.create(suite, random, peer, localId, this.#timestamp(), this.#identity, nowMs);
     const address = peer.addresses[0] ?? { address: '', port: 0 };
     const link = new Link(
-      { initiator: true, nodeId: peer.nodeId, address, via, options: this.#linkOptions },
+      {
+        initiator: true,
+        nodeId: peer.nodeId,
+        address,
+        via,
+        options: this.#linkOptions,
+        moves: !this.#options.named,
+      },
       this.#deps,
     );
     if (handshake === undefined) {

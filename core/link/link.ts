@@ -18,11 +18,13 @@ import {
   HEADER_OFFSET,
   PATH_OFFSET,
   readCounter,
+  readLinkId,
   TYPE_OFFSET,
   writeCounter,
   writeLinkId,
 } from '../wire/datagram.ts';
 import { ReplayWindow } from '../wire/replay-window.ts';
+import { AddressValidation, sameAddress, TOKEN_BYTES } from './address-validation.ts';
 import {
   type LinkClose,
   type LinkDependencies,
@@ -81,6 +83,8 @@ const maxSwitchMs = 60_000;
 /** What it takes to receive under one link id. */
 interface ReceiveSlot {
   readonly id: number;
+  /** A second id, for when the initiator moves; 0 = none has been given to the peer. */
+  spareId: number;
   readonly keys: DirectionKeys;
   readonly window: ReplayWindow;
   /** Of the message lane. */
@@ -108,6 +112,8 @@ export interface LinkInit {
   readonly address: PeerAddress;
   readonly via: Via;
   readonly options: LinkOptions;
+  /** Initiator: its address may change, so that spare ids are exchanged. */
+  readonly moves?: boolean;
   /** Called once, when an accepted link's initiator has proved itself, before `onUp`. */
   readonly onConfirmed?: (nowMs: number) => void;
 }
@@ -116,7 +122,7 @@ export class Link {
   readonly initiator: boolean;
   /** The peer; undefined for an anonymous initiator. 32 bytes. */
   readonly nodeId: Uint8Array | undefined;
-  /** Where the peer is. The owner may move it after a control cell from elsewhere was accepted (path validation is its affair). */
+  /** Where the peer is, as far as it has been proved. */
   address: PeerAddress;
   via: Via;
   /** Cover cells received. */
@@ -131,6 +137,12 @@ export class Link {
   readonly #nonce = new Uint8Array(12);
   readonly #ad = new Uint8Array(2);
   readonly #onConfirmed: ((nowMs: number) => void) | undefined;
+  readonly #moves: boolean;
+  readonly #validation: AddressValidation;
+  /** What the peer wants to hear from where we are now. */
+  #answer: Uint8Array | undefined;
+  /** The peer's receive id for the time after a move; 0 = it has given none. */
+  #peerSpareId = 0;
   #state: LinkState = 'handshaking';
   #handshake: LinkInitiator | undefined;
   #confirmed = false;
@@ -179,6 +191,8 @@ export class Link {
     this.#options = init.options;
     this.#deps = deps;
     this.#onConfirmed = init.onConfirmed;
+    this.#moves = init.initiator && init.moves === true;
+    this.#validation = new AddressValidation(deps.suite, deps.random);
     this.#sender = new ControlSender(init.options.maxQueuedBytes);
     this.#receiver = new ControlReceiver((type, body) => this.#handleMessage(type, body));
   }
@@ -261,8 +275,9 @@ export class Link {
   /**
    * Opens a control cell in place and handles it; messages it completes go to `host.onMessage`. Anything but
    * `Drop.none` changed nothing, save `badFrame`: an authentic peer broke the protocol, and the link is closed.
+   * `from`, `via`: where it came from; without them the link stays where it is.
    */
-  handleControl(linkId: number, cell: CellBuffer, nowMs: number): Drop {
+  handleControl(linkId: number, cell: CellBuffer, nowMs: number, from?: PeerAddress, via?: Via): Drop {
     const slot = this.#slot(linkId);
     if (slot === undefined) return Drop.unknownLink;
     if (this.#state !== 'up' && this.#state !== 'draining') return Drop.closed;
@@ -280,7 +295,55 @@ export class Link {
     this.noteReceived(DATAGRAM_BYTES);
     this.#nowMs = nowMs;
     this.#heard(slot, nowMs);
-    return this.#handleFields(cell, nowMs);
+    const drop = this.#handleFields(cell, nowMs, from);
+    if (from !== undefined && via !== undefined) this.noteFrom(linkId, from, via, nowMs);
+    return drop;
+  }
+
+  /**
+   * An authentic datagram that was no repetition came under `linkId` from `from`. True: it is not where the link leads,
+   * which will be looked into (pollChallenge). Only initiators move: a responder is where its descriptor says.
+   */
+  noteFrom(linkId: number, from: PeerAddress, via: Via, nowMs: number): boolean {
+    if (this.initiator || this.#state !== 'up' || sameAddress(from, this.address)) return false;
+    const slot = this.#slot(linkId);
+    if (slot === undefined || !this.#confirmed) return false;
+    this.#validation.note(from, via, slot.spareId === linkId, nowMs);
+    return true;
+  }
+
+  /**
+   * Fills one complete outgoing challenge, `finish` included, for an address that the peer seems to have now, and gives
+   * where to send it; undefined = none is due, `cell` is then untouched.
+   */
+  pollChallenge(cell: CellBuffer, nowMs: number): { readonly address: PeerAddress; readonly via: Via } | undefined {
+    const send = this.#send;
+    if (send === undefined) return undefined;
+    const candidate = this.#validation.poll(nowMs, this.#sender.rttMs ?? 0);
+    if (candidate === undefined) return undefined;
+    const fields = this.#fields;
+    fields.flags = ControlFlag.challenge;
+    fields.seq = 0;
+    fields.length = 0;
+    fields.ackDelayMs = 0;
+    fields.write(cell.ct, undefined);
+    cell.ct.set(candidate.token, DATA_OFFSET);
+    const usual = this.#peerLinkId;
+    // Nothing of this address is to be seen at the other one.
+    if (candidate.fresh && this.#peerSpareId !== 0) this.#peerLinkId = this.#peerSpareId;
+    this.#seal(cell, send);
+    this.#peerLinkId = usual;
+    return candidate;
+  }
+
+  /** Initiator: our address has changed, or may have. The peer hears of it at once, under an id that nobody has seen. */
+  migrate(nowMs: number): void {
+    if (!this.initiator || this.#state !== 'up') return;
+    if (this.#peerSpareId !== 0) this.#peerLinkId = this.#peerSpareId;
+    this.#peerSpareId = 0;
+    this.#probeDueMs = nowMs;
+    this.#owedSinceMs = nowMs;
+    this.#cellsSent = false;
   }
 
   /**
@@ -327,6 +390,7 @@ export class Link {
   wantsSend(nowMs: number): boolean {
     if (this.#send === undefined) return false;
     if (this.#ackDueMs <= nowMs || this.#pingDueMs <= nowMs || this.#probeDueMs <= nowMs) return true;
+    if (this.#answer !== undefined) return true;
     return this.#sender.wantsSend() || this.#isRekeyDue(nowMs);
   }
 
@@ -335,6 +399,10 @@ export class Link {
     if (this.#isRekeyDue(nowMs)) this.#startRekey();
     const send = this.#send;
     if (send === undefined) return false;
+    if (this.#answer !== undefined) {
+      this.#writeAnswer(cell, send, this.#answer);
+      return true;
+    }
     const segment = this.#sender.next(nowMs);
     const probe = this.#probeDueMs <= nowMs;
     const ping = probe || this.#pingDueMs <= nowMs;
@@ -394,12 +462,14 @@ export class Link {
   nextTimeoutMs(): number {
     if (this.#send === undefined) return Number.POSITIVE_INFINITY;
     if (this.#sender.wantsSend() || this.#isRekeyDue(Number.NEGATIVE_INFINITY)) return Number.NEGATIVE_INFINITY;
+    if (this.#answer !== undefined) return Number.NEGATIVE_INFINITY;
     let timeoutMs = Math.min(
       this.#ackDueMs,
       this.#pingDueMs,
       this.#probeDueMs,
       this.#sender.nextTimeoutMs,
       this.#deadAtMs(),
+      this.#validation.nextTimeoutMs(),
       this.#drainUntilMs,
       this.#expiresMs,
       this.#canRekey() ? this.#rekeyAtMs : Number.POSITIVE_INFINITY,
@@ -414,6 +484,7 @@ export class Link {
     this.#nowMs = nowMs;
     this.#sender.handleTimeout(nowMs);
     this.#expireOldKeys(nowMs);
+    this.#validation.expire(nowMs);
     if (nowMs >= this.#drainUntilMs) this.#end('requested');
     else if (nowMs >= this.#expiresMs) this.#end(this.initiator ? 'timeout' : 'unconfirmed');
     else if (nowMs >= this.#deadAtMs()) this.#end('timeout');
@@ -479,6 +550,8 @@ export class Link {
     if (this.#rekey !== undefined) wipeRekey(this.#rekey);
     this.#handshake?.wipe();
     this.#handshake = undefined;
+    this.#answer = undefined;
+    this.#validation.clear();
     this.#keys = undefined;
     this.#send = undefined;
     this.#current = undefined;
@@ -550,15 +623,64 @@ export class Link {
     this.#upSinceMs = nowMs;
     this.#onConfirmed?.(nowMs);
     this.#deps.host.onUp(this);
+    if (this.#moves) this.#giveSpareId();
+  }
+
+  /** The peer may reach us under one more id, for when the initiator's address has changed. Once for each set of keys. */
+  #giveSpareId(): void {
+    const slot = this.#current;
+    if (slot === undefined || slot.spareId !== 0 || this.#state !== 'up') return;
+    const id = this.#deps.host.newLinkId();
+    const body = new Uint8Array(4);
+    writeLinkId(body, id);
+    if (!this.#sender.push(LinkMessage.spareId, [body], true)) return;
+    slot.spareId = id;
+    this.#addId(id);
+  }
+
+  #handleSpareId(body: Uint8Array): void {
+    const id = body.length === 4 ? readLinkId(body) : 0;
+    if (id === 0) {
+      this.#end('protocol');
+      return;
+    }
+    this.#peerSpareId = id;
+    if (!this.initiator) this.#giveSpareId();
+  }
+
+  #writeAnswer(cell: CellBuffer, send: DirectionKeys, token: Uint8Array): void {
+    const fields = this.#fields;
+    fields.flags = ControlFlag.response | ControlFlag.ping;
+    fields.seq = 0;
+    fields.length = 0;
+    fields.ackDelayMs = 0;
+    fields.write(cell.ct, undefined);
+    cell.ct.set(token, DATA_OFFSET);
+    this.#answer = undefined;
+    this.#seal(cell, send);
+  }
+
+  /** Where the peer is has been proved. */
+  #moved({ address, via, fresh }: { readonly address: PeerAddress; readonly via: Via; readonly fresh: boolean }): void {
+    this.address = address;
+    this.via = via;
+    if (fresh && this.#peerSpareId !== 0) this.#peerLinkId = this.#peerSpareId;
+    if (fresh) this.#peerSpareId = 0;
+    // What it has missed meanwhile goes again at once.
+    this.#ackDueMs = Math.min(this.#ackDueMs, this.#nowMs);
+    this.#deps.host.onMoved?.(this);
   }
 
   // --- receiving ---
 
   #slot(linkId: number): ReceiveSlot | undefined {
     const current = this.#current;
-    if (current !== undefined && current.id === linkId) return current;
+    if (current !== undefined && (current.id === linkId || current.spareId === linkId)) return current;
     if (this.#next !== undefined && this.#next.slot.id === linkId) return this.#next.slot;
-    for (let i = 0; i < this.#old.length; i++) if (this.#old[i]!.id === linkId) return this.#old[i];
+    for (let i = 0; i < this.#old.length; i++) {
+      const old = this.#old[i]!;
+      if (old.id === linkId || old.spareId === linkId) return old;
+    }
     return undefined;
   }
 
@@ -575,7 +697,7 @@ export class Link {
     for (const old of this.#old) old.expiresMs = Math.min(old.expiresMs, nowMs + this.#options.oldKeysMs);
   }
 
-  #handleFields(cell: CellBuffer, nowMs: number): Drop {
+  #handleFields(cell: CellBuffer, nowMs: number, from: PeerAddress | undefined): Drop {
     const fields = this.#fields;
     if (!fields.read(cell.ct)) return this.#violation();
     if ((fields.flags & ControlFlag.ack) !== 0) {
@@ -597,8 +719,22 @@ export class Link {
       this.#noteUnacked(outcome !== 'new' || this.#receiver.hasGaps, nowMs);
     }
     if ((fields.flags & ControlFlag.cover) !== 0) this.coverIn++;
+    if ((fields.flags & (ControlFlag.challenge | ControlFlag.response)) !== 0) this.#handleToken(cell, from);
     if (this.#state === 'draining' && this.#sender.idle) this.#end('requested');
     return Drop.none;
+  }
+
+  #handleToken(cell: CellBuffer, from: PeerAddress | undefined): void {
+    const token = cell.ct.slice(DATA_OFFSET, DATA_OFFSET + TOKEN_BYTES);
+    if ((this.#fields.flags & ControlFlag.challenge) !== 0) {
+      if (!this.initiator || this.#state !== 'up') return;
+      this.#answer = token;
+      // The peer sees us elsewhere than before: new keys bring new ids.
+      this.#rekeyAtMs = Math.min(this.#rekeyAtMs, this.#nowMs);
+    } else if (from !== undefined) {
+      const proved = this.#validation.answered(token, from);
+      if (proved !== undefined) this.#moved(proved);
+    }
   }
 
   #ackAtOnce(nowMs: number): void {
@@ -627,6 +763,7 @@ export class Link {
     if (type === LinkMessage.close) this.#end('peer');
     else if (type === LinkMessage.rekeyInit) this.#handleRekeyInit(body);
     else if (type === LinkMessage.rekeyResponse) this.#handleRekeyResponse(body);
+    else if (type === LinkMessage.spareId) this.#handleSpareId(body);
     else if (this.#state === 'up') this.#deps.host.onMessage(this, type, body);
     return this.#send !== undefined;
   }
@@ -739,6 +876,7 @@ export class Link {
     // A ping under the new keys makes the peer switch and answer under them.
     this.#pingDueMs = this.#nowMs;
     this.#deps.host.onRekeyed(this);
+    if (this.#moves) this.#giveSpareId();
   }
 
   #promote(next: NextKeys, nowMs: number): void {
@@ -760,6 +898,7 @@ export class Link {
     this.#sendCounter = 0;
     this.#messageCounter = 0;
     this.#peerLinkId = next.peerLinkId;
+    this.#peerSpareId = 0;
     this.#current = next.slot;
     this.#bytesSinceRekey = 0;
     this.#rekeyAtMs = this.#nowMs + this.#options.rekeyMs;
@@ -771,7 +910,7 @@ export class Link {
       if (slot.expiresMs > nowMs) continue;
       wipeDirection(this.#deps.suite, slot.keys);
       this.#old.splice(i, 1);
-      this.#removeIds([slot.id]);
+      this.#removeIds(slot.spareId === 0 ? [slot.id] : [slot.id, slot.spareId]);
     }
   }
 
@@ -779,6 +918,7 @@ export class Link {
     const receive = this.initiator ? keys.responderToInitiator : keys.initiatorToResponder;
     return {
       id,
+      spareId: 0,
       keys: receive,
       window: new ReplayWindow(windowPages),
       messages: new ReplayWindow(messageWindowPages),

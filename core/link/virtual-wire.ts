@@ -106,7 +106,8 @@ export interface Received {
 
 /** A node that does with links what an engine does. */
 export class VirtualNode implements LinkHost {
-  readonly address: PeerAddress;
+  /** Datagrams leave from here; it is found under all that it ever had. */
+  address: PeerAddress;
   readonly contact: NodeContact;
   readonly handshakes: LinkHandshakes;
   readonly links = new Map<number, Link>();
@@ -116,6 +117,8 @@ export class VirtualNode implements LinkHost {
   /** Data cells that came, unmasked. */
   readonly dataCells: Uint8Array[] = [];
   readonly drops = new Map<Drop, number>();
+  /** Where links were moved to. */
+  readonly moved: PeerAddress[] = [];
   rekeys = 0;
   onReceived: ((received: Received) => void) | undefined;
   readonly #wire: VirtualWire;
@@ -159,6 +162,13 @@ export class VirtualNode implements LinkHost {
     wire.nodes.set(name, this);
   }
 
+  /** Another network: another address from now on; what goes to the old one is lost. */
+  move(name: string): void {
+    this.#wire.nodes.delete(this.address.address);
+    this.#wire.nodes.set(name, this);
+    this.address = { address: name, port: 9 };
+  }
+
   connect(peer: VirtualNode): Link {
     return this.handshakes.connect(peer.contact, this.#wire.nowMs);
   }
@@ -174,6 +184,8 @@ export class VirtualNode implements LinkHost {
     for (const link of new Set(this.links.values())) {
       link.handleTimeout(nowMs);
       while (link.pollControl(this.#scratch, nowMs)) this.#emit(link.via, link.address, this.#scratch.bytes);
+      const challenged = link.pollChallenge(this.#scratch, nowMs);
+      if (challenged !== undefined) this.#emit(challenged.via, challenged.address, this.#scratch.bytes);
     }
   }
 
@@ -206,6 +218,10 @@ export class VirtualNode implements LinkHost {
 
   onRekeyed(): void {
     this.rekeys += 1;
+  }
+
+  onMoved(link: Link): void {
+    this.moved.push(link.address);
   }
 
   onIdsChanged(link: Link, added: readonly number[], removed: readonly number[]): void {
@@ -242,7 +258,7 @@ export class VirtualNode implements LinkHost {
     const cell = this.#scratch;
     cell.bytes.set(datagram);
     link.unmask(id, cell);
-    if (link.isControl(cell, id)) return link.handleControl(id, cell, nowMs);
+    if (link.isControl(cell, id)) return link.handleControl(id, cell, nowMs, from, Via.listen);
     link.noteReceived(DATAGRAM_BYTES);
     this.dataCells.push(cell.bytes.slice());
     return Drop.none;

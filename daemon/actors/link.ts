@@ -5,6 +5,7 @@ export type LinkEvent =
   | { readonly type: 'handshaking' }
   | { readonly type: 'up' }
   | { readonly type: 'rekeyed' }
+  | { readonly type: 'moved' }
   | { readonly type: 'closed' };
 
 export const linkMachine = setup({ types: {} as { events: LinkEvent; input: Record<string, never> } }).createMachine({
@@ -16,7 +17,7 @@ export const linkMachine = setup({ types: {} as { events: LinkEvent; input: Reco
     idle: { on: { handshaking: 'handshaking', up: 'up' } },
     handshaking: { on: { up: 'up' } },
     /** New keys change nothing that anybody else would have to know. */
-    up: { on: { rekeyed: 'up' } },
+    up: { on: { rekeyed: 'up', moved: 'up' } },
     closed: { type: 'final' },
   },
 });

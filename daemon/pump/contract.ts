@@ -282,7 +282,7 @@ export type FromPump =
     }
   | {
       readonly type: 'link';
-      readonly kind: 'handshaking' | 'up' | 'rekeyed' | 'closed';
+      readonly kind: 'handshaking' | 'up' | 'rekeyed' | 'moved' | 'closed';
       readonly link: number;
       readonly initiator: boolean;
       readonly nodeId: string | undefined;

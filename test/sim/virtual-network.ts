@@ -64,7 +64,7 @@ export class SimNode {
   readonly name: string;
   readonly address: PeerAddress;
   /** Answers to datagrams from this port come back to the node's dial socket. */
-  readonly dialAddress: PeerAddress;
+  dialAddress: PeerAddress;
   /** Another one after a restart. */
   engine: EngineApi;
   readonly #makeEngine: () => EngineApi;
@@ -157,6 +157,13 @@ export class VirtualNetwork {
     this.#byAddress.set(key(node.address), { node, via: Via.listen });
     this.#byAddress.set(key(node.dialAddress), { node, via: Via.dial });
     return node;
+  }
+
+  /** The node opens its links from another address from now on; what comes to the old one is lost. */
+  move(node: SimNode, address: PeerAddress): void {
+    this.#byAddress.delete(key(node.dialAddress));
+    node.dialAddress = address;
+    this.#byAddress.set(key(address), { node, via: Via.dial });
   }
 
   resolve(nodeId: Uint8Array): NodeContact | undefined {
