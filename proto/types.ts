@@ -553,6 +553,7 @@ export interface Node {
   roles: string[];
   addresses: string[];
   family: string;
+  families: string[];
   bandwidthBytesPerSecond: number;
   exitPolicy: string[];
   guard: boolean;

@@ -1,4 +1,7 @@
-/** `nyx-cli authority key`: what others have to put into directory.authorities.keys. Works on the key's file; no daemon is asked. */
+/**
+ * `nyx-cli authority key`: what others have to put into directory.authorities.keys. `nyx-cli family key`: a family's name. Both
+ * work on the key's file; no daemon is asked.
+ */
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
@@ -12,11 +15,25 @@ interface KeyOptions {
 }
 
 export function addAuthorityCommand(program: Command, io: Io): void {
-  const authority = program.command('authority').description('Keys of a directory authority.');
-  authority
+  addKeyCommand(
+    program.command('authority').description('Keys of a directory authority.'),
+    'prints the public key that belongs to an authority’s key file',
+    'the file that authority.keyFile names',
+    io,
+  );
+  addKeyCommand(
+    program.command('family').description('Keys of families: all nodes of one operator have the same.'),
+    'prints the public key that belongs to a family’s key file: the name of the family',
+    'the file that familyKeyFiles names, the same on all nodes of the family',
+    io,
+  );
+}
+
+function addKeyCommand(parent: Command, description: string, fileMeaning: string, io: Io): void {
+  parent
     .command('key')
-    .description('prints the public key that belongs to an authority’s key file')
-    .requiredOption('--file <file>', 'the file that authority.keyFile names')
+    .description(description)
+    .requiredOption('--file <file>', fileMeaning)
     .option('--create', 'make a new key if there is no such file')
     .option('--json', 'one JSON object')
     .action(async (options: KeyOptions) => {
@@ -25,8 +42,8 @@ export function addAuthorityCommand(program: Command, io: Io): void {
         throw new CliError(ExitCode.usage, `--file: there is no ${file}; make a new key there with --create`);
       }
       const { createNativeSuite } = await import('@nyx/daemon/io/native-suite.ts');
-      const { loadAuthorityKey } = await import('@nyx/daemon/directory/open-authority.ts');
-      const key = loadAuthorityKey(file, createNativeSuite());
+      const { loadOrMakeSeedKey } = await import('@nyx/daemon/directory/seed-file.ts');
+      const key = loadOrMakeSeedKey(file, createNativeSuite());
       const publicKey = Buffer.from(key.publicKey).toString('hex');
       key.wipe();
       if (options.json) printJson(io, { publicKey });

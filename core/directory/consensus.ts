@@ -14,7 +14,7 @@ import type { CryptoSuite } from '../crypto/suite.ts';
 import type { UnixSeconds } from '../ports.ts';
 import { parseAddress, subnetKey } from './address.ts';
 import { compareBytes, writeNumber } from './bytes.ts';
-import { type NodeDescriptor, nodeIdHex } from './descriptor.ts';
+import { familyKeysOf, type NodeDescriptor, nodeIdHex } from './descriptor.ts';
 import { NodeFlag, type NodeStatus, type ViewNode } from './node-status.ts';
 import { ViewParam, type ViewParams, viewParam } from './params.ts';
 import { buildView, type ViewBundle } from './view.ts';
@@ -59,7 +59,7 @@ export function fitsEpoch(descriptor: NodeDescriptor, epoch: number, validAfter:
 }
 
 /**
- * Leaves out the nodes that a subnet (/16 or /32, of any of a node's addresses) or a family has too many of. Who was
+ * Leaves out the nodes that a subnet (/16 or /32, of any of a node's addresses) or a proved family has too many of. Who was
  * seen first stays; among equals the order is that of a hash, so that it can't be had for the asking.
  */
 export function limitCrowds(
@@ -81,7 +81,7 @@ export function limitCrowds(
   return ordered.flatMap(({ node }) => {
     const { descriptor } = node;
     const nets = maxPerSubnet > 0 ? subnetsOf(descriptor) : [];
-    const groups = maxPerFamily > 0 ? descriptor.family : [];
+    const groups = maxPerFamily > 0 ? familyKeysOf(descriptor) : [];
     if (nets.some((net) => (subnets.get(net) ?? 0) >= maxPerSubnet)) return [];
     if (groups.some((group) => (families.get(group) ?? 0) >= maxPerFamily)) return [];
     for (const net of nets) subnets.set(net, (subnets.get(net) ?? 0) + 1);

@@ -3,16 +3,21 @@ import { describe, test } from 'node:test';
 import { encode, rfc8949EncodeOptions } from 'cborg';
 import fc from 'fast-check';
 import { createSeededRandom } from '../crypto/seeded-random.ts';
+import { compatible, networkOf } from '../path/candidates.ts';
 import {
   type DescriptorFields,
   decodeDescriptor,
   encodeDescriptor,
+  familyKeysOf,
+  type NodeDescriptor,
   nodeIdHex,
   signDescriptor,
   toContact,
   verifyDescriptor,
+  verifyDescriptorSignature,
 } from './descriptor.ts';
 import { DirectoryError } from './directory-error.ts';
+import { proveFamily } from './family.ts';
 import { decodeCbor } from './strict-cbor.ts';
 import { makeDescriptor, randomBytes, testSuite as suite, testNow } from './testing.ts';
 
@@ -44,6 +49,60 @@ function tamper(change: (body: Record<string, unknown>) => void): Uint8Array {
   change(body);
   return new Uint8Array([...descriptor.signature, ...encode(body, rfc8949EncodeOptions)]);
 }
+
+describe('families', () => {
+  const family = suite.ed25519(new Uint8Array(32).fill(3));
+  const identity = suite.ed25519(new Uint8Array(32).fill(4));
+  const other = suite.ed25519(new Uint8Array(32).fill(5));
+
+  test('a certificate of the family key is part of the descriptor and is checked with its signature', () => {
+    const families = [proveFamily(family, identity.publicKey)];
+    const member = makeDescriptor(random, { families }, identity);
+    const decoded = decodeDescriptor(encodeDescriptor(member), suite);
+    assert.deepEqual(decoded, member);
+    verifyDescriptorSignature(decoded, suite);
+    assert.deepEqual(familyKeysOf(decoded), [nodeIdHex(family.publicKey)]);
+    assert.deepEqual(familyKeysOf(makeDescriptor(random)), []);
+  });
+
+  test("nobody gets into a family by himself, by another's certificate, or by a name", () => {
+    const own = { ...proveFamily(other, identity.publicKey), key: new Uint8Array(family.publicKey) };
+    const copied = proveFamily(family, other.publicKey);
+    for (const proof of [own, copied]) {
+      const liar = makeDescriptor(random, { families: [proof] }, identity);
+      assert.throws(() => verifyDescriptorSignature(liar, suite), {
+        code: 'BAD_SIGNATURE',
+        message: /has not certified/,
+      });
+    }
+    const named = makeDescriptor(random, { family: [nodeIdHex(family.publicKey)] }, identity);
+    assert.deepEqual(familyKeysOf(named), []);
+  });
+
+  test('at most four, each once', () => {
+    const proof = proveFamily(family, identity.publicKey);
+    const twice = () => makeDescriptor(random, { families: [proof, proof] }, identity);
+    assert.throws(twice, { code: 'BAD_FIELD', message: /families must not name a family twice/ });
+    const five = Array.from({ length: 5 }, (_, i) =>
+      proveFamily(suite.ed25519(new Uint8Array(32).fill(20 + i)), identity.publicKey),
+    );
+    assert.throws(() => makeDescriptor(random, { families: five }, identity), { code: 'BAD_FIELD' });
+  });
+
+  test('names keep nobody off a path; a family that is proved does', () => {
+    const named = (i: number) => makeDescriptor(random, { family: ['same'], nickname: `n${i}` });
+    const proved = (i: number) => {
+      const key = suite.ed25519(new Uint8Array(32).fill(40 + i));
+      return makeDescriptor(random, { families: [proveFamily(family, key.publicKey)] }, key);
+    };
+    const rules = { sameSubnetAllowed: true, sameAsAllowed: true, sameCountryAllowed: true };
+    const of = (descriptors: NodeDescriptor[]) => networkOf({ nodes: descriptors }).candidates;
+    const [a, b] = of([named(0), named(1)]);
+    assert.equal(compatible(a!, b!, rules), true);
+    const [c, d] = of([proved(0), proved(1)]);
+    assert.equal(compatible(c!, d!, rules), false);
+  });
+});
 
 describe('descriptor', () => {
   test('comes back from its bytes as it was, and verifies', () => {

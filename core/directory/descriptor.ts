@@ -20,6 +20,7 @@ import { isCanonicalAddress } from './address.ts';
 import { joinBytes } from './bytes.ts';
 import { DirectoryError, DirectoryErrorCode } from './directory-error.ts';
 import { MAX_POLICY_RULES, parseExitPolicy } from './exit-policy.ts';
+import { type FamilyProof, isFamilyProved, MAX_PROVED_FAMILIES } from './family.ts';
 import { decodeCbor, encodeCbor, FieldReader, showValue } from './strict-cbor.ts';
 
 export const DESCRIPTOR_VERSION = 1;
@@ -50,8 +51,10 @@ export interface DescriptorFields {
   readonly roles: { readonly mix: boolean; readonly exit: boolean };
   /** Rules of exit-policy.ts, at most 64; empty = nothing is accepted. */
   readonly exitPolicy: readonly string[];
-  /** Operator families, at most 16 names of 1 to 64 printable ASCII characters. */
+  /** What the operator calls his families; not proved, so no rule goes by it. At most 16 names of 1 to 64 printable ASCII characters. */
   readonly family: readonly string[];
+  /** Families that it is proved to be in (family.ts), at most 4. */
+  readonly families?: readonly FamilyProof[];
   readonly compliance: ComplianceLevel;
   /** What the node offers to carry, as it says itself. */
   readonly bandwidthBytesPerSecond: number;
@@ -86,6 +89,7 @@ const bodyKeys = [
   'exit',
   'exitPolicy',
   'family',
+  'families',
   'compliance',
   'bandwidth',
   'nickname',
@@ -180,7 +184,7 @@ export function verifyDescriptor(
   }
 }
 
-/** Checks the signature alone. Throws DirectoryError BAD_SIGNATURE. */
+/** Checks the signature and those of its families alone. Throws DirectoryError BAD_SIGNATURE. */
 export function verifyDescriptorSignature(descriptor: NodeDescriptor, suite: CryptoSuite): void {
   if (!suite.ed25519Verify(descriptor.identity, signedMessage(descriptor.body), descriptor.signature)) {
     throw new DirectoryError(
@@ -188,6 +192,18 @@ export function verifyDescriptorSignature(descriptor: NodeDescriptor, suite: Cry
       `${what} of ${nodeIdHex(descriptor.nodeId)} is not signed by its identity key`,
     );
   }
+  for (const family of descriptor.families ?? []) {
+    if (isFamilyProved(family, descriptor.identity, suite)) continue;
+    throw new DirectoryError(
+      DirectoryErrorCode.badSignature,
+      `${what} of ${nodeIdHex(descriptor.nodeId)} claims the family ${nodeIdHex(family.key)}, which has not certified it`,
+    );
+  }
+}
+
+/** Keys of the families that it is in, lower-case hex; proved where the descriptor's signature was checked. */
+export function familyKeysOf({ families }: Pick<NodeDescriptor, 'families'>): string[] {
+  return families?.map(({ key }) => nodeIdHex(key)) ?? [];
 }
 
 /** What the engine needs of a node. */
@@ -217,6 +233,9 @@ function encodeBody(fields: DescriptorFields): Uint8Array {
     exit: fields.roles.exit,
     exitPolicy: [...fields.exitPolicy],
     family: [...fields.family],
+    ...(fields.families === undefined
+      ? {}
+      : { families: fields.families.map(({ key, certificate }) => ({ key, certificate })) }),
     compliance: fields.compliance,
     bandwidth: fields.bandwidthBytesPerSecond,
     ...(fields.nickname === undefined ? {} : { nickname: fields.nickname }),
@@ -240,6 +259,7 @@ function decodeBody(body: Uint8Array): DescriptorFields {
     roles: { mix: reader.boolean('mix'), exit: reader.boolean('exit') },
     exitPolicy: readPolicy(reader),
     family: readFamily(reader),
+    ...(reader.has('families') ? { families: readFamilies(reader) } : {}),
     compliance: readCompliance(reader),
     bandwidthBytesPerSecond: reader.integer('bandwidth', 0, 2 ** 48),
     ...(reader.has('nickname')
@@ -298,6 +318,20 @@ function readPolicy(reader: FieldReader): string[] {
 function readFamily(reader: FieldReader): string[] {
   const families = readStrings(reader, 'family', MAX_FAMILIES, familyPattern, '1 to 64 printable characters');
   if (new Set(families).size !== families.length) throw reader.bad('family', 'must not name a family twice');
+  return families;
+}
+
+function readFamilies(reader: FieldReader): FamilyProof[] {
+  const families = reader.array('families', 1, MAX_PROVED_FAMILIES).map((item, i) => {
+    const entry = new FieldReader(item, `${what} families[${i}]`, ['key', 'certificate']);
+    return {
+      key: entry.bytes('key', ED25519_PUBLIC_KEY_BYTES),
+      certificate: entry.bytes('certificate', ED25519_SIGNATURE_BYTES),
+    };
+  });
+  if (new Set(families.map(({ key }) => nodeIdHex(key))).size !== families.length) {
+    throw reader.bad('families', 'must not name a family twice');
+  }
   return families;
 }
 

@@ -1,6 +1,6 @@
 /** A view prepared for choosing: what the rules of a path look at, computed once per view. */
 import { parseAddress, subnetKey } from '../directory/address.ts';
-import { type NodeDescriptor, nodeIdHex } from '../directory/descriptor.ts';
+import { familyKeysOf, type NodeDescriptor, nodeIdHex } from '../directory/descriptor.ts';
 import { type ExitPolicy, parseExitPolicy } from '../directory/exit-policy.ts';
 import { NodeFlag, type NodeStatus } from '../directory/node-status.ts';
 import { WeightedPool } from './weighted-pool.ts';
@@ -30,6 +30,8 @@ export interface Candidate {
   readonly weight: number;
   /** The authorities hold it fit to be a first hop; true for all where they say nothing of it. */
   readonly fitGuard: boolean;
+  /** Keys of the families that it is proved to be in, hex. */
+  readonly families: readonly string[];
   /** /16 (IPv4) and /32 (IPv6) networks of all its addresses. */
   readonly subnets: readonly string[];
   /** Countries of all its addresses; what the operator declares where no table knows one. */
@@ -109,7 +111,7 @@ export function networkOf(view: NodeSet, origins?: Origins): Network {
 /** May both be in one path? */
 export function compatible(a: Candidate, b: Candidate, rules: DiversityRules): boolean {
   if (a.id === b.id) return false;
-  if (shareAny(a.descriptor.family, b.descriptor.family)) return false;
+  if (shareAny(a.families, b.families)) return false;
   if (!rules.sameSubnetAllowed && shareAny(a.subnets, b.subnets)) return false;
   return rules.sameAsAllowed || !shareAny(a.asns, b.asns);
 }
@@ -141,6 +143,7 @@ function toCandidate(
     descriptor,
     weight: Math.max(1, status?.weight ?? descriptor.bandwidthBytesPerSecond),
     fitGuard: status === undefined || (status.flags & NodeFlag.guard) !== 0,
+    families: familyKeysOf(descriptor),
     subnets: [...subnets],
     countries: [...countries],
     asns: [...asns],

@@ -175,10 +175,16 @@ function filterOf(filter: NodeFilter): ((candidate: Candidate) => boolean) | und
     checks.push(({ countries }) => countries.length > 0 && countries.every((country) => onlyIn.has(country)));
   }
   const notOf = set(filter.excludeFamilies);
-  if (notOf !== undefined) checks.push(({ descriptor }) => !descriptor.family.some((name) => notOf.has(name)));
+  if (notOf !== undefined) checks.push((candidate) => !familiesOf(candidate).some((name) => notOf.has(name)));
   const onlyOf = set(filter.includeFamilies);
-  if (onlyOf !== undefined) checks.push(({ descriptor }) => descriptor.family.some((name) => onlyOf.has(name)));
+  // Nobody is let in for what he calls himself.
+  if (onlyOf !== undefined) checks.push(({ families }) => families.some((key) => onlyOf.has(key)));
   const only = set(filter.includeNodes?.map((id) => id.toLowerCase()));
   if (only !== undefined) checks.push(({ id }) => only.has(id));
   return checks.length === 0 ? undefined : (candidate) => checks.every((check) => check(candidate));
+}
+
+/** What a user may mean to keep out: proved families by their keys, others by what they call themselves. */
+function familiesOf({ families, descriptor }: Candidate): readonly string[] {
+  return [...families, ...descriptor.family];
 }

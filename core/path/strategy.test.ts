@@ -10,7 +10,7 @@ import { LATENCY_BIN_MS, LatencyBook } from './latency.ts';
 import { entropyBits, pathEntropy } from './metrics.ts';
 import { PathError } from './path-error.ts';
 import { chooseDisjointPaths, choosePath, selectPath } from './select.ts';
-import { testId, testView } from './testing.ts';
+import { testFamily, testId, testView } from './testing.ts';
 import { WeightedPool } from './weighted-pool.ts';
 
 const now = 1_800_000_000;
@@ -120,10 +120,10 @@ describe('diversity', () => {
     const of = (filter: Partial<SelectConstraints>) =>
       Array.from({ length: 60 }, (_, seed) => indices(named, { hops: 3, ...filter }, seed)).flat();
     assert.ok(of({ includeCountries: ['NO'] }).every((i) => i >= 8));
-    assert.ok(of({ excludeFamilies: ['a', 'b'] }).every((i) => i >= 8));
+    assert.ok(of({ excludeFamilies: ['a', 'b'].map(testFamily) }).every((i) => i >= 8));
     assert.ok(of({ excludeCountries: ['FI'] }).every((i) => i >= 4));
     assert.ok(of({ includeNodes: [8, 9, 10].map(testId) }).every((i) => i >= 8 && i <= 10));
-    assert.throws(() => of({ includeFamilies: ['a'] }), PathError); // all of one family
+    assert.throws(() => of({ includeFamilies: [testFamily('a')] }), PathError); // all of one family
     assert.throws(() => of({ includeCountries: ['XX'] }), /of which 0 can be used/);
   });
 });

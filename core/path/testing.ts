@@ -5,6 +5,7 @@ import { nodeIdHex } from '../directory/descriptor.ts';
 export interface TestNode {
   readonly bandwidth?: number;
   readonly address?: string;
+  /** Names of proved families; their keys are testFamily(name). */
   readonly family?: readonly string[];
   readonly mix?: boolean;
   readonly exitPolicy?: readonly string[];
@@ -16,6 +17,15 @@ export function testNodeId(i: number): Uint8Array {
   const id = new Uint8Array(32).fill(0xab);
   new DataView(id.buffer).setUint32(0, i);
   return id;
+}
+
+/** As filters name it. */
+export const testFamily = (name: string): string => nodeIdHex(familyKey(name));
+
+function familyKey(name: string): Uint8Array {
+  const key = new Uint8Array(32);
+  key.set(new TextEncoder().encode(name).subarray(0, 32));
+  return key;
 }
 
 export const testId = (i: number): string => nodeIdHex(testNodeId(i));
@@ -34,7 +44,11 @@ export function testView(nodes: readonly TestNode[], validAfter = 1_800_000_000)
         addresses: [{ address: node.address ?? `${20 + (i >> 8)}.${i & 255}.0.1`, port: 9001 }],
         roles: { mix: node.mix ?? true, exit: node.exitPolicy !== undefined },
         exitPolicy: node.exitPolicy ?? [],
-        family: node.family ?? [],
+        family: [],
+        families: (node.family ?? []).map((name) => ({
+          key: familyKey(name),
+          certificate: new Uint8Array(64),
+        })),
         ...(node.region === undefined ? {} : { region: node.region }),
         compliance: 'core',
         bandwidthBytesPerSecond: node.bandwidth ?? 1000,

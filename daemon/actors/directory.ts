@@ -18,6 +18,7 @@ import {
   signDescriptor,
   toContact,
 } from '@nyx/core/directory/descriptor.ts';
+import type { FamilyProof } from '@nyx/core/directory/family.ts';
 import type { ViewParams } from '@nyx/core/directory/params.ts';
 import type { ViewBundle } from '@nyx/core/directory/view.ts';
 import type { NodeContact } from '@nyx/core/engine/contract.ts';
@@ -30,6 +31,7 @@ import type { DirectoryServerHost } from '../directory/directory-server.ts';
 import { fetchParams } from '../directory/directory-source.ts';
 import { type Evidence, type EvidenceKind, EvidenceStore } from '../directory/evidence.ts';
 import { createMemoryHard } from '../directory/memory-hard.ts';
+import { proveFamilies } from '../directory/seed-file.ts';
 import { actorChild } from '../supervision/actor-child.ts';
 import type { ChildSpec } from '../supervision/supervise.ts';
 import { type NodeContext, unixSeconds } from './context.ts';
@@ -54,6 +56,7 @@ export class Directory {
   readonly #pool: PumpPool;
   readonly #authority: Authority | undefined;
   readonly client: DirectoryClient;
+  readonly #families: readonly FamilyProof[];
   readonly #evidence: EvidenceStore;
   readonly #deltas: DeltaStore | undefined;
   #published: Uint8Array | undefined;
@@ -85,6 +88,7 @@ export class Directory {
     this.#authority = authority;
     this.#onView = onView;
     const { config } = context;
+    this.#families = proveFamilies(config.familyKeyFiles, keys.store.identity.publicKey, context.suite);
     this.#evidence = new EvidenceStore(join(config.dataDir, 'evidence'));
     const serves = config.directory.listen !== undefined;
     this.#deltas = serves ? new DeltaStore(join(config.dataDir, 'deltas')) : undefined;
@@ -331,6 +335,7 @@ export class Directory {
       roles: { mix: config.roles.includes('mix'), exit: isExit },
       exitPolicy: isExit ? config.exit.policy : [],
       family: config.family,
+      ...(this.#families.length === 0 ? {} : { families: this.#families }),
       compliance: 'core',
       bandwidthBytesPerSecond: config.bandwidthBytesPerSecond,
       ...(config.region === undefined ? {} : { region: config.region }),

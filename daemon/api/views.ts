@@ -1,5 +1,6 @@
 /** The node's state as messages of the API. */
 
+import { familyKeysOf } from '@nyx/core/directory/descriptor.ts';
 import { NodeFlag } from '@nyx/core/directory/node-status.ts';
 import { anonymityReport, measuredMix } from '@nyx/core/mix/anonymity-report.ts';
 import type {
@@ -231,6 +232,7 @@ export const nodes = (host: ApiHost): Node[] => {
       roles: [...(node.roles.mix ? ['mix'] : []), ...(node.roles.exit ? ['exit'] : [])],
       addresses: node.addresses.map(({ address, port }) => formatAddress({ host: address, port })),
       family: node.family.join(' '),
+      families: familyKeysOf(node),
       bandwidthBytesPerSecond: node.bandwidthBytesPerSecond,
       exitPolicy: [...node.exitPolicy],
       guard: guards.has(nodeId),

@@ -187,6 +187,7 @@ const withAbsolutePaths = (config: Config, base: string): Config => {
   return {
     ...config,
     dataDir,
+    familyKeyFiles: config.familyKeyFiles.map(absolute),
     directory: { ...config.directory, sources: config.directory.sources.map(source) },
     authority:
       config.authority === undefined ? undefined : { ...config.authority, keyFile: absolute(config.authority.keyFile) },

@@ -4,6 +4,7 @@
  */
 import { maxPuzzle } from '@nyx/core/directory/admission.ts';
 import { ExitPolicy } from '@nyx/core/directory/exit-policy.ts';
+import { MAX_PROVED_FAMILIES } from '@nyx/core/directory/family.ts';
 import { z } from 'zod';
 import { isMultiaddr } from '../p2p/multiaddr-text.ts';
 import { isLoopback, parseAddress } from './address.ts';
@@ -99,6 +100,10 @@ export const configSchema = z.strictObject({
       z.string().regex(/^[\x21-\x7e]{1,64}$/, { error: 'must be 1 to 64 printable ASCII characters without spaces' }),
     )
     .max(16, { error: 'must have at most 16 names' })
+    .default([]),
+  familyKeyFiles: z
+    .array(path)
+    .max(MAX_PROVED_FAMILIES, { error: `must have at most ${MAX_PROVED_FAMILIES} files` })
     .default([]),
   region: z
     .string()

@@ -1,7 +1,4 @@
 /** The authority that the configuration asks for. Loaded only where there is one: it costs memory. */
-import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
-import type { CryptoSuite, SignKeyPair } from '@nyx/core/crypto/suite.ts';
 import { ViewParam } from '@nyx/core/directory/params.ts';
 import type { Random } from '@nyx/core/ports.ts';
 import type { Config } from '../config/schema.ts';
@@ -10,7 +7,7 @@ import { authoritySetOf } from './authority-set.ts';
 import { BandwidthMeter } from './bandwidth-meter.ts';
 import { createMemoryHard } from './memory-hard.ts';
 import { Prober } from './prober.ts';
-import { assertPrivate, KeyStoreError, KeyStoreErrorCode, writeAtomically } from './sealed-files.ts';
+import { loadOrMakeSeedKey } from './seed-file.ts';
 
 export type AuthorityOutside = Pick<
   AuthorityDependencies,
@@ -27,7 +24,7 @@ export type OpenAuthority = typeof openAuthority;
 export const openAuthority = (config: Config, outside: AuthorityOutside): Authority | undefined => {
   if (config.authority === undefined) return undefined;
   const { suite, random, unixMs } = outside;
-  const key = loadAuthorityKey(config.authority.keyFile, suite);
+  const key = loadOrMakeSeedKey(config.authority.keyFile, suite);
   return new Authority(authorityOptions(config, config.authority, key.publicKey, outside.nodeId), {
     ...outside,
     key,
@@ -65,17 +62,3 @@ const authorityOptions = (
 /** Does this node's authority measure others? It takes a relay where the circuits end. */
 const measures = ({ authority, roles }: Pick<Config, 'authority' | 'roles'>): boolean =>
   authority !== undefined && authority.measure.bytesPerEpoch > 0 && roles.some((role) => role !== 'client');
-
-/** The authority's key: 64 hex digits of an Ed25519 seed in a private file, made if there is none. Throws KeyStoreError. */
-export const loadAuthorityKey = (path: string, suite: CryptoSuite): SignKeyPair => {
-  if (!existsSync(path)) writeAtomically(path, Buffer.from(`${randomBytes(32).toString('hex')}\n`));
-  assertPrivate(path);
-  const text = readFileSync(path, 'utf8').trim();
-  if (!/^[0-9a-f]{64}$/.test(text)) {
-    throw new KeyStoreError(KeyStoreErrorCode.corrupt, `${path} must hold 64 hex digits (an Ed25519 seed)`);
-  }
-  const seed = Buffer.from(text, 'hex');
-  const key = suite.ed25519(seed);
-  suite.wipe(seed);
-  return key;
-};

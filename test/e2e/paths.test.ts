@@ -1,8 +1,11 @@
 /** Choosing, building and explaining paths in a network of real daemons, through SDK and command line. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -21,7 +24,11 @@ const cli = async <T>(...words: string[]): Promise<T> => {
   return JSON.parse(stdout) as T;
 };
 
+const folder = mkdtempSync(join(tmpdir(), 'nyx-family-'));
+const familyKeyFile = join(folder, 'family.key');
+
 before(async () => {
+  await run(process.execPath, [CLI, 'family', 'key', '--create', '--file', familyKeyFile]);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   target = { host: '127.0.0.1', port: (server.address() as AddressInfo).port };
   network = await TappedNetwork.start({
@@ -34,13 +41,28 @@ before(async () => {
         : {
             region: regions[(role === 'exit' ? index + 5 : index) % 3]!,
             family: role === 'mix' && index < 2 ? ['twins'] : [],
+            familyKeyFiles: role === 'mix' && index < 2 ? [familyKeyFile] : [],
           },
   });
 });
 
 after(async () => {
   await network?.stop();
+  rmSync(folder, { recursive: true });
   server.close();
+});
+
+test('no path has two nodes of a family that is proved', async () => {
+  const { stdout } = await run(process.execPath, [CLI, 'family', 'key', '--file', familyKeyFile]);
+  const { nodes } = await network.client.api.paths.nodes({});
+  const members = nodes.filter(({ families }) => families.includes(stdout.trim())).map(({ nodeId }) => nodeId);
+  const twins = network.network.nodes.filter(({ name }) => name === 'mix-0' || name === 'mix-1');
+  assert.deepEqual(members.sort(), twins.map(({ nodeId }) => nodeId).sort());
+  for (let i = 0; i < 20; i++) {
+    const [path] = await network.client.api.paths.choose({ count: 1, strategy: 'uniform' });
+    const { hops } = path!;
+    assert.ok(hops.filter(({ nodeId }) => members.includes(nodeId)).length < 2, `${hops.map(({ nodeId }) => nodeId)}`);
+  }
 });
 
 test('a built path says why it is as it is, and keeps what was asked for', async () => {

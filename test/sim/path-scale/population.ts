@@ -12,6 +12,7 @@ import {
   nodeIdHex,
   signDescriptor,
 } from '@nyx/core/directory/descriptor.ts';
+import { type FamilyProof, proveFamily } from '@nyx/core/directory/family.ts';
 import { NodeFlag } from '@nyx/core/directory/node-status.ts';
 import { signView, type ViewBundle } from '@nyx/core/directory/view.ts';
 import { uniform } from '@nyx/core/path/weighted-choice.ts';
@@ -35,7 +36,7 @@ export interface SimNode {
   readonly linkX25519: Uint8Array;
   readonly linkKem: Uint8Array;
   readonly address: string;
-  readonly family: readonly string[];
+  readonly families: readonly FamilyProof[];
   readonly exitPolicy: readonly string[] | undefined;
   readonly bandwidth: number;
   readonly leavesPerHour: number;
@@ -62,6 +63,7 @@ export class Population {
   #present: SimNode[] = [];
   readonly #byId = new Map<string, SimNode>();
   #absent: { node: SimNode; returnsAt: number }[] = [];
+  readonly #familyKeys = new Map<number, SignKeyPair>();
   #made = 0;
   /** Bytes of the descriptor that a node publishes once an epoch. */
   descriptorBytes = 0;
@@ -176,7 +178,8 @@ export class Population {
       linkKem: this.#bytes(1184),
       // A /16 for every eight nodes or so.
       address: `${20 + (Math.floor(number / 8) % 200)}.${Math.floor(number / 1600) % 256}.${number % 8}.1`,
-      family: uniform(random) < 0.15 ? [`family-${Math.floor(uniform(random) * 40)}`] : [],
+      families:
+        uniform(random) < 0.15 ? [proveFamily(this.#family(Math.floor(uniform(random) * 40)), key.publicKey)] : [],
       exitPolicy: exit ? (uniform(random) < 0.7 ? web : open) : undefined,
       // Log-normal around 4 MB/s, as relays of volunteers are.
       bandwidth: Math.max(50_000, Math.round(4e6 * Math.exp(1.2 * normal(random)))),
@@ -191,6 +194,15 @@ export class Population {
     };
     this.#present.push(node);
     this.#byId.set(id, node);
+  }
+
+  #family(number: number): SignKeyPair {
+    let key = this.#familyKeys.get(number);
+    if (key === undefined) {
+      key = this.suite.ed25519(this.suite.sha256(new TextEncoder().encode(`family ${number} ${this.options.seed}`)));
+      this.#familyKeys.set(number, key);
+    }
+    return key;
   }
 
   #describe(node: SimNode, epoch: number): NodeDescriptor {
@@ -211,7 +223,8 @@ export class Population {
         addresses: [{ address: node.address, port: 9001 }],
         roles: { mix: true, exit: node.exitPolicy !== undefined },
         exitPolicy: node.exitPolicy ?? [],
-        family: node.family,
+        family: [],
+        ...(node.families.length === 0 ? {} : { families: node.families }),
         compliance: 'core',
         bandwidthBytesPerSecond: node.bandwidth,
         published,
