@@ -228,10 +228,7 @@ export class Session implements SessionApi, SessionCloser {
     core.path = path;
     const wants = this.#writer.wantsEliciting(path);
     const maySend = path.maySend(nowMs);
-    if (!(wants && maySend) && !path.acks.due(nowMs)) {
-      if (!wants && recovery.windowOpen) recovery.onAppLimited();
-      return false;
-    }
+    if (!(wants && maySend) && !path.acks.due(nowMs)) return false;
     const written = this.#writer.write(path, out, packetNumber, maySend && wants, nowMs);
     // Others held back for this one as long as it could send.
     if (core.paths.length > 1 && !path.maySend(nowMs)) core.wakeAll();
@@ -241,7 +238,10 @@ export class Session implements SessionApi, SessionCloser {
   #wantsSend(path: SessionPath, nowMs: TimeMs): boolean {
     if (this.#core.state !== 'open') return this.#closePending;
     this.#core.nowMs = nowMs;
-    return path.acks.due(nowMs) || (this.#writer.wantsEliciting(path) && path.maySend(nowMs));
+    const wants = this.#writer.wantsEliciting(path);
+    // Noted here, as who asks first never polls in vain. Where a writer waits, it is windows and buffers that limit.
+    if (!wants && path.recovery.windowOpen && this.#streams.blockedWriters === 0) path.recovery.onAppLimited();
+    return path.acks.due(nowMs) || (wants && path.maySend(nowMs));
   }
 
   #nextTimeoutMs(path: SessionPath): TimeMs {

@@ -16,6 +16,7 @@ const LOOKED_AT = 8;
 
 export class StreamTable implements StreamOwner {
   readonly sendBufferBytes: number;
+  blockedWriters = 0;
   /** Those with control frames to send, with lost data or a lone FIN, and with fresh data. */
   readonly controlList = new LinkedList<Stream>();
   readonly urgentList = new LinkedList<Stream>();
@@ -233,6 +234,7 @@ export class StreamTable implements StreamOwner {
   abort(stream: Stream, code: number, remote: boolean): void {
     if (stream.aborted) return;
     stream.aborted = true;
+    stream.forgetWriter();
     const unread = stream.receive.highest - stream.receive.readOffset;
     stream.receive.clear();
     if (unread > 0) this.#flow.consume(unread);
@@ -250,6 +252,7 @@ export class StreamTable implements StreamOwner {
   finishIfDone(stream: Stream): void {
     if (!stream.sendDone || !stream.receiveDone || !this.#streams.delete(stream.id)) return;
     if (this.#last === stream) this.#last = undefined;
+    stream.forgetWriter();
     stream.control = 0;
     this.#unlist(stream);
     this.#flow.forgetWindow(stream);
@@ -269,6 +272,7 @@ export class StreamTable implements StreamOwner {
     this.#last = undefined;
     for (const stream of streams) {
       stream.aborted = true;
+      stream.forgetWriter();
       stream.control = 0;
       stream.send.clear();
       stream.receive.clear();

@@ -16,6 +16,8 @@ const WRITABLE_BYTES = 65_536;
 /** What a stream needs of its session. */
 export interface StreamOwner {
   readonly sendBufferBytes: number;
+  /** Streams whose writer was turned away and waits. */
+  blockedWriters: number;
   /** Something to send may have come up, or gone. */
   update(stream: Stream): void;
   onRead(stream: Stream, length: number): void;
@@ -85,7 +87,10 @@ export class Stream implements SessionStream {
     const { send } = this;
     if (this.aborted || send.ended || data.length === 0) return 0;
     const length = Math.min(data.length, this.#owner.sendBufferBytes - send.unackedBytes);
-    if (length < data.length) this.#writeBlocked = true;
+    if (length < data.length && !this.#writeBlocked) {
+      this.#writeBlocked = true;
+      this.#owner.blockedWriters++;
+    }
     if (length <= 0) return 0;
     send.write(data, length);
     this.#written += length;
@@ -141,8 +146,14 @@ export class Stream implements SessionStream {
     const { sendBufferBytes } = this.#owner;
     const free = sendBufferBytes - this.send.unackedBytes;
     if (free < Math.min(WRITABLE_BYTES, sendBufferBytes / 4)) return false;
-    this.#writeBlocked = false;
+    this.forgetWriter();
     return true;
+  }
+
+  /** Nobody waits to write any more. */
+  forgetWriter(): void {
+    if (this.#writeBlocked) this.#owner.blockedWriters--;
+    this.#writeBlocked = false;
   }
 
   get heldBytes(): number {
