@@ -215,6 +215,7 @@ export class PathBuilder {
       exclude: [this.#self, ...excludeNodes, ...apartFrom],
       guards: this.#guards.usable(unixSeconds(this.#context)),
       sameSubnetAllowed: path.allowSameSubnet,
+      privateTargetsAllowed: path.allowPrivateTargets || path.allowSameSubnet,
       asDiversity: path.diversity.as,
       countryDiversity: path.diversity.country,
       ...(constraints.lastHop === undefined ? { needExit: constraints.needExit ?? anyExit(view) } : {}),

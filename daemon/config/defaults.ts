@@ -12,6 +12,7 @@ export const defaults = {
   path: {
     hops: 3,
     allowSameSubnet: false,
+    allowPrivateTargets: false,
     guards: 3,
     spareCircuits: 2,
     strategy: 'bandwidth',

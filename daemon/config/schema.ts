@@ -124,6 +124,7 @@ export const configSchema = z.strictObject({
     .strictObject({
       hops: integer(3, 7).default(d.path.hops),
       allowSameSubnet: z.boolean().default(d.path.allowSameSubnet),
+      allowPrivateTargets: z.boolean().default(d.path.allowPrivateTargets),
       guards: integer(1, 20).default(d.path.guards),
       spareCircuits: integer(0, 16).default(d.path.spareCircuits),
       strategy: z

@@ -134,6 +134,8 @@ export class NyxLab {
       roles: role === 'client' ? ['client'] : role === 'exit' ? ['mix', 'exit'] : ['mix'],
       ...(isRelay && { listen: bracketed(address, LINK_PORT) }),
       ...(role === 'exit' && { exit: { policy: ['accept *:*'], allowPrivate: true } }),
+      // The hosts of a lab have private addresses.
+      path: { allowPrivateTargets: true },
       epochSeconds,
       directory: {
         authorities: { keys: this.#authorities.map(({ publicKey }) => publicKey) },
