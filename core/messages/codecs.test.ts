@@ -4,19 +4,26 @@ import fc from 'fast-check';
 import { createNobleSuite } from '../crypto/noble-suite.ts';
 import { createSeededRandom } from '../crypto/seeded-random.ts';
 import { decodeAddress, encodeAddress, mailboxIdOf } from './address.ts';
+import {
+  ANSWER_BYTES,
+  answerKey,
+  MessageState,
+  openAnswer,
+  openStatus,
+  sealAnswer,
+  sealStatus,
+} from './answer-seal.ts';
 import { decodeBase32, encodeBase32 } from './base32.ts';
 import { openKeyBundle, signKeyBundle } from './key-bundle.ts';
 import {
-  ANSWER_BYTES,
+  decodeKeysPart,
   decodeLanePayload,
-  decodeReply,
-  encodeAnswer,
   encodeDeliver,
   encodeFetch,
+  encodeForward,
   encodeKeysPart,
-  encodeStatus,
   KEYS_PARTS,
-  MessageState,
+  SEALED_ANSWER_BYTES,
   SEALED_PACKET_BYTES,
 } from './lane.ts';
 import { encodeRecord, RecordReader } from './mailbox-records.ts';
@@ -177,34 +184,51 @@ test('payloads and replies there and back', () => {
   assert.equal(decodeLanePayload(encodeFetch(id, KEYS_PARTS, block)), undefined);
   assert.equal(decodeLanePayload(new Uint8Array(784)), undefined);
 
-  const messageId = bytes(16);
-  const status = decodeReply(encodeStatus(messageId, MessageState.incomplete, (i) => i % 3 === 0));
-  assert.ok(status?.kind === 'status');
-  assert.deepEqual(status.messageId, messageId);
-  for (let i = 0; i < 130; i++) assert.equal(status.has(i), i < 128 && i % 3 === 0, `fragment ${i}`);
+  const answer = bytes(SEALED_ANSWER_BYTES);
+  assert.deepEqual(decodeLanePayload(encodeForward(block, answer)), { kind: 'forward', replyBlock: block, answer });
 
   const { bundle } = recipient();
-  const parts = Array.from({ length: KEYS_PARTS }, (_, i) => decodeReply(encodeKeysPart(bundle, i)));
-  assert.deepEqual(
-    Buffer.concat(parts.map((part) => (part?.kind === 'keys' ? part.data : Buffer.alloc(0)))),
-    Buffer.from(bundle),
-  );
-  assert.deepEqual(decodeReply(encodeKeysPart(undefined, 0)), { kind: 'no-mailbox' });
+  const parts = Array.from({ length: KEYS_PARTS }, (_, i) => decodeKeysPart(encodeKeysPart(bundle, i)));
+  const whole = parts.map((part) => (typeof part === 'object' ? part.data : Buffer.alloc(0)));
+  assert.deepEqual(Buffer.concat(whole), Buffer.from(bundle));
+  assert.equal(decodeKeysPart(encodeKeysPart(undefined, 0)), 'no-mailbox');
+  assert.equal(decodeKeysPart(bytes(783)), undefined);
+  assert.equal(decodeKeysPart(new Uint8Array(784)), undefined);
+});
 
-  const data = bytes(ANSWER_BYTES);
-  assert.deepEqual(decodeReply(encodeAnswer(messageId, 2, 3, data)), {
-    kind: 'answer',
-    group: messageId,
-    index: 2,
-    count: 3,
-    data,
-  });
-  assert.equal(decodeReply(encodeAnswer(messageId, 3, 3, data)), undefined);
-  assert.equal(decodeReply(bytes(783)), undefined);
+test('answers: open with the key of their block and purpose alone, and whole', () => {
+  const [id, block] = [bytes(16), bytes(504)];
+  const key = () => answerKey(suite, 'message status', id, block);
+  const state = MessageState.incomplete;
+  const sealed = sealStatus(suite, key(), { state, has: (i) => i % 3 === 0 });
+  const padded = new Uint8Array(784);
+  padded.set(sealed);
+  const status = openStatus(suite, key(), padded)!;
+  assert.equal(status.state, state);
+  for (let i = 0; i < 130; i++) assert.equal(status.has(i), i < 128 && i % 3 === 0, `fragment ${i}`);
+  assert.equal(openStatus(suite, answerKey(suite, 'message status', id, bytes(504)), padded), undefined);
+  assert.equal(openStatus(suite, answerKey(suite, 'message status', bytes(16), block), padded), undefined);
+  assert.equal(openStatus(suite, answerKey(suite, 'anonymous reply', id, block), padded), undefined);
+  assert.equal(openStatus(suite, key(), sealed.subarray(1)), undefined);
+  for (let i = 0; i < sealed.length; i++) {
+    const changed = sealed.slice();
+    changed[i]! ^= 4;
+    assert.equal(openStatus(suite, key(), changed), undefined, `byte ${i}`);
+  }
+  const part = { index: 2, count: 3, data: bytes(ANSWER_BYTES) };
+  const answerKeyOf = () => answerKey(suite, 'anonymous reply', id, block);
+  assert.deepEqual(openAnswer(suite, answerKeyOf(), sealAnswer(suite, answerKeyOf(), part)), part);
+  for (const wrong of [
+    { ...part, index: 3 },
+    { ...part, count: 0 },
+    { ...part, count: 17 },
+  ]) {
+    assert.equal(openAnswer(suite, answerKeyOf(), sealAnswer(suite, answerKeyOf(), wrong)), undefined);
+  }
 });
 
 test('reply tokens there and back; cut off, changed and foreign ones are refused', () => {
-  const token = { group: bytes(16), expires: now, blocks: [bytes(504), bytes(504)] };
+  const token = { key: bytes(32), expires: now, blocks: [bytes(504), bytes(504)] };
   const text = encodeReplyToken(token, suite);
   assert.deepEqual(decodeReplyToken(text, suite), token);
   const wrongs = [

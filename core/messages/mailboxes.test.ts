@@ -5,7 +5,14 @@ import { createSeededRandom } from '../crypto/seeded-random.ts';
 import type { SignKeyPair } from '../crypto/suite.ts';
 import { mailboxIdOf } from './address.ts';
 import { signKeyBundle } from './key-bundle.ts';
-import { decodeReply, encodeDeliver, encodeFetch, SEALED_PACKET_BYTES } from './lane.ts';
+import {
+  decodeKeysPart,
+  encodeDeliver,
+  encodeFetch,
+  encodeForward,
+  SEALED_ANSWER_BYTES,
+  SEALED_PACKET_BYTES,
+} from './lane.ts';
 import { encodeRecord, type MailboxRecord, RecordReader, signOpen } from './mailbox-records.ts';
 import { Mailboxes, type MailboxOptions } from './mailboxes.ts';
 import { testMailboxOptions, testNowSeconds } from './testing.ts';
@@ -165,16 +172,22 @@ test('unknown mailboxes and junk are counted; replies find their mailbox; keys a
   mailboxes.handleReply(replyId, reply, 0);
   assert.deepEqual(got.at(-1), { type: 'reply', sequence: 1, replyId, reply });
 
-  const fetched: (string | undefined)[] = [];
+  const fetched: unknown[] = [];
   const fetch = () =>
-    mailboxes.handlePayload(encodeFetch(id, 0, bytes(504)), 0, (_block, payload) =>
-      fetched.push(decodeReply(payload)?.kind),
-    );
+    mailboxes.handlePayload(encodeFetch(id, 0, bytes(504)), 0, (_block, payload) => {
+      const decoded = decodeKeysPart(payload);
+      fetched.push(typeof decoded === 'object' ? decoded.part : decoded);
+    });
   fetch();
   const keys = { x25519: bytes(32), kem: bytes(1184), from: testNowSeconds, until: testNowSeconds + 3600 };
   send({ type: 'keys', bundle: signKeyBundle(keys, owner) });
   fetch();
-  assert.deepEqual(fetched, ['no-mailbox', 'keys']);
+  assert.deepEqual(fetched, ['no-mailbox', 0]);
+  const [block, answer] = [bytes(504), bytes(SEALED_ANSWER_BYTES)];
+  mailboxes.handlePayload(encodeForward(block, answer), 0, (over, payload) =>
+    assert.deepEqual([over, payload], [block, answer]),
+  );
+  assert.equal(mailboxes.counters.forwards, 1);
   send({ type: 'remove' });
   assert.deepEqual([mailboxes.count, mailboxes.heldBytes], [0, 0]);
   assert.equal(encodeRecord({ type: 'remove' }).length, 3);

@@ -38,6 +38,8 @@ export interface MailboxCounters {
   /** Nobody came for them in time. */
   expired: number;
   fetches: number;
+  /** Answers that clients had sent over reply blocks from here. */
+  forwards: number;
   readonly dropped: Record<MailboxDrop, number>;
 }
 
@@ -73,6 +75,7 @@ export class Mailboxes {
     delivered: 0,
     expired: 0,
     fetches: 0,
+    forwards: 0,
     dropped: { malformed: 0, unknown: 0, full: 0 },
   };
   #heldBytes = 0;
@@ -96,11 +99,16 @@ export class Mailboxes {
     return this.#heldBytes;
   }
 
-  /** A Sphinx payload that ended here. `reply` carries the answer to a fetch. Borrows. */
+  /** A Sphinx payload that ended here. `reply` sends something over a reply block. Borrows. */
   handlePayload(payload: Uint8Array, nowMs: TimeMs, reply: (block: Uint8Array, payload: Uint8Array) => void): void {
     const decoded = decodeLanePayload(payload);
     if (decoded === undefined) {
       this.counters.dropped.malformed++;
+      return;
+    }
+    if (decoded.kind === 'forward') {
+      this.counters.forwards++;
+      reply(decoded.replyBlock, decoded.answer);
       return;
     }
     const mailbox = this.#mailboxes.get(nodeIdHex(decoded.mailboxId));

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createNobleSuite } from '../crypto/noble-suite.ts';
-import { nodeIdHex } from '../directory/descriptor.ts';
+import { ANSWER_BYTES } from './answer-seal.ts';
 import { MAX_MESSAGE_BYTES } from './content.ts';
-import { ANSWER_BYTES } from './lane.ts';
 import { MessageError } from './message-error.ts';
+import { replyTokenName } from './reply-token.ts';
 import { type TestClient, TestLane } from './testing.ts';
 
 const quiet = { loss: 0, duplicate: 0, delayMs: 20 };
@@ -49,7 +49,7 @@ test('a thousand schedules of loss, repetition and reordering: each message once
     const names: string[] = [];
     const messages = 1 + (seed % 2);
     for (let i = 0; i < messages; i++) {
-      names.push(alice.messenger.send(bob.address, lane.bytes(Math.floor(lane.chance() * 2000)), 60_000, lane.nowMs));
+      names.push(alice.messenger.send(bob.address, lane.bytes(Math.floor(lane.chance() * 1500)), 60_000, lane.nowMs));
     }
     lane.run(70_000, () => names.every((name) => outcome(alice, name) !== undefined));
     const ids = bob.received.map(({ id }) => id);
@@ -62,7 +62,7 @@ test('a thousand schedules of loss, repetition and reordering: each message once
       else failed++;
     }
   }
-  assert.ok(acknowledged > 1300 && failed > 0, `both ends occur: ${acknowledged}, ${failed}`);
+  assert.ok(acknowledged > 1200 && failed > 0, `both ends occur: ${acknowledged}, ${failed}`);
 });
 
 /** Of two samples: the largest difference of their distributions, times what makes it comparable for any size. */
@@ -188,7 +188,7 @@ test('an anonymous reply arrives whole; a block is good for one, and not for eve
   bob.messenger.reply(token, answer, lane.nowMs);
   assert.throws(() => bob.messenger.reply(token, answer, lane.nowMs), refused('REPLY_BLOCK_USED'));
   lane.run(20_000);
-  assert.deepEqual(alice.answers, [{ group: nodeIdHex(token.group), content: answer }]);
+  assert.deepEqual(alice.answers, [{ token: replyTokenName(token, lane.suite), content: answer }]);
   // Somebody else tries the same block: its maker has forgotten it.
   const carol = lane.join('carol');
   carol.messenger.reply(token, answer, lane.nowMs);

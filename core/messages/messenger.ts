@@ -6,22 +6,30 @@
  * Pure: the host makes Sphinx packets of payloads and chooses their paths; time is an argument.
  */
 import type { CryptoSuite } from '../crypto/suite.ts';
+import { joinBytes } from '../directory/bytes.ts';
 import { nodeIdHex } from '../directory/descriptor.ts';
 import { PoissonProcess } from '../mix/cover.ts';
 import { Exponential } from '../mix/exponential.ts';
 import type { Random, TimeMs, UnixSeconds } from '../ports.ts';
 import type { ReplyKeys } from '../sphinx/reply-block.ts';
 import type { MessageAddress } from './address.ts';
+import {
+  ANSWER_BYTES,
+  type AnswerPart,
+  answerKey,
+  MAX_ANSWER_PACKETS,
+  openAnswer,
+  openStatus,
+  sealAnswer,
+} from './answer-seal.ts';
 import { encodeContent, MAX_MESSAGE_BYTES } from './content.ts';
 import type { SealKeys } from './key-bundle.ts';
 import { KeyFetches } from './key-fetches.ts';
 import {
-  ANSWER_BYTES,
-  decodeReply,
-  encodeAnswer,
+  decodeKeysPart,
   encodeDeliver,
   encodeFetch,
-  MAX_ANSWER_PACKETS,
+  encodeForward,
   MESSAGE_ID_BYTES,
   SEALED_PACKET_BYTES,
 } from './lane.ts';
@@ -30,8 +38,8 @@ import { Outbox, type OutboxEvent, type OutboxOptions, type OutgoingPacket } fro
 import { encodeCover, encodeFragment } from './packet.ts';
 import type { ReassemblyOptions } from './reassembly.ts';
 import { type IncomingMessage, Receiver } from './receiver.ts';
-import { type ReplyPurpose, ReplyRegistry } from './reply-registry.ts';
-import type { ReplyToken } from './reply-token.ts';
+import { type OpenedReply, type ReplyPurpose, ReplyRegistry } from './reply-registry.ts';
+import { type ReplyToken, replyTokenName } from './reply-token.ts';
 import { sealMessage, sealPacket } from './seal.ts';
 
 export interface MessengerOptions {
@@ -51,10 +59,10 @@ export interface MessengerOptions {
 export interface MessengerHost {
   /** Sends a payload (784 bytes) to a mailbox node. False: there is no way now. */
   sendPayload(nodeId: Uint8Array, payload: Uint8Array): boolean;
-  /** Sends a reply. False: there is no way now. */
-  sendReply(block: Uint8Array, payload: Uint8Array): boolean;
-  /** Cover to any mailbox node. */
-  sendDrop(): boolean;
+  /** NodeID of any mailbox node, drawn anew each time. Undefined: there is none. */
+  anyMailboxNode(): Uint8Array | undefined;
+  /** Cover that ends at this node. False: there is no way now. */
+  sendDrop(nodeId: Uint8Array): boolean;
   /** Where replies to us go: a mailbox of ours that is open. Undefined: none is. */
   replyMailbox(): (MessageAddress & Pick<SealKeys, 'x25519'>) | undefined;
   /** A reply block that ends at this node. Undefined: there is no path now. */
@@ -65,7 +73,7 @@ export interface MessengerHost {
   /** Keeps a message for the application, for good. False: there is no room. */
   store(message: IncomingMessage): boolean;
   /** An anonymous reply is complete. False: there is no room. */
-  storeAnswer(group: string, content: Uint8Array): boolean;
+  storeAnswer(token: string, content: Uint8Array): boolean;
   /** What becomes of messages that were sent. */
   onMessage(event: OutboxEvent): void;
   unixSeconds(): UnixSeconds;
@@ -83,7 +91,8 @@ interface Waiting {
   readonly deadlineMs: TimeMs;
 }
 
-interface Group {
+/** A token of ours that is out. */
+interface Token {
   readonly expires: UnixSeconds;
   readonly blocks: number;
   parts: (Uint8Array | undefined)[] | undefined;
@@ -91,7 +100,6 @@ interface Group {
 
 interface QueuedAnswer {
   readonly name: string;
-  readonly block: Uint8Array;
   readonly payload: Uint8Array;
   readonly last: boolean;
 }
@@ -111,8 +119,7 @@ export class Messenger {
   /** Messages in the outbox: whom they go to. */
   readonly #recipients = new Map<string, { readonly nodeId: Uint8Array; readonly keys: SealKeys }>();
   readonly #answers: QueuedAnswer[] = [];
-  /** Reply tokens of ours that are out. */
-  readonly #groups = new Map<string, Group>();
+  readonly #tokens = new Map<string, Token>();
   /** Tokens that were used here, until they expire. */
   readonly #used = new Map<string, UnixSeconds>();
   #activeUntilMs: TimeMs = Number.NEGATIVE_INFINITY;
@@ -213,21 +220,20 @@ export class Messenger {
         `${this.#replies.size} reply blocks are out already; they expire by themselves`,
       );
     }
-    const group = this.#fresh(MESSAGE_ID_BYTES);
-    const purpose = { kind: 'answer', group: nodeIdHex(group) } as const;
-    const blocks: Uint8Array[] = [];
-    let expires = Number.POSITIVE_INFINITY;
+    const key = this.#fresh(32);
+    const token = { key, expires: Number.POSITIVE_INFINITY, blocks: [] as Uint8Array[] };
+    const purpose = { kind: 'answer', token: replyTokenName(token, this.#suite) } as const;
     for (let i = 0; i < packets; i++) {
-      const made = this.#makeReplyBlock(purpose);
+      const made = this.#makeReplyBlock(purpose, key);
       if (made === undefined) {
         this.#replies.expire(0, (other) => other === purpose);
         return undefined;
       }
-      blocks.push(made.block);
-      expires = Math.min(expires, made.expires);
+      token.blocks.push(made.block);
+      token.expires = Math.min(token.expires, made.expires);
     }
-    this.#groups.set(purpose.group, { expires, blocks: packets, parts: undefined });
-    return { group, expires, blocks };
+    this.#tokens.set(purpose.token, { expires: token.expires, blocks: packets, parts: undefined });
+    return token;
   }
 
   /**
@@ -236,14 +242,14 @@ export class Messenger {
    */
   reply(token: ReplyToken, content: Uint8Array, nowMs: TimeMs): string {
     const now = this.#host.unixSeconds();
-    const group = nodeIdHex(token.group);
+    const tokenName = replyTokenName(token, this.#suite);
     if (now >= token.expires) {
       throw new MessageError(
         MessageErrorCode.replyBlockExpired,
         `the reply block expired ${Math.ceil(now - token.expires)} s ago: relays have erased the keys it was made with`,
       );
     }
-    if (this.#used.has(group)) {
+    if (this.#used.has(tokenName)) {
       throw new MessageError(
         MessageErrorCode.replyBlockUsed,
         'the reply block was used before; each is good for one reply',
@@ -259,12 +265,14 @@ export class Messenger {
     if (this.#used.size >= MAX_USED_TOKENS || this.#answers.length + count > MAX_QUEUED_ANSWER_PACKETS) {
       throw new MessageError(MessageErrorCode.limit, 'too many anonymous replies at once; try again later');
     }
-    this.#used.set(group, token.expires);
+    this.#used.set(tokenName, token.expires);
     const name = nodeIdHex(this.#fresh(MESSAGE_ID_BYTES));
     for (let i = 0; i < count; i++) {
       const data = content.subarray(i * ANSWER_BYTES, (i + 1) * ANSWER_BYTES);
-      const payload = encodeAnswer(token.group, i, count, data);
-      this.#answers.push({ name, block: token.blocks[i]!, payload, last: i === count - 1 });
+      const block = token.blocks[i]!;
+      const key = answerKey(this.#suite, 'anonymous reply', token.key, block);
+      const answer = sealAnswer(this.#suite, key, { index: i, count, data });
+      this.#answers.push({ name, payload: encodeForward(block, answer), last: i === count - 1 });
     }
     this.#beActive(nowMs + ANSWER_ACTIVE_MS, nowMs);
     return name;
@@ -279,30 +287,34 @@ export class Messenger {
   /** A reply that came to our reply mailbox. Borrows. */
   handleReply(replyId: Uint8Array, reply: Uint8Array, nowMs: TimeMs): void {
     const opened = this.#replies.open(replyId, reply);
-    const decoded = opened && decodeReply(opened.payload);
-    if (opened === undefined || decoded === undefined) {
-      this.counters.repliesNotOurs++;
-      return;
-    }
-    const { purpose } = opened;
-    if (purpose.kind === 'status' && decoded.kind === 'status') {
-      if (nodeIdHex(decoded.messageId) === purpose.message) {
-        this.#outbox.handleStatus(purpose.message, decoded.state, decoded.has);
-      }
-    } else if (purpose.kind === 'keys' && decoded.kind === 'keys') {
-      const keys = this.#fetches.handlePart(purpose.mailbox, decoded.part, decoded.data, this.#host.unixSeconds());
-      if (keys !== undefined) this.#haveKeys(purpose.mailbox, keys);
-    } else if (purpose.kind === 'keys' && decoded.kind === 'no-mailbox') {
-      this.#noMailbox(
-        purpose.mailbox,
-        'its node has no such mailbox, or no keys for it: the recipient has not been there',
-      );
-    } else if (purpose.kind === 'answer' && decoded.kind === 'answer') {
-      this.#handleAnswer(purpose.group, decoded.index, decoded.count, decoded.data);
-    } else {
-      this.counters.repliesNotOurs++;
-    }
+    if (opened === undefined || !this.#handleOpened(opened)) this.counters.repliesNotOurs++;
+    if (opened?.answerKey !== undefined) this.#suite.wipe(opened.answerKey);
     this.#setPace(nowMs);
+  }
+
+  /** False: it says nothing that was asked for. */
+  #handleOpened({ purpose, answerKey: key, payload }: OpenedReply): boolean {
+    if (purpose.kind === 'keys') return this.#handleKeys(purpose.mailbox, payload);
+    if (purpose.kind === 'status') {
+      const status = openStatus(this.#suite, key!, payload);
+      if (status !== undefined) this.#outbox.handleStatus(purpose.message, status);
+      return status !== undefined;
+    }
+    const answer = openAnswer(this.#suite, key!, payload);
+    if (answer !== undefined) this.#handleAnswer(purpose.token, answer);
+    return answer !== undefined;
+  }
+
+  #handleKeys(mailbox: string, payload: Uint8Array): boolean {
+    const decoded = decodeKeysPart(payload);
+    if (decoded === undefined) return false;
+    if (decoded === 'no-mailbox') {
+      this.#noMailbox(mailbox, 'its node has no such mailbox, or no keys for it: the recipient has not been there');
+      return true;
+    }
+    const keys = this.#fetches.handlePart(mailbox, decoded.part, decoded.data, this.#host.unixSeconds());
+    if (keys !== undefined) this.#haveKeys(mailbox, keys);
+    return true;
   }
 
   /** When poll must be called at the latest; Infinity: nothing is to be done. */
@@ -356,15 +368,19 @@ export class Messenger {
   }
 
   #sendStatus(): boolean {
-    const status = this.receiver.takeStatus();
-    return status !== undefined && this.#host.sendReply(status.block, status.payload);
+    if (this.receiver.owed === 0) return false;
+    const nodeId = this.#host.anyMailboxNode();
+    if (nodeId === undefined) return this.#postpone();
+    // Should it not leave, the sender asks again.
+    const payload = this.receiver.takeStatus();
+    return payload !== undefined && this.#host.sendPayload(nodeId, payload);
   }
 
   #sendFetch(nowMs: TimeMs): boolean {
     const fetch = this.#fetches.next(nowMs);
     if (fetch === undefined) return false;
     const { mailbox, address, part } = fetch;
-    const reply = this.#makeReplyBlock({ kind: 'keys', mailbox });
+    const reply = this.#makeReplyBlock({ kind: 'keys', mailbox }, undefined);
     if (reply === undefined) return this.#postpone();
     if (!this.#host.sendPayload(address.nodeId, encodeFetch(address.mailboxId, part, reply.block)))
       return this.#postpone();
@@ -375,7 +391,8 @@ export class Messenger {
   #sendAnswer(): boolean {
     const answer = this.#answers.shift();
     if (answer === undefined) return false;
-    if (!this.#host.sendReply(answer.block, answer.payload)) {
+    const nodeId = this.#host.anyMailboxNode();
+    if (nodeId === undefined || !this.#host.sendPayload(nodeId, answer.payload)) {
       this.#answers.push(answer);
       return this.#postpone();
     }
@@ -400,7 +417,7 @@ export class Messenger {
     const { name, index, count, data, asks } = packet;
     let replyBlock: Uint8Array | undefined;
     if (asks) {
-      replyBlock = this.#makeReplyBlock({ kind: 'status', message: name })?.block;
+      replyBlock = this.#makeReplyBlock({ kind: 'status', message: name }, bytesOf(name))?.block;
       if (replyBlock === undefined) return undefined;
     }
     const inner = encodeFragment({ messageId: bytesOf(name), index, count, data, replyBlock });
@@ -417,7 +434,10 @@ export class Messenger {
   /** Half of it comes back to us, half ends somewhere. */
   #sendCover(): boolean {
     const mailbox = this.#host.replyMailbox();
-    if (mailbox === undefined || (this.#fresh(1)[0]! & 1) === 0) return this.#host.sendDrop();
+    if (mailbox === undefined || (this.#fresh(1)[0]! & 1) === 0) {
+      const nodeId = this.#host.anyMailboxNode();
+      return nodeId !== undefined && this.#host.sendDrop(nodeId);
+    }
     const payload = this.#sealedDeliver(mailbox, encodeCover());
     return payload !== undefined && this.#host.sendPayload(mailbox.nodeId, payload);
   }
@@ -489,32 +509,33 @@ export class Messenger {
     this.#host.onMessage(event);
   }
 
-  #handleAnswer(name: string, index: number, count: number, data: Uint8Array): void {
-    const group = this.#groups.get(name);
-    if (group === undefined || count > group.blocks) return;
-    group.parts ??= new Array(count).fill(undefined);
-    if (group.parts.length !== count || group.parts[index] !== undefined) return;
-    group.parts[index] = data;
-    if (group.parts.includes(undefined)) return;
-    const content = new Uint8Array(group.parts.reduce((sum, part) => sum + part!.length, 0));
-    let at = 0;
-    for (const part of group.parts) {
-      content.set(part!, at);
-      at += part!.length;
-    }
-    this.#groups.delete(name);
-    this.#host.storeAnswer(name, content);
+  #handleAnswer(name: string, { index, count, data }: AnswerPart): void {
+    const token = this.#tokens.get(name);
+    if (token === undefined || count > token.blocks) return;
+    token.parts ??= new Array(count).fill(undefined);
+    if (token.parts.length !== count || token.parts[index] !== undefined) return;
+    token.parts[index] = data;
+    if (token.parts.includes(undefined)) return;
+    this.#tokens.delete(name);
+    this.#host.storeAnswer(name, joinBytes(...(token.parts as Uint8Array[])));
   }
 
   // --- housekeeping ---
 
-  #makeReplyBlock(purpose: ReplyPurpose): { readonly block: Uint8Array; readonly expires: UnixSeconds } | undefined {
+  /** `secret`: what the answer is sealed with (answer-seal.ts). */
+  #makeReplyBlock(
+    purpose: ReplyPurpose,
+    secret: Uint8Array | undefined,
+  ): { readonly block: Uint8Array; readonly expires: UnixSeconds } | undefined {
     const mailbox = this.#host.replyMailbox();
     if (mailbox === undefined || !this.#replies.hasRoomFor(1)) return undefined;
     const replyId = this.#replies.newId(mailbox.mailboxId);
     const made = this.#host.makeReplyBlock(mailbox.nodeId, replyId);
     if (made === undefined) return undefined;
-    this.#replies.add(replyId, made.keys, purpose, made.expires);
+    const { keys, block, expires } = made;
+    const kind = purpose.kind === 'status' ? 'message status' : 'anonymous reply';
+    const key = secret && answerKey(this.#suite, kind, secret, block);
+    this.#replies.add(replyId, { keys, purpose, answerKey: key, expires });
     return made;
   }
 
@@ -534,12 +555,12 @@ export class Messenger {
         this.#failed(name, new MessageError(MessageErrorCode.notAcknowledged, why));
       }
     }
-    for (const [name, { expires }] of this.#groups) if (now >= expires) this.#groups.delete(name);
+    for (const [name, { expires }] of this.#tokens) if (now >= expires) this.#tokens.delete(name);
     for (const [name, expires] of this.#used) if (now >= expires) this.#used.delete(name);
     this.#replies.expire(now, (purpose) => {
       if (purpose.kind === 'status') return !this.#recipients.has(purpose.message);
       if (purpose.kind === 'keys') return !this.#waiting.has(purpose.mailbox);
-      return !this.#groups.has(purpose.group);
+      return !this.#tokens.has(purpose.token);
     });
     this.#fetches.expire(now);
   }

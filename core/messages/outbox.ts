@@ -7,7 +7,7 @@
  * is asked again after a time that grows. At the deadline it is over.
  */
 import type { TimeMs } from '../ports.ts';
-import { MessageState } from './lane.ts';
+import { MessageState, type MessageStatus } from './answer-seal.ts';
 import { MessageError, MessageErrorCode } from './message-error.ts';
 import { FRAGMENT_BESIDE_REPLY_BYTES, FRAGMENT_BYTES } from './packet.ts';
 
@@ -145,7 +145,7 @@ export class Outbox {
   }
 
   /** The recipient's answer. One for a message that is over comes to nothing. */
-  handleStatus(name: string, state: MessageState, has: (index: number) => boolean): void {
+  handleStatus(name: string, { state, has }: MessageStatus): void {
     const entry = this.#entries.get(name);
     if (entry === undefined) return;
     if (state === MessageState.stored) {

@@ -5,8 +5,9 @@
 import type { CryptoSuite } from '../crypto/suite.ts';
 import { nodeIdHex } from '../directory/descriptor.ts';
 import type { TimeMs } from '../ports.ts';
+import { answerKey, MessageState, sealStatus } from './answer-seal.ts';
 import { decodeContent } from './content.ts';
-import { encodeStatus, MessageState } from './lane.ts';
+import { encodeForward } from './lane.ts';
 import { decodeFragment, type Fragment } from './packet.ts';
 import { Reassembly, type ReassemblyOptions } from './reassembly.ts';
 import { openMessage, openPacket, type SealSecrets } from './seal.ts';
@@ -96,15 +97,16 @@ export class Receiver {
     else this.#handleFragment(mailbox, fragment, nowMs);
   }
 
-  /** The oldest status that is owed, as a reply; undefined: none is. */
-  takeStatus(): { readonly block: Uint8Array; readonly payload: Uint8Array } | undefined {
+  /** The oldest status that is owed, as a payload for any mailbox node; undefined: none is. */
+  takeStatus(): Uint8Array | undefined {
     for (const [name, { messageId, block }] of this.#owed) {
       this.#owed.delete(name);
       const state = this.#finished.get(name) ?? MessageState.incomplete;
       // It is told once; then the message may come anew.
       if (state === MessageState.noRoom) this.#finished.delete(name);
-      const payload = encodeStatus(messageId, state, (index) => this.#reassembly.has(name, index));
-      return { block, payload };
+      const key = answerKey(this.#suite, 'message status', messageId, block);
+      const status = { state, has: (index: number) => this.#reassembly.has(name, index) };
+      return encodeForward(block, sealStatus(this.#suite, key, status));
     }
     return undefined;
   }

@@ -12,12 +12,21 @@ import { REPLY_TAG_BYTES } from './mailboxes.ts';
 export type ReplyPurpose =
   | { readonly kind: 'status'; readonly message: string }
   | { readonly kind: 'keys'; readonly mailbox: string }
-  | { readonly kind: 'answer'; readonly group: string };
+  | { readonly kind: 'answer'; readonly token: string };
 
-interface Outstanding {
+export interface Outstanding {
   readonly keys: ReplyKeys;
   readonly purpose: ReplyPurpose;
+  /** Of the answer that it carries; undefined: that is not sealed. */
+  readonly answerKey: Uint8Array | undefined;
   readonly expires: UnixSeconds;
+}
+
+export interface OpenedReply {
+  readonly purpose: ReplyPurpose;
+  /** The caller wipes it. */
+  readonly answerKey: Uint8Array | undefined;
+  readonly payload: Uint8Array;
 }
 
 export class ReplyRegistry {
@@ -49,22 +58,20 @@ export class ReplyRegistry {
     return id;
   }
 
-  add(replyId: Uint8Array, keys: ReplyKeys, purpose: ReplyPurpose, expires: UnixSeconds): void {
-    this.#outstanding.set(nodeIdHex(replyId), { keys, purpose, expires });
+  add(replyId: Uint8Array, outstanding: Outstanding): void {
+    this.#outstanding.set(nodeIdHex(replyId), outstanding);
   }
 
   /** Opens a reply and forgets its block. Undefined: no block of ours (any more), or changed on the way. Borrows. */
-  open(
-    replyId: Uint8Array,
-    reply: Uint8Array,
-  ): { readonly purpose: ReplyPurpose; readonly payload: Uint8Array } | undefined {
+  open(replyId: Uint8Array, reply: Uint8Array): OpenedReply | undefined {
     const name = nodeIdHex(replyId);
     const outstanding = this.#outstanding.get(name);
     if (outstanding === undefined) return undefined;
     const payload = openReply(this.#suite, outstanding.keys, reply);
     if (payload === undefined) return undefined;
-    this.#forget(name, outstanding);
-    return { purpose: outstanding.purpose, payload };
+    this.#suite.wipe(outstanding.keys.bytes);
+    this.#outstanding.delete(name);
+    return { purpose: outstanding.purpose, answerKey: outstanding.answerKey, payload };
   }
 
   /** Wipes those whose time is over, and those that `isOver` says are of no more use. */
@@ -78,8 +85,9 @@ export class ReplyRegistry {
     for (const [name, outstanding] of this.#outstanding) this.#forget(name, outstanding);
   }
 
-  #forget(name: string, { keys }: Outstanding): void {
+  #forget(name: string, { keys, answerKey }: Outstanding): void {
     this.#suite.wipe(keys.bytes);
+    if (answerKey !== undefined) this.#suite.wipe(answerKey);
     this.#outstanding.delete(name);
   }
 }

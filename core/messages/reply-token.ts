@@ -1,7 +1,7 @@
 /**
  * A reply block as applications pass it on: text, good for one anonymous reply of up to `count` packets.
  *
- *   nyx-reply: ‖ base64url( version 1 (1) ‖ group (16) ‖ expires, Unix seconds (8) ‖ count (1) ‖ reply blocks (504 each)
+ *   nyx-reply: ‖ base64url( version 1 (1) ‖ key (32) ‖ expires, Unix seconds (8) ‖ count (1) ‖ reply blocks (504 each)
  *                           ‖ checksum (4) )
  *
  * Whoever has it can use it, and the first use is the only one: keep it as secret as an address is public.
@@ -9,30 +9,32 @@
 import { nyxLabel } from '../crypto/key-schedule.ts';
 import type { CryptoSuite } from '../crypto/suite.ts';
 import { joinBytes, readNumber, writeNumber } from '../directory/bytes.ts';
+import { nodeIdHex } from '../directory/descriptor.ts';
 import type { UnixSeconds } from '../ports.ts';
 import { REPLY_BLOCK_BYTES } from '../sphinx/reply-block.ts';
-import { MAX_ANSWER_PACKETS, MESSAGE_ID_BYTES } from './lane.ts';
+import { MAX_ANSWER_PACKETS } from './answer-seal.ts';
 import { MessageError, MessageErrorCode } from './message-error.ts';
 
 export const REPLY_PREFIX = 'nyx-reply:';
 const VERSION = 1;
-const HEADER_BYTES = 1 + MESSAGE_ID_BYTES + 8 + 1;
+const KEY_BYTES = 32;
+const HEADER_BYTES = 1 + KEY_BYTES + 8 + 1;
 const CHECKSUM_BYTES = 4;
 const MAX_TEXT = Math.ceil(((HEADER_BYTES + MAX_ANSWER_PACKETS * REPLY_BLOCK_BYTES + CHECKSUM_BYTES) * 4) / 3) + 64;
 
 export interface ReplyToken {
-  /** What the maker knows it by, 16 bytes. */
-  readonly group: Uint8Array;
+  /** What replies are sealed with, 32 bytes. */
+  readonly key: Uint8Array;
   readonly expires: UnixSeconds;
   /** 504 bytes each, 1…16 of them. */
   readonly blocks: readonly Uint8Array[];
 }
 
-export function encodeReplyToken({ group, expires, blocks }: ReplyToken, suite: CryptoSuite): string {
+export function encodeReplyToken({ key, expires, blocks }: ReplyToken, suite: CryptoSuite): string {
   const header = new Uint8Array(HEADER_BYTES);
   header[0] = VERSION;
-  header.set(group, 1);
-  writeNumber(header, 1 + MESSAGE_ID_BYTES, expires, 8);
+  header.set(key, 1);
+  writeNumber(header, 1 + KEY_BYTES, expires, 8);
   header[HEADER_BYTES - 1] = blocks.length;
   const content = joinBytes(header, ...blocks);
   return (
@@ -61,12 +63,17 @@ export function decodeReplyToken(text: string, suite: CryptoSuite): ReplyToken {
     throw bad('is changed or cut off: its checksum is wrong');
   }
   return {
-    group: content.slice(1, 1 + MESSAGE_ID_BYTES),
-    expires: readNumber(content, 1 + MESSAGE_ID_BYTES, 8),
+    key: content.slice(1, 1 + KEY_BYTES),
+    expires: readNumber(content, 1 + KEY_BYTES, 8),
     blocks: Array.from({ length: count }, (_, i) =>
       content.slice(HEADER_BYTES + i * REPLY_BLOCK_BYTES, HEADER_BYTES + (i + 1) * REPLY_BLOCK_BYTES),
     ),
   };
+}
+
+/** What maker and user know a token by, hex: no secret. */
+export function replyTokenName({ key }: ReplyToken, suite: CryptoSuite): string {
+  return nodeIdHex(suite.blake3(nyxLabel('reply token name'), Uint8Array.of(0), key).subarray(0, 16));
 }
 
 function checksumOf(content: Uint8Array, suite: CryptoSuite): Uint8Array {

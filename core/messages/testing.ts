@@ -80,7 +80,7 @@ export interface TestClient {
   readonly messenger: Messenger;
   readonly address: MessageAddress;
   readonly received: IncomingMessage[];
-  readonly answers: { readonly group: string; readonly content: Uint8Array }[];
+  readonly answers: { readonly token: string; readonly content: Uint8Array }[];
   readonly events: OutboxEvent[];
   /** When a packet of any kind left. */
   readonly sentAtMs: TimeMs[];
@@ -171,11 +171,7 @@ export class TestLane {
             this.#carry(() => this.#arrive(payload));
             return true;
           },
-          sendReply: (block, payload) => {
-            client.sentAtMs.push(this.nowMs);
-            this.#reply(block, payload);
-            return true;
-          },
+          anyMailboxNode: () => this.nodeId,
           sendDrop: () => {
             client.sentAtMs.push(this.nowMs);
             return true;
@@ -191,7 +187,7 @@ export class TestLane {
             client.received.push(message);
             return true;
           },
-          storeAnswer: (group, content) => client.answers.push({ group, content }) > 0,
+          storeAnswer: (token, content) => client.answers.push({ token, content }) > 0,
           onMessage: (event) => client.events.push(event),
           unixSeconds: () => this.unixSeconds,
         },
