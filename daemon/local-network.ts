@@ -213,10 +213,12 @@ const configOf = (spec: NodeSpec, environment: Environment): ConfigInput => {
   const port = (wanted: number | undefined) => `127.0.0.1:${index === 0 ? (wanted ?? 0) : 0}`;
   return {
     dataDir: join(folder, name),
-    roles: role === 'client' ? ['client'] : role === 'exit' ? ['mix', 'exit'] : ['mix'],
+    roles: role === 'client' ? ['client'] : role === 'exit' ? ['mix', 'exit', 'mailbox'] : ['mix'],
     ...(isRelay ? { listen: '127.0.0.1:0' } : {}),
     ...(isRelay ? {} : { proxies: { socks: port(options.socksPort), httpConnect: port(options.httpConnectPort) } }),
     ...(role === 'exit' ? { exit: { policy: ['accept *:*'], allowPrivate: true } } : {}),
+    // Packets of messages may have no more hops than there are relays, and here nobody need wait long.
+    messages: { hops: Math.max(3, Math.min(5, environment.relays)), packetsPerSecond: 20 },
     path: {
       hops,
       allowSameSubnet: true,

@@ -40,6 +40,8 @@ import { SealedFiles } from './directory/sealed-files.ts';
 import { IpOrigins } from './io/ip-origins.ts';
 import { createNativeSuite } from './io/native-suite.ts';
 import { systemRandom } from './io/system-random.ts';
+import { MailboxHost } from './messages/mailbox-host.ts';
+import { Messages } from './messages/messages.ts';
 import type { ListenAddress, PumpOptions } from './pump/contract.ts';
 import { MAX_LOGGED_MESSAGES } from './pump/message-memory.ts';
 import { PumpClient } from './pump/pump-client.ts';
@@ -78,6 +80,10 @@ class Daemon {
   readonly #directory: Directory;
   readonly #controlPlane: ControlPlane | undefined;
   readonly #paths: PathBuilder;
+  /** Of a client. */
+  readonly #messages: Messages | undefined;
+  /** Of a node that keeps mailboxes. */
+  readonly #mailboxes: MailboxHost | undefined;
   readonly #meter = new Meter();
   readonly #servers: ServerAddresses = { api: '' };
   readonly #apiStreams = { open: 0 };
@@ -130,6 +136,12 @@ class Daemon {
       nodeId,
       config.path.diversity.tables ? new IpOrigins() : undefined,
     );
+    this.#messages = config.roles.includes('client')
+      ? new Messages(context, { nodeId, files, directory: this.#directory, paths: this.#paths, pool: this.#pool })
+      : undefined;
+    this.#mailboxes = config.roles.includes('mailbox')
+      ? new MailboxHost(context, this.#keys.nodeId, this.#directory)
+      : undefined;
     // A client only builds circuits; others build theirs through mixes and exits.
     if (config.roles.some((role) => role !== 'client')) this.#pool.setupLogs = new SetupLogs(config.dataDir);
     this.#epochKeys.onChange = () => {
@@ -159,6 +171,8 @@ class Daemon {
       keys: this.#epochKeys,
       directory: this.#directory,
       paths: this.#paths,
+      messages: this.#messages,
+      mailboxes: this.#mailboxes,
       controlPlane: this.#controlPlane,
       meter: this.#meter,
       measure: () => this.#measure(),
@@ -185,6 +199,8 @@ class Daemon {
         paths: pathBuilderChild(context, this.#paths),
         directoryServer: this.#directoryServerSpec(),
         directory: directoryChild(context, this.#directory),
+        mailboxes: this.#mailboxes?.child(),
+        messages: this.#messages?.child(),
         authority: authority === undefined ? undefined : authorityChild(authority),
         dht: this.#controlPlane === undefined ? undefined : dhtChild(context, this.#controlPlane),
         servers: [
@@ -268,6 +284,7 @@ class Daemon {
         open: async (onExit) => {
           const client = new PumpClient();
           events.attach(worker, client);
+          this.#mailboxes?.attach(client);
           client.on('exit', onExit);
           const options = this.#pumpOptions(worker, config);
           try {
@@ -295,7 +312,12 @@ class Daemon {
     const secrets = this.#keys.nodeSecrets(this.#epochKeys.latestEpoch);
     return {
       worker,
-      roles: { client: isClient, mix: config.roles.includes('mix'), exit: isExit },
+      roles: {
+        client: isClient,
+        mix: config.roles.includes('mix'),
+        exit: isExit,
+        mailbox: config.roles.includes('mailbox'),
+      },
       listen: addresses.listen ?? config.listen,
       reusePort: config.workers > 1,
       udp: config.udp,

@@ -6,7 +6,13 @@ import type { ChannelCredentials, ChannelOptions, ServiceDefinition } from '@grp
 import { loadPackageDefinition } from '@grpc/grpc-js';
 import type { Options, PackageDefinition } from '@grpc/proto-loader';
 import { loadSync } from '@grpc/proto-loader';
-import type { KeyServiceClient, NodeServiceClient, PathServiceClient, StreamServiceClient } from './types.ts';
+import type {
+  KeyServiceClient,
+  MessageServiceClient,
+  NodeServiceClient,
+  PathServiceClient,
+  StreamServiceClient,
+} from './types.ts';
 
 /** Directory that .proto imports are resolved against. */
 export const protoDirectory = fileURLToPath(new URL('.', import.meta.url));
@@ -31,6 +37,7 @@ export interface NyxApi {
   readonly NodeService: ClientConstructor<NodeServiceClient>;
   readonly StreamService: ClientConstructor<StreamServiceClient>;
   readonly PathService: ClientConstructor<PathServiceClient>;
+  readonly MessageService: ClientConstructor<MessageServiceClient>;
   readonly KeyService: ClientConstructor<KeyServiceClient>;
 }
 
@@ -39,6 +46,7 @@ export const serviceNames = [
   'nyx.api.v1.NodeService',
   'nyx.api.v1.StreamService',
   'nyx.api.v1.PathService',
+  'nyx.api.v1.MessageService',
   'nyx.api.v1.KeyService',
 ] as const;
 

@@ -591,6 +591,72 @@ export interface RotateEpochKeysResponse {
   mixKeys: MixKey[];
 }
 
+export type MessageState =
+  | 'MESSAGE_STATE_UNSPECIFIED'
+  | 'MESSAGE_STATE_QUEUED'
+  | 'MESSAGE_STATE_SENT'
+  | 'MESSAGE_STATE_ACKNOWLEDGED';
+
+export interface CreateAddressRequest {
+  label: string;
+  nodeId: string;
+}
+
+export interface MessageAddress {
+  address: string;
+  label: string;
+  nodeId: string;
+  createdUnixSeconds: number;
+  state: string;
+  problem: string;
+  refusedPackets: number;
+}
+
+export interface ListAddressesResponse {
+  addresses: MessageAddress[];
+}
+
+export interface DeleteAddressRequest {
+  address: string;
+}
+
+export interface SendMessageRequest {
+  to: string;
+  content: Buffer;
+  wait: MessageState;
+  timeoutMs: number;
+}
+
+export interface SendMessageResponse {
+  messageId: string;
+  state: MessageState;
+  packetsSent: number;
+  packetsTotal: number;
+}
+
+export interface ReceivedMessage {
+  messageId: string;
+  address: string;
+  replyBlockId: string;
+  receivedUnixMs: number;
+  content: Buffer;
+}
+
+export interface AcknowledgeMessagesRequest {
+  messageIds: string[];
+}
+
+export interface CreateReplyBlockRequest {
+  packets: number;
+}
+
+export interface CreateReplyBlockResponse {
+  replyBlock: string;
+  replyBlockId: string;
+  expiresUnixSeconds: number;
+  maxReplyBytes: number;
+}
+
 /** Details of an error: google.rpc.ErrorInfo and BadRequest, as decoded by proto/errors.ts. */
 export interface ErrorDetails {
   /** Stable code, e.g. NO_PATH; undefined when the server sent no ErrorInfo. */
@@ -645,6 +711,16 @@ export interface PathServiceClient extends Client {
   getTopology: UnaryMethod<Empty, GetTopologyResponse>;
   closePath: UnaryMethod<ClosePathRequest, Empty>;
   listNodes: UnaryMethod<Empty, ListNodesResponse>;
+}
+
+export interface MessageServiceClient extends Client {
+  createAddress: UnaryMethod<CreateAddressRequest, MessageAddress>;
+  listAddresses: UnaryMethod<Empty, ListAddressesResponse>;
+  deleteAddress: UnaryMethod<DeleteAddressRequest, Empty>;
+  sendMessage: ServerStreamMethod<SendMessageRequest, SendMessageResponse>;
+  receiveMessages: ServerStreamMethod<Empty, ReceivedMessage>;
+  acknowledgeMessages: UnaryMethod<AcknowledgeMessagesRequest, Empty>;
+  createReplyBlock: UnaryMethod<CreateReplyBlockRequest, CreateReplyBlockResponse>;
 }
 
 export interface KeyServiceClient extends Client {

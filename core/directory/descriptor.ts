@@ -48,7 +48,8 @@ export interface DescriptorFields {
   readonly mixKeys: readonly MixPublicKeys[];
   /** 1 to 8 literal addresses in canonical form, best first. */
   readonly addresses: readonly PeerAddress[];
-  readonly roles: { readonly mix: boolean; readonly exit: boolean };
+  /** `mailbox`: keeps mailboxes of the message lane. */
+  readonly roles: { readonly mix: boolean; readonly exit: boolean; readonly mailbox?: boolean };
   /** Rules of exit-policy.ts, at most 64; empty = nothing is accepted. */
   readonly exitPolicy: readonly string[];
   /** What the operator calls his families; not proved, so no rule goes by it. At most 16 names of 1 to 64 printable ASCII characters. */
@@ -87,6 +88,7 @@ const bodyKeys = [
   'addresses',
   'mix',
   'exit',
+  'mailbox',
   'exitPolicy',
   'family',
   'families',
@@ -231,6 +233,7 @@ function encodeBody(fields: DescriptorFields): Uint8Array {
     addresses: fields.addresses.map(({ address, port }) => ({ address, port })),
     mix: fields.roles.mix,
     exit: fields.roles.exit,
+    ...(fields.roles.mailbox ? { mailbox: true } : {}),
     exitPolicy: [...fields.exitPolicy],
     family: [...fields.family],
     ...(fields.families === undefined
@@ -256,7 +259,7 @@ function decodeBody(body: Uint8Array): DescriptorFields {
     linkKem: reader.bytes('linkKem', MLKEM768_PUBLIC_KEY_BYTES),
     mixKeys: readMixKeys(reader),
     addresses: readAddresses(reader),
-    roles: { mix: reader.boolean('mix'), exit: reader.boolean('exit') },
+    roles: readRoles(reader),
     exitPolicy: readPolicy(reader),
     family: readFamily(reader),
     ...(reader.has('families') ? { families: readFamilies(reader) } : {}),
@@ -285,6 +288,14 @@ function decodeVersioned(body: Uint8Array): unknown {
     );
   }
   return value;
+}
+
+/** `mailbox` is there where it is true, so that what says nothing of it has one form. */
+function readRoles(reader: FieldReader): DescriptorFields['roles'] {
+  const roles = { mix: reader.boolean('mix'), exit: reader.boolean('exit') };
+  if (!reader.has('mailbox')) return roles;
+  if (!reader.boolean('mailbox')) throw reader.bad('mailbox', 'must be true where it is there');
+  return { ...roles, mailbox: true };
 }
 
 function readMixKeys(reader: FieldReader): MixPublicKeys[] {

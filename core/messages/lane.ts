@@ -13,6 +13,7 @@
  * It has a mailbox node of its own choice do so, at the end of a path of its own choice.
  */
 import { readNumber, writeNumber } from '../directory/bytes.ts';
+import { NODE_ID_BYTES } from '../sphinx/layout.ts';
 import { MESSAGE_BYTES } from '../sphinx/packet.ts';
 import { REPLY_BLOCK_BYTES } from '../sphinx/reply-block.ts';
 import { MAILBOX_ID_BYTES } from './address.ts';
@@ -74,6 +75,11 @@ export function encodeForward(replyBlock: Uint8Array, answer: Uint8Array): Uint8
   payload.set(replyBlock, 1);
   payload.set(answer, ANSWER_AT);
   return payload;
+}
+
+/** NodeID that the reply block of a `forward` payload begins at. A view. */
+export function forwardFirstHop(payload: Uint8Array): Uint8Array {
+  return payload.subarray(1, 1 + NODE_ID_BYTES);
 }
 
 /** Undefined: says nothing that a mailbox node knows. Copies. */

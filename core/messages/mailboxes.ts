@@ -267,6 +267,11 @@ export class MailboxSession {
     link.send(encodeRecord({ type: 'challenge', nonce: this.#nonce }));
   }
 
+  /** Its owner has proved himself. */
+  get isOpen(): boolean {
+    return this.#mailbox !== undefined;
+  }
+
   send(record: Uint8Array): void {
     if (!this.#over) this.#link.send(record);
   }

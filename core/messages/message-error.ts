@@ -16,8 +16,6 @@ export const MessageErrorCode = {
   notAcknowledged: 'MESSAGE_NOT_ACKNOWLEDGED',
   cancelled: 'CANCELLED',
   limit: 'LIMIT',
-  /** Keys, a bundle or a record that is not what it should be. */
-  malformed: 'MALFORMED',
 } as const;
 export type MessageErrorCode = (typeof MessageErrorCode)[keyof typeof MessageErrorCode];
 

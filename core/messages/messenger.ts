@@ -30,6 +30,7 @@ import {
   encodeDeliver,
   encodeFetch,
   encodeForward,
+  forwardFirstHop,
   MESSAGE_ID_BYTES,
   SEALED_PACKET_BYTES,
 } from './lane.ts';
@@ -59,16 +60,17 @@ export interface MessengerOptions {
 export interface MessengerHost {
   /** Sends a payload (784 bytes) to a mailbox node. False: there is no way now. */
   sendPayload(nodeId: Uint8Array, payload: Uint8Array): boolean;
-  /** NodeID of any mailbox node, drawn anew each time. Undefined: there is none. */
-  anyMailboxNode(): Uint8Array | undefined;
+  /** NodeID of any mailbox node but `not`, drawn anew each time. Undefined: there is none. */
+  anyMailboxNode(not: Uint8Array | undefined): Uint8Array | undefined;
   /** Cover that ends at this node. False: there is no way now. */
   sendDrop(nodeId: Uint8Array): boolean;
   /** Where replies to us go: a mailbox of ours that is open. Undefined: none is. */
   replyMailbox(): (MessageAddress & Pick<SealKeys, 'x25519'>) | undefined;
-  /** A reply block that ends at this node. Undefined: there is no path now. */
+  /** A reply block that ends at this node, and that `usedBy` can send over. Undefined: there is no path now. */
   makeReplyBlock(
     nodeId: Uint8Array,
     replyId: Uint8Array,
+    usedBy: Uint8Array | undefined,
   ): { readonly block: Uint8Array; readonly keys: ReplyKeys; readonly expires: UnixSeconds } | undefined;
   /** Keeps a message for the application, for good. False: there is no room. */
   store(message: IncomingMessage): boolean;
@@ -368,19 +370,17 @@ export class Messenger {
   }
 
   #sendStatus(): boolean {
-    if (this.receiver.owed === 0) return false;
-    const nodeId = this.#host.anyMailboxNode();
-    if (nodeId === undefined) return this.#postpone();
-    // Should it not leave, the sender asks again.
     const payload = this.receiver.takeStatus();
-    return payload !== undefined && this.#host.sendPayload(nodeId, payload);
+    if (payload === undefined) return false;
+    // Should it not leave, the sender asks again.
+    return this.#forward(payload) || this.#postpone();
   }
 
   #sendFetch(nowMs: TimeMs): boolean {
     const fetch = this.#fetches.next(nowMs);
     if (fetch === undefined) return false;
     const { mailbox, address, part } = fetch;
-    const reply = this.#makeReplyBlock({ kind: 'keys', mailbox }, undefined);
+    const reply = this.#makeReplyBlock({ kind: 'keys', mailbox }, undefined, address.nodeId);
     if (reply === undefined) return this.#postpone();
     if (!this.#host.sendPayload(address.nodeId, encodeFetch(address.mailboxId, part, reply.block)))
       return this.#postpone();
@@ -391,13 +391,18 @@ export class Messenger {
   #sendAnswer(): boolean {
     const answer = this.#answers.shift();
     if (answer === undefined) return false;
-    const nodeId = this.#host.anyMailboxNode();
-    if (nodeId === undefined || !this.#host.sendPayload(nodeId, answer.payload)) {
+    if (!this.#forward(answer.payload)) {
       this.#answers.push(answer);
       return this.#postpone();
     }
     if (answer.last) this.#host.onMessage({ kind: 'sent', name: answer.name });
     return true;
+  }
+
+  /** Has any mailbox node send over the reply block; not the one that the block itself begins at. */
+  #forward(payload: Uint8Array): boolean {
+    const nodeId = this.#host.anyMailboxNode(forwardFirstHop(payload));
+    return nodeId !== undefined && this.#host.sendPayload(nodeId, payload);
   }
 
   #sendFragment(nowMs: TimeMs): boolean {
@@ -435,7 +440,7 @@ export class Messenger {
   #sendCover(): boolean {
     const mailbox = this.#host.replyMailbox();
     if (mailbox === undefined || (this.#fresh(1)[0]! & 1) === 0) {
-      const nodeId = this.#host.anyMailboxNode();
+      const nodeId = this.#host.anyMailboxNode(undefined);
       return nodeId !== undefined && this.#host.sendDrop(nodeId);
     }
     const payload = this.#sealedDeliver(mailbox, encodeCover());
@@ -526,11 +531,12 @@ export class Messenger {
   #makeReplyBlock(
     purpose: ReplyPurpose,
     secret: Uint8Array | undefined,
+    usedBy?: Uint8Array,
   ): { readonly block: Uint8Array; readonly expires: UnixSeconds } | undefined {
     const mailbox = this.#host.replyMailbox();
     if (mailbox === undefined || !this.#replies.hasRoomFor(1)) return undefined;
     const replyId = this.#replies.newId(mailbox.mailboxId);
-    const made = this.#host.makeReplyBlock(mailbox.nodeId, replyId);
+    const made = this.#host.makeReplyBlock(mailbox.nodeId, replyId, usedBy);
     if (made === undefined) return undefined;
     const { keys, block, expires } = made;
     const kind = purpose.kind === 'status' ? 'message status' : 'anonymous reply';

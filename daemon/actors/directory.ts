@@ -332,7 +332,11 @@ export class Directory {
       linkKem: store.linkKem,
       mixKeys,
       addresses: addresses.map(({ host, port }) => ({ address: host, port })),
-      roles: { mix: config.roles.includes('mix'), exit: isExit },
+      roles: {
+        mix: config.roles.includes('mix'),
+        exit: isExit,
+        ...(config.roles.includes('mailbox') ? { mailbox: true } : {}),
+      },
       exitPolicy: isExit ? config.exit.policy : [],
       family: config.family,
       ...(this.#families.length === 0 ? {} : { families: this.#families }),

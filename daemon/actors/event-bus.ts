@@ -11,6 +11,7 @@ export const EventKind = {
   keys: 'keys',
   p2p: 'p2p',
   cover: 'cover',
+  message: 'message',
   node: 'node',
 } as const;
 export type EventKind = (typeof EventKind)[keyof typeof EventKind];

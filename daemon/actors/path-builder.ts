@@ -213,7 +213,7 @@ export class PathBuilder {
       ...filter,
       hops: constraints.nodeIds?.length ?? constraints.hops,
       exclude: [this.#self, ...excludeNodes, ...apartFrom],
-      guards: this.#guards.usable(unixSeconds(this.#context)),
+      ...(constraints.withoutGuards ? {} : { guards: this.#guards.usable(unixSeconds(this.#context)) }),
       sameSubnetAllowed: path.allowSameSubnet,
       privateTargetsAllowed: path.allowPrivateTargets || path.allowSameSubnet,
       asDiversity: path.diversity.as,
@@ -258,7 +258,9 @@ export class PathBuilder {
         attempts.unshift(without([...dead, ...doubtful]));
       }
       // The one guard that is not backing off may be the one exit for the target.
-      attempts.push({ ...base, guards: this.#guards.listed(unixSeconds(this.#context)) });
+      if (!constraints.withoutGuards) {
+        attempts.push({ ...base, guards: this.#guards.listed(unixSeconds(this.#context)) });
+      }
     }
     let failure: unknown;
     for (const used of attempts) {

@@ -1,5 +1,6 @@
 /** Errors of the API: a gRPC status with google.rpc details (ErrorInfo, BadRequest) in its trailer. */
 import { Metadata, type StatusObject, status } from '@grpc/grpc-js';
+import { MessageError, MessageErrorCode } from '@nyx/core/messages/message-error.ts';
 import { encodeStatusDetails, STATUS_DETAILS_KEY } from '@nyx/proto/errors.ts';
 import { DialError, DialErrorCode } from '../pump/contract.ts';
 
@@ -63,14 +64,30 @@ export const statusOfDialCode: Readonly<Record<DialErrorCode, status>> = {
   [DialErrorCode.internal]: status.INTERNAL,
 };
 
+/** The same for messages. */
+const statusOfMessageCode: Readonly<Record<MessageErrorCode, status>> = {
+  [MessageErrorCode.badAddress]: status.INVALID_ARGUMENT,
+  [MessageErrorCode.badReplyBlock]: status.INVALID_ARGUMENT,
+  [MessageErrorCode.replyBlockExpired]: status.FAILED_PRECONDITION,
+  [MessageErrorCode.replyBlockUsed]: status.FAILED_PRECONDITION,
+  [MessageErrorCode.tooLarge]: status.INVALID_ARGUMENT,
+  [MessageErrorCode.unknownMailbox]: status.NOT_FOUND,
+  [MessageErrorCode.notOpened]: status.FAILED_PRECONDITION,
+  [MessageErrorCode.notAcknowledged]: status.DEADLINE_EXCEEDED,
+  [MessageErrorCode.cancelled]: status.CANCELLED,
+  [MessageErrorCode.limit]: status.RESOURCE_EXHAUSTED,
+};
+
+const asApiError = (error: unknown): ApiError => {
+  if (error instanceof ApiError) return error;
+  if (error instanceof DialError) return new ApiError(statusOfDialCode[error.code], error.code, error.message);
+  if (error instanceof MessageError) return new ApiError(statusOfMessageCode[error.code], error.code, error.message);
+  return new ApiError(status.INTERNAL, 'INTERNAL', error instanceof Error ? error.message : String(error));
+};
+
 /** Any error as a status with details. What is not meant for the caller is INTERNAL, with its message. */
 export const toStatus = (error: unknown): StatusObject & Error => {
-  const api =
-    error instanceof ApiError
-      ? error
-      : error instanceof DialError
-        ? new ApiError(statusOfDialCode[error.code], error.code, error.message)
-        : new ApiError(status.INTERNAL, 'INTERNAL', error instanceof Error ? error.message : String(error));
+  const api = asApiError(error);
   const metadata = new Metadata();
   metadata.set(
     STATUS_DETAILS_KEY,

@@ -6,6 +6,8 @@ import type { EpochKeys } from '../actors/epoch-keys.ts';
 import type { PathBuilder } from '../actors/path-builder.ts';
 import type { PumpPool } from '../actors/pump-pool.ts';
 import type { LifecycleRegistry } from '../actors/registry.ts';
+import type { MailboxHost } from '../messages/mailbox-host.ts';
+import type { Messages } from '../messages/messages.ts';
 import type { Supervisor } from '../supervision/supervise.ts';
 import type { Meter } from '../telemetry/meter.ts';
 
@@ -15,6 +17,10 @@ export interface ApiHost {
   readonly keys: EpochKeys;
   readonly directory: Directory;
   readonly paths: PathBuilder;
+  /** Undefined: this node is no client. */
+  readonly messages: Messages | undefined;
+  /** Undefined: this node keeps no mailboxes. */
+  readonly mailboxes: MailboxHost | undefined;
   /** Undefined: not configured. */
   readonly controlPlane: ControlPlane | undefined;
   readonly meter: Meter;

@@ -10,6 +10,7 @@ import { assertPrivate } from '../directory/sealed-files.ts';
 import { tokenInterceptor } from './auth.ts';
 import type { ApiHost } from './host.ts';
 import { keyService } from './key-service.ts';
+import { messageService } from './message-service.ts';
 import { nodeService } from './node-service.ts';
 import { pathService } from './path-service.ts';
 import { streamService } from './stream-service.ts';
@@ -66,6 +67,7 @@ const makeServer = (host: ApiHost) => {
   add(definitions.NodeService.service, nodeService(host));
   add(definitions.StreamService.service, streamService(host));
   add(definitions.PathService.service, pathService(host));
+  add(definitions.MessageService.service, messageService(host));
   add(definitions.KeyService.service, keyService(host));
   const health = new HealthImplementation({ '': 'SERVING' });
   for (const name of serviceNames) health.setStatus(name, 'SERVING');

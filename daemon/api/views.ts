@@ -229,7 +229,11 @@ export const nodes = (host: ApiHost): Node[] => {
     const status = verified!.statuses[i]!;
     return {
       nodeId,
-      roles: [...(node.roles.mix ? ['mix'] : []), ...(node.roles.exit ? ['exit'] : [])],
+      roles: [
+        ...(node.roles.mix ? ['mix'] : []),
+        ...(node.roles.exit ? ['exit'] : []),
+        ...(node.roles.mailbox ? ['mailbox'] : []),
+      ],
       addresses: node.addresses.map(({ address, port }) => formatAddress({ host: address, port })),
       family: node.family.join(' '),
       families: familyKeysOf(node),

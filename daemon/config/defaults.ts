@@ -23,6 +23,10 @@ export const defaults = {
   mix: { hops: 5, delayMs: 20 },
   /** Circuits under a session when the application does not say, and how it is spread over them. */
   multipath: { paths: 1, strategy: 'latency_weighted' },
+  /** Messages of this client. */
+  messages: { packetsPerSecond: 4, cover: 'active', hops: 5, inboxBytes: 16_777_216 },
+  /** Mailboxes that a node with this role keeps. */
+  mailbox: { maxMailboxes: 4096, packetsPerMailbox: 512, memoryBytes: 67_108_864, holdSeconds: 86_400 },
   cover: {
     mode: 'off',
     ratio: 0.4,

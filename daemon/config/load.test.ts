@@ -99,7 +99,11 @@ const bad: readonly (readonly [title: string, yaml: string, expected: RegExp])[]
   ['wrong type', `${base}workers: many\n`, /^t:4:10: workers is "many"; must be a number$/],
   ['empty value', `${base}workers:\n`, /^t:4:\d+: workers is empty; must be a number$/],
   ['list for a section', `${base}path: [3]\n`, /^t:4:7: path is a list; must be a section with keys$/],
-  ['unknown role', `${base}roles: [client, relay]\n`, /^t:4:17: roles\[1\] is "relay"; must be client, mix or exit$/],
+  [
+    'unknown role',
+    `${base}roles: [client, relay]\n`,
+    /^t:4:17: roles\[1\] is "relay"; must be client, mix, exit or mailbox$/,
+  ],
   ['role twice', `${base}roles: [client, client]\n`, /^t:4:8: roles names a role twice/],
   [
     'not an address',

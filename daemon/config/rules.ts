@@ -16,6 +16,9 @@ export const checkRules = (config: Config): RuleViolation[] => {
   const fail = (path: (string | number)[], message: string) => found.push({ path, message });
   const relays = config.roles.includes('mix') || config.roles.includes('exit');
 
+  if (config.roles.includes('mailbox') && !config.roles.includes('mix')) {
+    fail(['roles'], 'has mailbox without mix; a mailbox node passes packets on as well: add mix');
+  }
   if (relays && config.listen === undefined) {
     fail(
       ['listen'],

@@ -58,7 +58,7 @@ const exitRule = z.string().transform((rule, context) => {
   return rule;
 });
 
-const role = z.enum(['client', 'mix', 'exit'], { error: 'must be client, mix or exit' });
+const role = z.enum(['client', 'mix', 'exit', 'mailbox'], { error: 'must be client, mix, exit or mailbox' });
 
 const source = z.string().refine(
   (text) => {
@@ -90,7 +90,7 @@ export const configSchema = z.strictObject({
   dataDir: path.default(d.dataDir),
   roles: z
     .array(role)
-    .min(1, { error: 'must name at least one role: client, mix, exit' })
+    .min(1, { error: 'must name at least one role: client, mix, exit, mailbox' })
     .refine((roles) => new Set(roles).size === roles.length, { error: 'names a role twice; name each once' })
     .default([...d.roles]),
   listen: address.optional(),
@@ -175,6 +175,22 @@ export const configSchema = z.strictObject({
       budgetBytesPerHour: integer(0, 1_099_511_627_776).default(d.cover.budgetBytesPerHour),
       lowPower: z.boolean().default(d.cover.lowPower),
       grantCellsPerSecond: integer(0, 1_000_000).default(d.cover.grantCellsPerSecond),
+    })
+    .prefault({}),
+  messages: z
+    .strictObject({
+      packetsPerSecond: real(0.1, 40).default(d.messages.packetsPerSecond),
+      cover: z.enum(['off', 'active', 'always'], { error: 'must be off, active or always' }).default(d.messages.cover),
+      hops: integer(3, 7).default(d.messages.hops),
+      inboxBytes: integer(65_536, 1_073_741_824).default(d.messages.inboxBytes),
+    })
+    .prefault({}),
+  mailbox: z
+    .strictObject({
+      maxMailboxes: integer(1, 1_000_000).default(d.mailbox.maxMailboxes),
+      packetsPerMailbox: integer(1, 100_000).default(d.mailbox.packetsPerMailbox),
+      memoryBytes: integer(65_536, 17_179_869_184).default(d.mailbox.memoryBytes),
+      holdSeconds: integer(60, 2_592_000).default(d.mailbox.holdSeconds),
     })
     .prefault({}),
   exit: z

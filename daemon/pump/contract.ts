@@ -39,7 +39,12 @@ export interface ExitOptions {
 export interface PumpOptions {
   /** 0-based; worker 0 also owns what must exist once. */
   readonly worker: number;
-  readonly roles: { readonly client: boolean; readonly mix: boolean; readonly exit: boolean };
+  readonly roles: {
+    readonly client: boolean;
+    readonly mix: boolean;
+    readonly exit: boolean;
+    readonly mailbox?: boolean;
+  };
   /** Where links are accepted; undefined = client only. */
   readonly listen: ListenAddress | undefined;
   /** `listen`, `socks` and `httpConnect` are shared with other workers (SO_REUSEPORT). Default false: taken is an error. */
@@ -114,8 +119,10 @@ export interface PathConstraints {
   readonly nodeIds?: readonly string[];
   /** NodeID (hex) that the path has to end at: the last hop of a session that needs another circuit. */
   readonly lastHop?: string;
-  /** Never in the path (NodeIDs, hex): other circuits of the session have them. */
+  /** Never in the path (NodeIDs, hex): other circuits of the session have them, or whoever sends over it is one. */
   readonly apartFrom?: readonly string[];
+  /** The first hop may be any node: somebody else sends over the path, who must not learn our guards. */
+  readonly withoutGuards?: boolean;
   /** Left out as far as there are others (NodeIDs, hex): a path over them does not answer at the moment. */
   readonly avoid?: readonly string[];
 }
@@ -228,6 +235,12 @@ export interface OutgoingPacket {
   readonly packet: Uint8Array;
 }
 
+/** A node's own service on a circuit that ends at it, by the name and port that a client asks for (core/messages). */
+export interface ServiceName {
+  readonly host: string;
+  readonly port: number;
+}
+
 export type ToPump =
   /** Replaces all contacts. `more`: the rest follows in messages of the same kind, and nothing changes until the last. */
   | {
@@ -263,6 +276,10 @@ export type ToPump =
   | { readonly type: 'stream-reset'; readonly stream: number; readonly code: DialErrorCode }
   /** Sends packets of the message lane, at once. The answer is `packets-sent`. */
   | { readonly type: 'send-packets'; readonly request: number; readonly packets: readonly OutgoingPacket[] }
+  /** To a service's client; `end`: nothing follows. */
+  | { readonly type: 'service-data'; readonly service: number; readonly data: Uint8Array; readonly end: boolean }
+  /** So many bytes of a service's client are dealt with. */
+  | { readonly type: 'service-credit'; readonly service: number; readonly bytes: number }
   | { readonly type: 'drain'; readonly timeoutMs: number }
   | { readonly type: 'crash' };
 
@@ -369,6 +386,10 @@ export type FromPump =
     }
   /** What became of each packet: `none` = it leaves, or will once its link is up. */
   | { readonly type: 'packets-sent'; readonly request: number; readonly drops: readonly DropName[] }
+  /** Somebody asks for this node's service; then his bytes, then that he is gone. */
+  | { readonly type: 'service-opened'; readonly service: number }
+  | { readonly type: 'service-data'; readonly service: number; readonly data: Uint8Array }
+  | { readonly type: 'service-closed'; readonly service: number }
   /** A packet of the message lane ended at this node. The bytes are the receiver's. */
   | { readonly type: 'message-packet'; readonly event: MessagePacketEvent }
   | { readonly type: 'stats'; readonly request: number; readonly stats: PumpStats }

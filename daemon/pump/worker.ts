@@ -20,6 +20,7 @@ import type {
   Via,
 } from '@nyx/core/engine/contract.ts';
 import { Engine } from '@nyx/core/engine/engine.ts';
+import { MAILBOX_SERVICE } from '@nyx/core/messages/mailbox-records.ts';
 import { Exponential } from '@nyx/core/mix/exponential.ts';
 import { MAX_MESSAGES_PER_EPOCH, MAX_SETUPS_PER_EPOCH } from '@nyx/core/onion/mix-key-ring.ts';
 import { TagMemory } from '@nyx/core/onion/tag-memory.ts';
@@ -45,6 +46,7 @@ import { FlushLoop } from './flush-loop.ts';
 import { LoopCover } from './loop-cover.ts';
 import { MemoryGuard } from './memory-guard.ts';
 import { SharedMessageMemory } from './message-memory.ts';
+import { ServiceBridge } from './service-bridge.ts';
 import { type SetupLog, SharedSetupMemory } from './setup-memory.ts';
 import { PumpSockets } from './sockets.ts';
 import { StreamBridge } from './stream-bridge.ts';
@@ -75,6 +77,8 @@ class PumpWorker {
   readonly #dialer: SessionDialer;
   readonly #bridge: StreamBridge;
   #exit: Exit | undefined;
+  /** Of a node that keeps mailboxes. */
+  readonly #service: ServiceBridge | undefined;
   readonly #memory: MemoryGuard;
   /** By epoch. */
   #setupLogs: ReadonlyMap<number, SetupLog>;
@@ -111,7 +115,7 @@ class PumpWorker {
       {
         secrets,
         relay: roles.mix || roles.exit,
-        exit: roles.exit || options.endsMeasurements === true,
+        exit: roles.exit || roles.mailbox === true || options.endsMeasurements === true,
         named: roles.mix || roles.exit,
         maxLinks: limits.maxLinks,
         maxCircuits: limits.maxCircuits,
@@ -153,6 +157,7 @@ class PumpWorker {
       if (transfer === undefined) port.postMessage(message);
       else port.postMessage(message, transfer);
     });
+    this.#service = roles.mailbox ? new ServiceBridge(MAILBOX_SERVICE, (message) => this.#post(message)) : undefined;
     this.#memory = new MemoryGuard({
       limitBytes: limits.memoryBytes,
       usedBytes: () => this.#bufferedBytes(),
@@ -264,14 +269,24 @@ class PumpWorker {
   }
 
   #onIncomingSession(session: SessionApi, circuit: number): SessionOwner {
-    const serves = this.#exit !== undefined || this.#options.endsMeasurements === true;
+    const service = this.#service;
+    const serves = this.#exit !== undefined || service !== undefined || this.#options.endsMeasurements === true;
     if (!serves || this.#draining) {
       session.close(SessionError.shutdown, 'no exit here');
       return { onClose: () => {} };
     }
     this.#memory.incomingBegan(circuit, session);
     // An owner without callbacks refuses streams and names; what datagrams carry is acknowledged and thrown away.
-    return this.#exit?.serve(session, circuit) ?? { onClose: () => {} };
+    const owner = this.#exit?.serve(session, circuit) ?? { onClose: () => {} };
+    if (service === undefined) return owner;
+    return {
+      ...owner,
+      onStream: (stream) => {
+        if (service.isFor(stream)) service.serve(stream);
+        else if (owner.onStream !== undefined) owner.onStream(stream);
+        else stream.reset(SessionError.exitPolicy);
+      },
+    };
   }
 
   #onIncomingSessionEnd(circuit: number): void {
@@ -346,6 +361,10 @@ class PumpWorker {
       case 'stats':
         this.#post({ type: 'stats', request: message.request, stats: this.#stats() });
         break;
+      case 'service-data':
+      case 'service-credit':
+        this.#service?.handle(message);
+        break;
       case 'send-packets': {
         const at = nowMs();
         const drops = message.packets.map(
@@ -411,7 +430,8 @@ class PumpWorker {
       this.#engine.bufferedBytes +
       (this.#sockets?.queuedBytes ?? 0) +
       this.#dialer.bufferedBytes +
-      this.#bridge.bufferedBytes
+      this.#bridge.bufferedBytes +
+      (this.#service?.bufferedBytes ?? 0)
     );
   }
 
@@ -478,6 +498,7 @@ class PumpWorker {
     while (nowMs() < deadlineMs && (this.#dialer.active > 0 || (this.#exit?.streams ?? 0) > 0)) {
       await sleep(Math.min(DRAIN_LOOK_MS, Math.max(1, deadlineMs - nowMs())));
     }
+    this.#service?.close();
     const closedStreams = this.#dialer.closeAll() + (this.#exit?.streams ?? 0);
     await Promise.all([this.#socks?.close(), this.#httpConnect?.close(), this.#exit?.close()]);
     // Resets and last bytes of the streams first, then the word that circuits and links end.

@@ -11,6 +11,8 @@
  *   ├── directory-server          serves the view (where configured)
  *   ├── directory                 fetches and publishes
  *   ├── authority                 probes, votes and signs (where configured)
+ *   ├── mailboxes                 of the message lane (where the node keeps some)
+ *   ├── messages                  sending slots, own mailboxes (clients)
  *   ├── dht                       libp2p: peers, DHT records, descriptors and views between nodes (where configured)
  *   └── api, metrics              what the outside sees
  *
@@ -28,6 +30,8 @@ export interface TreeParts {
   readonly directoryServer: ChildSpec | undefined;
   readonly directory: ChildSpec;
   readonly authority: ChildSpec | undefined;
+  readonly mailboxes: ChildSpec | undefined;
+  readonly messages: ChildSpec | undefined;
   readonly dht: ChildSpec | undefined;
   /** API and metrics servers. */
   readonly servers: readonly ChildSpec[];
@@ -54,6 +58,8 @@ export const buildTree = (parts: TreeParts, dependencies: SupervisorDependencies
       ...(parts.directoryServer === undefined ? [] : [parts.directoryServer]),
       parts.directory,
       ...(parts.authority === undefined ? [] : [parts.authority]),
+      ...(parts.mailboxes === undefined ? [] : [parts.mailboxes]),
+      ...(parts.messages === undefined ? [] : [parts.messages]),
       ...(parts.dht === undefined ? [] : [parts.dht]),
       ...parts.servers,
     ],

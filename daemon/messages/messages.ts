@@ -1,0 +1,495 @@
+/**
+ * Messages of this client: its addresses and their mailboxes, what it sends, what waits for the application. What is sent
+ * when is the messenger's affair (core/messages/messenger.ts); here its payloads become Sphinx packets over paths of the
+ * verified view, and leave through a pump.
+ */
+
+import { nodeIdHex } from '@nyx/core/directory/descriptor.ts';
+import type { NodeContact } from '@nyx/core/engine/contract.ts';
+import { decodeAddress, encodeAddress } from '@nyx/core/messages/address.ts';
+import { MessageError, MessageErrorCode } from '@nyx/core/messages/message-error.ts';
+import { Messenger } from '@nyx/core/messages/messenger.ts';
+import type { OutboxEvent } from '@nyx/core/messages/outbox.ts';
+import { decodeReplyToken, encodeReplyToken, REPLY_PREFIX, replyTokenName } from '@nyx/core/messages/reply-token.ts';
+import { Exponential } from '@nyx/core/mix/exponential.ts';
+import { chooseIndex } from '@nyx/core/path/weighted-choice.ts';
+import { createDropPacket, createPacket, PACKET_BYTES, type SphinxHop } from '@nyx/core/sphinx/packet.ts';
+import { createReplyBlock } from '@nyx/core/sphinx/reply-block.ts';
+import { type NodeContext, unixSeconds } from '../actors/context.ts';
+import type { Directory } from '../actors/directory.ts';
+import type { PathBuilder } from '../actors/path-builder.ts';
+import type { PumpPool } from '../actors/pump-pool.ts';
+import type { SealedFiles } from '../directory/sealed-files.ts';
+import { DialError, DialErrorCode, type PathConstraints } from '../pump/contract.ts';
+import type { ChildSpec } from '../supervision/supervise.ts';
+import { AddressBook, MAX_ADDRESSES, OwnMailbox } from './address-book.ts';
+import { Inbox, storedId } from './inbox.ts';
+import { MailboxVisit, type VisitState } from './mailbox-visit.ts';
+
+const RENEW_MS = 60_000;
+/** A mailbox for replies that can't be opened so many times in a row is given up for one at another node. */
+const MAX_REPLY_FAILURES = 3;
+/** From asking for a mailbox to its being open. */
+const OPEN_WAIT_MS = 30_000;
+const OUTBOX = { maxMessages: 256, maxBytes: 8 * 1024 * 1024, askAgainMs: 4000 };
+const REASSEMBLY = { maxMessages: 256, maxBytes: 8 * 1024 * 1024, maxAgeMs: 3_600_000 };
+const MAX_REPLY_BLOCKS = 2048;
+
+export interface MessagesParts {
+  readonly nodeId: string;
+  readonly files: SealedFiles;
+  readonly directory: Pick<Directory, 'view' | 'contactOf'>;
+  readonly paths: Pick<PathBuilder, 'select'>;
+  readonly pool: Pick<PumpPool, 'choose' | 'get'>;
+}
+
+/** An address of ours as the API shows it. */
+export interface AddressInfo {
+  readonly address: string;
+  readonly label: string;
+  readonly nodeId: string;
+  readonly createdAt: number;
+  readonly state: VisitState;
+  readonly problem: string;
+  /** Packets that its mailbox had no room for while we were away. */
+  readonly refusedPackets: number;
+}
+
+/** A message on its way. */
+export interface SentMessage {
+  readonly id: string;
+  /** Every packet of it has left once. Rejects with MessageError. */
+  readonly sent: Promise<void>;
+  /** The recipient has it; an anonymous reply: it has left, more can't be known. Rejects with MessageError. */
+  readonly done: Promise<'acknowledged' | 'sent'>;
+  progress(): { readonly sent: number; readonly total: number } | undefined;
+  cancel(): void;
+}
+
+interface Pending {
+  readonly isReply: boolean;
+  readonly sent: PromiseWithResolvers<void>;
+  readonly done: PromiseWithResolvers<'acknowledged' | 'sent'>;
+}
+
+export class Messages {
+  readonly inbox: Inbox;
+  readonly messenger: Messenger;
+  readonly #context: NodeContext;
+  readonly #parts: MessagesParts;
+  readonly #book: AddressBook;
+  readonly #delays: Exponential;
+  readonly #visits = new Map<string, MailboxVisit>();
+  #replyVisit: MailboxVisit | undefined;
+  readonly #opened = new Set<() => void>();
+  readonly #pending = new Map<string, Pending>();
+  #running = false;
+  #cancelPoll: () => void = () => {};
+  #cancelRenew: () => void = () => {};
+  /** Packets that the pump would not take. */
+  unsent = 0;
+
+  /** Throws KeyStoreError. */
+  constructor(context: NodeContext, parts: MessagesParts) {
+    this.#context = context;
+    this.#parts = parts;
+    const { config, suite, random } = context;
+    this.#book = new AddressBook(parts.files, suite, random);
+    this.inbox = new Inbox(parts.files, config.messages.inboxBytes);
+    this.#delays = new Exponential(random);
+    this.messenger = new Messenger(
+      {
+        packetsPerSecond: config.messages.packetsPerSecond,
+        cover: config.messages.cover,
+        outbox: OUTBOX,
+        reassembly: REASSEMBLY,
+        maxReplyBlocks: MAX_REPLY_BLOCKS,
+      },
+      {
+        suite,
+        random,
+        host: {
+          sendPayload: (nodeId, payload) => this.#sendPayload(nodeId, payload),
+          anyMailboxNode: (not) => this.#anyMailboxNode(not),
+          sendDrop: (nodeId) => this.#sendPayload(nodeId, undefined),
+          replyMailbox: () => this.#replyMailbox(),
+          makeReplyBlock: (nodeId, replyId, usedBy) => this.#makeReplyBlock(nodeId, replyId, usedBy),
+          store: ({ mailbox, id, content }) => this.#store(storedId(mailbox, id), mailbox, undefined, content),
+          storeAnswer: (token, content) => this.#store(token, undefined, token, content),
+          onMessage: (event) => this.#onMessage(event),
+          unixSeconds: () => context.unixMs() / 1000,
+        },
+      },
+    );
+    for (const { mailbox, id } of this.inbox.known()) this.messenger.receiver.remember(mailbox, id);
+  }
+
+  child(): ChildSpec {
+    return {
+      id: 'messages',
+      restart: 'permanent',
+      shutdownMs: 2000,
+      inboxLimit: 1,
+      start: () => {
+        this.#start();
+        return { stop: () => this.#stop() };
+      },
+    };
+  }
+
+  // --- what the API asks for ---
+
+  addresses(): AddressInfo[] {
+    return this.#book.list().map((mailbox) => this.#infoOf(mailbox));
+  }
+
+  /** The address of this mailbox (hex of its id); undefined: it is none of ours. */
+  addressOf(mailbox: string): string | undefined {
+    const own = this.#book.get(mailbox);
+    return own && encodeAddress(own, this.#context.suite);
+  }
+
+  /** Makes an address at this mailbox node (hex), or one that is drawn, and waits a while for its mailbox to open. */
+  async createAddress(label: string, nodeId: string | undefined): Promise<AddressInfo> {
+    if (this.#book.size >= MAX_ADDRESSES) {
+      throw new MessageError(MessageErrorCode.limit, `this node has ${MAX_ADDRESSES} addresses, the most it may have`);
+    }
+    const chosen = nodeId === undefined ? this.#anyMailboxNode(undefined) : this.#mailboxNode(nodeId);
+    if (chosen === undefined) {
+      const which = nodeId === undefined ? 'no node' : `node ${nodeId}, as the present view has it,`;
+      throw new DialError(DialErrorCode.noPath, `${which} keeps mailboxes`);
+    }
+    const mailbox = this.#book.create(chosen, label, unixSeconds(this.#context));
+    this.messenger.receiver.setSecrets(mailbox.name, mailbox.secrets);
+    const visit = this.#visit(mailbox);
+    this.#visits.set(mailbox.name, visit);
+    await this.#untilOpen(() => visit.state === 'open');
+    return this.#infoOf(mailbox);
+  }
+
+  /** Its mailbox is erased if its node can be told, its keys in any case. False: it is none of ours. */
+  deleteAddress(address: string): boolean {
+    const { mailboxId } = decodeAddress(address, this.#context.suite);
+    const name = nodeIdHex(mailboxId);
+    this.#visits.get(name)?.stop(true);
+    this.#visits.delete(name);
+    this.messenger.receiver.setSecrets(name, []);
+    return this.#book.remove(name);
+  }
+
+  /** Sends to an address, or over a reply block (then `timeoutMs` has no meaning). Throws MessageError. */
+  send(to: string, content: Uint8Array, timeoutMs: number): SentMessage {
+    const { suite } = this.#context;
+    const nowMs = this.#nowMs;
+    const isReply = to.trimStart().startsWith(REPLY_PREFIX);
+    const pending = {
+      isReply,
+      sent: Promise.withResolvers<void>(),
+      done: Promise.withResolvers<'acknowledged' | 'sent'>(),
+    };
+    // Who does not wait for either need not hear of a failure.
+    pending.sent.promise.catch(() => {});
+    pending.done.promise.catch(() => {});
+    let id: string;
+    if (isReply) {
+      id = this.messenger.reply(decodeReplyToken(to, suite), content, nowMs);
+    } else {
+      const address = decodeAddress(to, suite);
+      if (this.#mailboxNode(nodeIdHex(address.nodeId)) === undefined) {
+        const why =
+          'the present view of the network has no such mailbox node; it may be down, or a view may be missing';
+        throw new MessageError(MessageErrorCode.unknownMailbox, why);
+      }
+      this.#needReplyMailbox();
+      id = this.messenger.send(address, content, timeoutMs, nowMs);
+    }
+    this.#pending.set(id, pending);
+    this.#arm();
+    return {
+      id,
+      sent: pending.sent.promise,
+      done: pending.done.promise,
+      progress: () => this.messenger.progress(id),
+      cancel: () => void this.messenger.cancel(id),
+    };
+  }
+
+  /** A token for one anonymous reply of up to so many packets. Waits for a mailbox. Rejects with MessageError or DialError. */
+  async createReplyBlock(packets: number): Promise<{ text: string; id: string; expires: number }> {
+    this.#needReplyMailbox();
+    await this.#untilOpen(() => this.#replyMailbox() !== undefined);
+    const token = this.messenger.createReplyToken(packets);
+    if (token === undefined) {
+      const problem = this.#replyVisit?.problem || 'there is no path now';
+      throw new DialError(DialErrorCode.noPath, `no mailbox for replies: ${problem}`);
+    }
+    this.#arm();
+    const { suite } = this.#context;
+    return { text: encodeReplyToken(token, suite), id: replyTokenName(token, suite), expires: token.expires };
+  }
+
+  // --- its life ---
+
+  #start(): void {
+    this.#running = true;
+    this.#renew();
+    for (const mailbox of this.#book.list()) {
+      this.messenger.receiver.setSecrets(mailbox.name, mailbox.secrets);
+      this.#visits.set(mailbox.name, this.#visit(mailbox));
+    }
+    this.#arm();
+  }
+
+  #stop(): void {
+    this.#running = false;
+    this.#cancelPoll();
+    this.#cancelRenew();
+    this.messenger.stop();
+    for (const visit of this.#visits.values()) visit.stop(false);
+    this.#visits.clear();
+    this.#dropReplyMailbox();
+    for (const wake of [...this.#opened]) wake();
+    for (const { sent, done } of this.#pending.values()) {
+      const error = new DialError(
+        DialErrorCode.shutdown,
+        'the daemon is shutting down; the message may have arrived or not',
+      );
+      sent.reject(error);
+      done.reject(error);
+    }
+    this.#pending.clear();
+    this.#book.wipe();
+  }
+
+  get #nowMs(): number {
+    return this.#context.timers.nowMs();
+  }
+
+  /** Sees to it that the messenger is asked in time. */
+  #arm(): void {
+    this.#cancelPoll();
+    const dueMs = this.messenger.nextTimeoutMs();
+    if (!this.#running || dueMs === Number.POSITIVE_INFINITY) return;
+    this.#cancelPoll = this.#context.timers.after(Math.max(0, dueMs - this.#nowMs), () => {
+      this.messenger.poll(this.#nowMs);
+      this.#arm();
+    });
+  }
+
+  #renew(): void {
+    const now = unixSeconds(this.#context);
+    for (const mailbox of this.#book.renew(now)) {
+      this.messenger.receiver.setSecrets(mailbox.name, mailbox.secrets);
+      this.#visits.get(mailbox.name)?.publish();
+    }
+    if (this.#replyVisit?.mailbox.renew(now)) {
+      this.messenger.receiver.setSecrets(this.#replyVisit.mailbox.name, this.#replyVisit.mailbox.secrets);
+      this.#replyVisit.publish();
+    }
+    this.#cancelRenew = this.#context.timers.after(RENEW_MS, () => this.#renew());
+  }
+
+  // --- mailboxes ---
+
+  #visit(mailbox: OwnMailbox): MailboxVisit {
+    const { paths, pool } = this.#parts;
+    return new MailboxVisit(mailbox, {
+      context: this.#context,
+      pool,
+      paths,
+      hops: this.#context.config.messages.hops,
+      onPacket: (name, packet) => {
+        this.messenger.handlePacket(name, packet, this.#nowMs);
+        this.#arm();
+      },
+      onReply: (replyId, reply) => {
+        this.messenger.handleReply(replyId, reply, this.#nowMs);
+        this.#arm();
+      },
+      onChange: (visit, failures) => this.#onVisit(visit, failures),
+    });
+  }
+
+  #onVisit(visit: MailboxVisit, failures: number): void {
+    const { log, events } = this.#context;
+    if (failures === 0) {
+      events.publish('message', 'mailbox-open');
+      for (const wake of [...this.#opened]) wake();
+      return;
+    }
+    log('debug', 'a mailbox could not be reached', { problem: visit.problem, failures });
+    events.publish('message', 'mailbox-lost', '', { reason: visit.problem });
+    if (visit !== this.#replyVisit || failures < MAX_REPLY_FAILURES) return;
+    // Replies that are on their way to it are lost; those who wait for them ask again.
+    this.#dropReplyMailbox();
+    this.#needReplyMailbox();
+  }
+
+  #infoOf(mailbox: OwnMailbox): AddressInfo {
+    const visit = this.#visits.get(mailbox.name);
+    return {
+      address: encodeAddress(mailbox, this.#context.suite),
+      label: mailbox.label,
+      nodeId: nodeIdHex(mailbox.nodeId),
+      createdAt: mailbox.createdAt,
+      state: visit?.state ?? 'waiting',
+      problem: visit?.problem ?? '',
+      refusedPackets: visit?.refused ?? 0,
+    };
+  }
+
+  /** Replies come to a mailbox that no address names, with keys that are never written down. */
+  #needReplyMailbox(): void {
+    if (this.#replyVisit !== undefined || !this.#running) return;
+    const nodeId = this.#anyMailboxNode(undefined);
+    if (nodeId === undefined) return;
+    const { suite, random } = this.#context;
+    const now = unixSeconds(this.#context);
+    const mailbox = new OwnMailbox(suite, random, { nodeId, label: '', createdAt: now });
+    mailbox.renew(now);
+    this.messenger.receiver.setSecrets(mailbox.name, mailbox.secrets);
+    this.#replyVisit = this.#visit(mailbox);
+  }
+
+  #dropReplyMailbox(): void {
+    const visit = this.#replyVisit;
+    this.#replyVisit = undefined;
+    if (visit === undefined) return;
+    visit.stop(true);
+    this.messenger.receiver.setSecrets(visit.mailbox.name, []);
+    visit.mailbox.wipe();
+  }
+
+  #replyMailbox() {
+    const visit = this.#replyVisit;
+    if (visit === undefined) {
+      this.#needReplyMailbox();
+      return undefined;
+    }
+    if (visit.state !== 'open') return undefined;
+    const { nodeId, mailboxId, secrets } = visit.mailbox;
+    return { nodeId, mailboxId, x25519: secrets[0]!.dh.publicKey };
+  }
+
+  #untilOpen(isOpen: () => boolean): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        if (!isOpen() && this.#running && this.#nowMs < deadlineMs) return;
+        this.#opened.delete(done);
+        cancel();
+        resolve();
+      };
+      const deadlineMs = this.#nowMs + OPEN_WAIT_MS;
+      const cancel = this.#context.timers.after(OPEN_WAIT_MS, done);
+      this.#opened.add(done);
+      done();
+    });
+  }
+
+  // --- what the messenger asks for ---
+
+  /** `payload` undefined: cover that ends there. */
+  #sendPayload(nodeId: Uint8Array, payload: Uint8Array | undefined): boolean {
+    const contacts = this.#route({ lastHop: nodeIdHex(nodeId) });
+    const pump = this.#parts.pool.get(0);
+    if (contacts === undefined || pump === undefined) return false;
+    const { suite, random } = this.#context;
+    const hops = this.#sphinxHops(contacts);
+    const packet = new Uint8Array(PACKET_BYTES);
+    if (payload === undefined) createDropPacket(suite, random, hops, packet);
+    else createPacket(suite, random, hops, payload, packet);
+    pump.sendPackets([{ firstHop: contacts[0]!, packet }]).then(
+      ([drop]) => {
+        if (drop !== 'none') this.unsent++;
+      },
+      () => {
+        this.unsent++;
+      },
+    );
+    return true;
+  }
+
+  /** Whoever sends over it must not learn our guards, and can not be its first hop himself. */
+  #makeReplyBlock(nodeId: Uint8Array, replyId: Uint8Array, usedBy: Uint8Array | undefined) {
+    const lastHop = nodeIdHex(nodeId);
+    const user = usedBy === undefined ? lastHop : nodeIdHex(usedBy);
+    const contacts = this.#route({ lastHop, withoutGuards: true, apartFrom: user === lastHop ? [] : [user] });
+    if (contacts === undefined) return undefined;
+    const { suite, random, config } = this.#context;
+    const hops = this.#sphinxHops(contacts);
+    const { block, keys } = createReplyBlock(suite, random, hops, replyId);
+    // A node holds the keys of an epoch for one epoch more.
+    const expires = (Math.min(...hops.map(({ epoch }) => epoch)) + 2) * config.epochSeconds;
+    return { block, keys, expires };
+  }
+
+  #route(wishes: Partial<PathConstraints>): NodeContact[] | undefined {
+    const { hops } = this.#context.config.messages;
+    try {
+      const contacts = this.#parts.paths.select({ hops, class: 'mix', needExit: undefined, ...wishes });
+      return contacts.some(({ mixKeys }) => mixKeys.length === 0) ? undefined : contacts;
+    } catch (error) {
+      if (!(error instanceof DialError)) throw error;
+      this.#context.log('debug', 'no path for a packet', { problem: error.message });
+      return undefined;
+    }
+  }
+
+  #sphinxHops(contacts: readonly NodeContact[]): SphinxHop[] {
+    const { delayMs } = this.#context.config.mix;
+    return contacts.map(({ nodeId, mixKeys }) => {
+      const { epoch, x25519 } = mixKeys.at(-1)!;
+      return { nodeId, epoch, mixX25519: x25519, delayMs: Math.round(this.#delays.sample(delayMs)) };
+    });
+  }
+
+  #anyMailboxNode(not: Uint8Array | undefined): Uint8Array | undefined {
+    const view = this.#parts.directory.view?.verified;
+    if (view === undefined) return undefined;
+    const excluded = not && nodeIdHex(not);
+    const weights = view.nodes.map(({ nodeId, roles }, i) => {
+      const id = nodeIdHex(nodeId);
+      return roles.mailbox && id !== excluded && id !== this.#parts.nodeId ? Math.max(1, view.statuses[i]!.weight) : 0;
+    });
+    return view.nodes[chooseIndex(weights, this.#context.random)]?.nodeId;
+  }
+
+  #mailboxNode(id: string): Uint8Array | undefined {
+    const node = this.#parts.directory.view?.verified.byId.get(id);
+    return node?.roles.mailbox && id !== this.#parts.nodeId ? node.nodeId : undefined;
+  }
+
+  #store(id: string, mailbox: string | undefined, replyBlock: string | undefined, content: Uint8Array): boolean {
+    const stored = this.inbox.store({ id, mailbox, replyBlock, receivedUnixMs: this.#context.unixMs(), content });
+    this.#context.events.publish('message', stored ? 'received' : 'no-room', '', { bytes: content.length });
+    return stored;
+  }
+
+  #onMessage(event: OutboxEvent): void {
+    const pending = this.#pending.get(event.name);
+    this.#context.events.publish('message', event.kind, '', {
+      ...(event.kind === 'failed' ? { reason: event.error.code } : {}),
+    });
+    // It may fail within send() itself, before anybody waits for it.
+    if (pending === undefined) {
+      if (event.kind !== 'sent') queueMicrotask(() => this.#settle(event));
+      return;
+    }
+    this.#settle(event);
+  }
+
+  #settle(event: OutboxEvent): void {
+    const pending = this.#pending.get(event.name);
+    if (pending === undefined) return;
+    if (event.kind === 'failed') {
+      pending.sent.reject(event.error);
+      pending.done.reject(event.error);
+      this.#pending.delete(event.name);
+      return;
+    }
+    pending.sent.resolve();
+    if (event.kind === 'sent' && !pending.isReply) return;
+    pending.done.resolve(event.kind);
+    this.#pending.delete(event.name);
+  }
+}
