@@ -8,6 +8,7 @@ export const ExitCode = {
   noDaemon: 3,
   path: 4,
   target: 5,
+  unacknowledged: 6,
 } as const;
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 
@@ -45,6 +46,22 @@ const byCode: Readonly<Partial<Record<NyxErrorCode, { readonly exit: ExitCode; r
     exit: ExitCode.usage,
     next: 'The classes fast and mix are there; docs/threat-model.md says what they do not do.',
   },
+  BAD_ADDRESS: { exit: ExitCode.usage, next: 'Addresses begin with nyx-msg: and are copied whole, in one line.' },
+  BAD_REPLY_BLOCK: { exit: ExitCode.usage, next: 'Reply blocks begin with nyx-reply: and are copied whole.' },
+  MESSAGE_TOO_LARGE: { exit: ExitCode.usage, next: 'Longer ones belong into a stream: `nyx-cli connect`.' },
+  REPLY_BLOCK_EXPIRED: { exit: ExitCode.target, next: 'Ask its maker for a fresh one.' },
+  REPLY_BLOCK_USED: { exit: ExitCode.target, next: 'Ask its maker for another one.' },
+  UNKNOWN_MAILBOX: {
+    exit: ExitCode.target,
+    next: 'The recipient has to be there from time to time; or ask for a newer address.',
+  },
+  MESSAGE_NOT_OPENED: { exit: ExitCode.target, next: 'Send it again: newer keys will be fetched.' },
+  MESSAGE_NOT_ACKNOWLEDGED: {
+    exit: ExitCode.unacknowledged,
+    next: 'The recipient may be away; `--timeout` waits longer.',
+  },
+  RECEIVER_BUSY: { exit: ExitCode.failure, next: 'End the other one first.' },
+  NOT_A_CLIENT: { exit: ExitCode.usage, next: 'Talk to a daemon with the role client: --api.' },
   BAD_REQUEST: { exit: ExitCode.usage, next: '`nyx-cli COMMAND --help` shows what is possible.' },
 };
 

@@ -7,6 +7,7 @@ import { addConnectCommand } from './commands/connect.ts';
 import { addDaemonCommand } from './commands/daemon.ts';
 import { addEventsCommand } from './commands/events.ts';
 import { addKeysCommand } from './commands/keys.ts';
+import { addMessageCommands } from './commands/messages.ts';
 import { addNetworkCommand } from './commands/network.ts';
 import { addPathsCommand } from './commands/paths.ts';
 import { addPeersCommand } from './commands/peers.ts';
@@ -20,7 +21,8 @@ const help = `
 The daemon is found through --api, $NYX_API_SOCKET, a local network that is up, ./nyx-data/api.sock,
 $XDG_RUNTIME_DIR/nyx/api.sock or ~/.nyx/api.sock: the first that there is.
 
-Exit codes: 0 ok, 1 failure, 2 usage, 3 daemon not reachable, 4 no path or circuit failed, 5 target failed.`;
+Exit codes: 0 ok, 1 failure, 2 usage, 3 daemon not reachable, 4 no path or circuit failed, 5 target failed,
+6 message not acknowledged in time.`;
 
 export function buildProgram(io: Io): Command {
   const program = new Command('nyx-cli')
@@ -45,6 +47,7 @@ export function buildProgram(io: Io): Command {
     addPathsCommand,
     addTopologyCommand,
     addPeersCommand,
+    addMessageCommands,
     addKeysCommand,
     addAuthorityCommand,
     addEventsCommand,

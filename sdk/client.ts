@@ -31,6 +31,7 @@ import { type Agent as UndiciAgent, fetch as undiciFetch } from 'undici';
 import { type DispatcherOptions, NyxHttpAgent, NyxHttpsAgent, nyxDispatcher } from './agents.ts';
 import { Connection, type ConnectOptions } from './connection.ts';
 import { NyxError, toNyxError } from './errors.ts';
+import { NyxMessages } from './messages.ts';
 import {
   type DataCall,
   type DialOptions,
@@ -55,6 +56,7 @@ export type NyxEventKind =
   | 'keys'
   | 'p2p'
   | 'cover'
+  | 'message'
   | 'node';
 
 export interface Reconnected {
@@ -322,6 +324,16 @@ export class NyxClient extends EventEmitter<NyxClientEvents> {
       await this.#unary(stream, stream.closeStream, { streamId }, options);
     },
   };
+
+  readonly messages = new NyxMessages(() => {
+    this.#checkOpen();
+    return {
+      service: this.#connection.services.message,
+      unary: (service, method, request, options) => this.#unary(service, method, request, options),
+      readOnce: (open, signal) => this.#readOnce(open, signal),
+      readAcross: (open, signal) => this.#readAcross(open, signal),
+    };
+  });
 
   readonly keys = {
     list: (options: CallOptions = {}): Promise<ListKeysResponse> => {

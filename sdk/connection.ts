@@ -17,6 +17,7 @@ import {
 import { loadApi } from '@nyx/proto/load.ts';
 import type {
   KeyServiceClient,
+  MessageServiceClient,
   NodeServiceClient,
   PathServiceClient,
   StreamServiceClient,
@@ -54,6 +55,7 @@ export interface Services {
   readonly node: NodeServiceClient;
   readonly stream: StreamServiceClient;
   readonly path: PathServiceClient;
+  readonly message: MessageServiceClient;
   readonly key: KeyServiceClient;
 }
 
@@ -107,6 +109,7 @@ export class Connection {
       node: new api.NodeService(target, channelCredentials, shared),
       stream: new api.StreamService(target, channelCredentials, shared),
       path: new api.PathService(target, channelCredentials, shared),
+      message: new api.MessageService(target, channelCredentials, shared),
       key: new api.KeyService(target, channelCredentials, shared),
     };
   }

@@ -28,6 +28,24 @@ export const nyxErrorCodes = [
   'BAD_REQUEST',
   /** A known option that the daemon does not carry out: the class `cmix`. */
   'UNSUPPORTED',
+  /** No message address, or mistyped. */
+  'BAD_ADDRESS',
+  'BAD_REPLY_BLOCK',
+  /** Reply blocks live for two epochs at most. */
+  'REPLY_BLOCK_EXPIRED',
+  /** Each is good for one reply. */
+  'REPLY_BLOCK_USED',
+  'MESSAGE_TOO_LARGE',
+  /** The recipient's mailbox is not there (any more), or its node is not in the view. */
+  'UNKNOWN_MAILBOX',
+  /** The recipient got it, and none of its keys opens it. */
+  'MESSAGE_NOT_OPENED',
+  /** Not acknowledged in time: it may have arrived or not. */
+  'MESSAGE_NOT_ACKNOWLEDGED',
+  /** Somebody else receives this daemon's messages. */
+  'RECEIVER_BUSY',
+  /** The daemon has not the role client. */
+  'NOT_A_CLIENT',
   /** The daemon is going down. */
   'SHUTDOWN',
   'INTERNAL',

@@ -21,6 +21,14 @@ export {
 export type { ConnectOptions, TlsFiles } from './connection.ts';
 export { type FieldViolation, NyxError, type NyxErrorCode, nyxErrorCodes } from './errors.ts';
 export {
+  NyxMessages,
+  type ReceivedMessage,
+  type ReplyBlock,
+  type SendMessageOptions,
+  type SendResult,
+  type SendUntil,
+} from './messages.ts';
+export {
   type DialOptions,
   type LostStream,
   type MultipathStrategyName,

@@ -16,6 +16,7 @@ const kinds: readonly NyxEventKind[] = [
   'keys',
   'p2p',
   'cover',
+  'message',
   'node',
 ];
 
