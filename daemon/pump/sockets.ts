@@ -9,6 +9,11 @@ import { BATCH_DATAGRAMS, DATAGRAM_BYTES } from '@nyx/core/wire/datagram.ts';
 import { openUdp, type UdpMode, type UdpSocket } from '../io/udp.ts';
 import type { ListenAddress, PumpOptions } from './contract.ts';
 
+/** By address family: IPv4, IPv6. */
+type DialSockets = readonly [UdpSocket | undefined, UdpSocket | undefined];
+
+/** What was sent to the old address before the other end knew of the new one. */
+const LEAVE_MS = 2000;
 const wildcards: ReadonlySet<string> = new Set(['0.0.0.0', '::']);
 
 export interface PumpSocketsOptions {
@@ -25,17 +30,25 @@ export interface PumpSocketsOptions {
 
 export class PumpSockets {
   readonly #listen: UdpSocket | undefined;
-  readonly #dial4: UdpSocket | undefined;
-  readonly #dial6: UdpSocket | undefined;
-  readonly #all: readonly UdpSocket[];
+  #dial4: UdpSocket | undefined;
+  #dial6: UdpSocket | undefined;
+  readonly #openDial: () => Promise<DialSockets>;
   /** Datagrams for an address family that has no socket here. */
   #unroutable = 0;
+  /** Of sockets that are closed. */
+  readonly #past = { sendQueueFull: 0, sendErrors: 0 };
+  readonly #leaving = new Map<UdpSocket, NodeJS.Timeout>();
+  #closed = false;
 
-  constructor(listen: UdpSocket | undefined, dial4: UdpSocket | undefined, dial6: UdpSocket | undefined) {
+  private constructor(
+    listen: UdpSocket | undefined,
+    [dial4, dial6]: DialSockets,
+    openDial: () => Promise<DialSockets>,
+  ) {
     this.#listen = listen;
     this.#dial4 = dial4;
     this.#dial6 = dial6;
-    this.#all = [listen, dial4, dial6].filter((socket) => socket !== undefined);
+    this.#openDial = openDial;
   }
 
   /** Rejects when the listening address or both families of dialling sockets cannot be had. */
@@ -57,24 +70,68 @@ export class PumpSockets {
       }
       return socket;
     };
-    try {
-      const { listen } = options;
-      const listening = listen && (await openOne(Via.listen, listen.host, listen.port, options.reusePort));
+    const openDial = async (): Promise<DialSockets> => {
       const dial: (UdpSocket | undefined)[] = [];
       for (const wildcard of ['0.0.0.0', '::']) {
         try {
-          dial.push(await openOne(Via.dial, dialHost(wildcard, listen), 0, false));
+          dial.push(await openOne(Via.dial, dialHost(wildcard, options.listen), 0, false));
         } catch (error) {
           options.log('debug', 'no UDP socket for one address family', { host: wildcard, error: String(error) });
           dial.push(undefined);
         }
       }
       if (dial.every((socket) => socket === undefined)) throw new Error('no UDP socket can be opened to dial from');
-      return new PumpSockets(listening, dial[0], dial[1]);
+      return [dial[0], dial[1]];
+    };
+    try {
+      const { listen } = options;
+      const listening = listen && (await openOne(Via.listen, listen.host, listen.port, options.reusePort));
+      return new PumpSockets(listening, await openDial(), openDial);
     } catch (error) {
       await Promise.all(opened.map((socket) => socket.close()));
       throw error;
     }
+  }
+
+  /**
+   * Dials from other ports from now on: who sees this machine in two networks does not see one port in both. The old
+   * sockets are read for a moment longer. Rejects, and changes nothing, when no others can be opened.
+   */
+  async redial(): Promise<void> {
+    const [dial4, dial6] = await this.#openDial();
+    if (this.#closed) {
+      await Promise.all([dial4?.close(), dial6?.close()]);
+      return;
+    }
+    for (const socket of [this.#dial4, this.#dial6]) {
+      if (socket === undefined) continue;
+      this.#leaving.set(
+        socket,
+        setTimeout(() => this.#leave(socket), LEAVE_MS),
+      );
+    }
+    this.#dial4 = dial4;
+    this.#dial6 = dial6;
+  }
+
+  #leave(socket: UdpSocket): void {
+    this.#leaving.delete(socket);
+    this.#past.sendQueueFull += socket.counters.sendQueueFull;
+    this.#past.sendErrors += socket.counters.sendErrors;
+    void socket.close();
+  }
+
+  get #all(): UdpSocket[] {
+    return [this.#listen, this.#dial4, this.#dial6].filter((socket) => socket !== undefined);
+  }
+
+  /** Failed sends of the sockets that links are opened from, by the kernel's code. */
+  get dialErrors(): ReadonlyMap<string, number> {
+    const sum = new Map<string, number>();
+    for (const socket of [this.#dial4, this.#dial6]) {
+      for (const [code, count] of socket?.counters.sendErrorCodes ?? []) sum.set(code, (sum.get(code) ?? 0) + count);
+    }
+    return sum;
   }
 
   /** As EngineHost.send. */
@@ -103,15 +160,18 @@ export class PumpSockets {
   }
 
   get sendQueueFull(): number {
-    return this.#all.reduce((sum, socket) => sum + socket.counters.sendQueueFull, 0);
+    return this.#all.reduce((sum, socket) => sum + socket.counters.sendQueueFull, this.#past.sendQueueFull);
   }
 
   get sendErrors(): number {
-    return this.#unroutable + this.#all.reduce((sum, socket) => sum + socket.counters.sendErrors, 0);
+    const past = this.#unroutable + this.#past.sendErrors;
+    return this.#all.reduce((sum, socket) => sum + socket.counters.sendErrors, past);
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#all.map((socket) => socket.close()));
+    this.#closed = true;
+    for (const timer of this.#leaving.values()) clearTimeout(timer);
+    await Promise.all([...this.#all, ...this.#leaving.keys()].map((socket) => socket.close()));
   }
 }
 

@@ -29,6 +29,7 @@ import { type SessionApi, SessionError } from '@nyx/core/stream/contract.ts';
 import { DATAGRAM_BYTES } from '@nyx/core/wire/datagram.ts';
 import type { Exit } from '../exit/exit.ts';
 import { createNativeSuite } from '../io/native-suite.ts';
+import { NetworkWatch } from '../io/network-watch.ts';
 import { systemRandom } from '../io/system-random.ts';
 import type { Log, ProxyServer } from '../proxy/proxy.ts';
 import {
@@ -56,6 +57,7 @@ const MIX_BATCH_MS = 1;
 /** How often memory, idle circuits and (while draining) open streams are looked at. */
 const HOUSEKEEPING_MS = 250;
 const DRAIN_LOOK_MS = 20;
+const NETWORK_LOOK_MS = 1000;
 /** The main thread must answer for a path within this. */
 const PATH_REQUEST_TIMEOUT_MS = 10_000;
 /** Closing words may take this long to leave the socket. */
@@ -92,6 +94,8 @@ class PumpWorker {
   #socks: ProxyServer | undefined;
   #httpConnect: ProxyServer | undefined;
   #housekeeping: NodeJS.Timeout | undefined;
+  #network: NetworkWatch | undefined;
+  #networkDueMs = 0;
   #draining = false;
   #loops: LoopCover | undefined;
 
@@ -417,7 +421,33 @@ class PumpWorker {
 
   // --- housekeeping ---
 
+  /** A client takes its links along into another network. Who listens is found where its descriptor says, and stays. */
+  #watchNetwork(): void {
+    const sockets = this.#sockets;
+    const { roles, listen } = this.#options;
+    if (sockets === undefined || !roles.client || listen !== undefined || nowMs() < this.#networkDueMs) return;
+    this.#networkDueMs = nowMs() + NETWORK_LOOK_MS;
+    this.#network ??= new NetworkWatch({
+      sendErrors: () => sockets.dialErrors,
+      onChange: (what) => void this.#moveTo(what, sockets),
+    });
+    this.#network.poll();
+  }
+
+  async #moveTo(what: string, sockets: PumpSockets): Promise<void> {
+    try {
+      await sockets.redial();
+    } catch (error) {
+      // The old ones may still do, and the peers have to be told in any case.
+      this.#log('warn', 'no new sockets for another network', { problem: (error as Error).message });
+    }
+    this.#log('info', 'the network has changed: links move', { what });
+    this.#engine.networkChanged(nowMs());
+    this.#loop.wake();
+  }
+
   #keepHouse(): void {
+    this.#watchNetwork();
     this.#dialer.sweep(nowMs());
     const shed = this.#memory.check();
     if (shed > 0) {

@@ -63,6 +63,12 @@ export class LinkTap {
     this.#back(peerPort).send(datagram, this.#target(), '127.0.0.1');
   }
 
+  /** The NAT in front of `peerPort` gives it another port: what goes to the old one is lost. */
+  rebind(peerPort: number): void {
+    this.#backs.get(peerPort)?.close();
+    this.#backs.delete(peerPort);
+  }
+
   /** Ports from which links to this daemon were opened. */
   get peerPorts(): number[] {
     return [...this.#backs.keys()];
