@@ -353,6 +353,7 @@ class Daemon {
           if (view === undefined) return undefined;
           return { epoch: view.verified.epoch, digest: view.verified.digest, bytes: view.bytes };
         },
+        delta: (from) => directory.client.deltaFrom(from),
         offer: (bytes) => directory.offer(bytes),
       },
       params: authority === undefined ? undefined : () => encodeParams(served!.params),

@@ -37,6 +37,17 @@ export function isDelta(bytes: Uint8Array): boolean {
   return compareBytes(bytes.subarray(0, magic.length), magic) === 0;
 }
 
+/** Digests of the view that a delta begins with and of the one it leads to. Throws DirectoryError MALFORMED. */
+export function deltaEnds(
+  bytes: Uint8Array,
+  suite: CryptoSuite,
+): { readonly from: Uint8Array; readonly to: Uint8Array } {
+  const reader = new ByteReader(bytes, what);
+  reader.expect(magic, DELTA_VERSION);
+  const from = reader.take(32);
+  return { from, to: viewDigest(readSignedBody(reader).body, suite) };
+}
+
 /** Which node an entry of a view is about: 32 bytes that order it. Needed because a bundle need not be decoded here. */
 export type NodeIdOf = (entry: ViewEntry) => Uint8Array;
 

@@ -90,7 +90,8 @@ export class Directory {
     const { config } = context;
     this.#families = proveFamilies(config.familyKeyFiles, keys.store.identity.publicKey, context.suite);
     this.#evidence = new EvidenceStore(join(config.dataDir, 'evidence'));
-    const serves = config.directory.listen !== undefined;
+    const servesHttp = config.directory.listen !== undefined;
+    const serves = servesHttp || (config.p2p.enabled && config.p2p.listen.length > 0);
     this.#deltas = serves ? new DeltaStore(join(config.dataDir, 'deltas')) : undefined;
     this.client = new DirectoryClient(
       {
@@ -102,6 +103,8 @@ export class Directory {
         suite: context.suite,
         unixSeconds: () => unixSeconds(context),
         deltas: this.#deltas,
+        // The authorities have every view first: from them deltas get around.
+        makesDeltas: servesHttp,
         onView: (view) => this.#accepted(view),
         onEvidence: (kind, epoch, id, content) => this.keepEvidence(kind, epoch, id, content),
         onProblem: (message) => this.problem(message),

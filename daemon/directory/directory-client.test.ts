@@ -50,7 +50,7 @@ interface Made {
   readonly folder: string;
 }
 
-function make(sources: readonly string[] = [], at = join(folder, `${counter++}`)): Made {
+function make(sources: readonly string[] = [], at = join(folder, `${counter++}`), makesDeltas = true): Made {
   const evidence = new EvidenceStore(join(at, 'evidence'));
   const deltas = new DeltaStore(join(at, 'deltas'));
   const views: HeldView[] = [];
@@ -61,6 +61,7 @@ function make(sources: readonly string[] = [], at = join(folder, `${counter++}`)
       suite,
       unixSeconds: () => now,
       deltas,
+      makesDeltas,
       onView: (view) => views.push(view),
       onEvidence: (kind, epoch, id, content) => evidence.keep(kind, epoch, id, content, 1),
       onProblem: (message) => problems.push(message),
@@ -112,6 +113,34 @@ describe('directory client', () => {
     assert.equal(client.views.length, 2, 'the view between was only passed through');
     assert.equal(client.client.held!.verified.nodes.length, 3);
     assert.deepEqual(readdirSync(join(client.folder, 'deltas')).length, 1, 'and goes on to others as one step');
+  });
+
+  test('a delta that a peer gives leads to the view, is kept as it came, and serves the next peer', async () => {
+    const source = make();
+    await source.client.take(viewOf(0));
+    const [a, b] = [make([], undefined, false), make([], undefined, false)];
+    for (const { client } of [a, b]) await client.offer(source.client.held!.bytes);
+    now = epochStart(1) + 10;
+    const first = source.client.held!.verified.digest;
+    await source.client.take(viewOf(1, [1]));
+    const delta = (await source.client.deltaFrom(first))!;
+    assert.ok(delta.length < source.client.held!.bytes.length);
+    assert.equal(await a.client.offer(delta), true);
+    assert.deepEqual(a.client.held!.bytes, source.client.held!.bytes);
+    assert.equal(await a.client.offer(delta), false, 'it is held already');
+    assert.deepEqual(await a.client.deltaFrom(first), delta);
+    assert.equal(await b.client.offer((await a.client.deltaFrom(first))!), true);
+    // One that leads to something else is refused, as is one that begins elsewhere.
+    now = epochStart(2) + 10;
+    await source.client.take(viewOf(2));
+    const next = (await source.client.deltaFrom(a.client.held!.verified.digest))!;
+    const broken = next.slice();
+    broken[broken.length - 100]! ^= 1;
+    await assert.rejects(a.client.offer(broken), { name: 'DirectoryError' });
+    await assert.rejects(make().client.offer(next), refused('INCOMPLETE'));
+    assert.equal(await source.client.deltaFrom(first), undefined, 'it does not lead to the newest any more');
+    assert.equal(await b.client.offer(source.client.held!.bytes), true);
+    assert.equal(await b.client.deltaFrom(a.client.held!.verified.digest), undefined, 'none came, and none is made');
   });
 
   test('a delta is smaller than the bundle, and a bad one is made up for by the bundle', async () => {

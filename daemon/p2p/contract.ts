@@ -100,7 +100,9 @@ export interface ViewPort {
   /** The present epoch by the clock. */
   epoch(): number;
   held(): (ViewReference & { readonly bytes: Uint8Array }) | undefined;
-  /** True: it verified and is newer than what was held. Throws, or rejects with, DirectoryError. */
+  /** The delta from the view with that digest to the one that is held, if it is here. */
+  delta(from: Uint8Array): Promise<Uint8Array | undefined>;
+  /** A bundle, or a delta from the view that is held. True: it verified and is newer than what was held. Throws, or rejects with, DirectoryError. */
   offer(bytes: Uint8Array): boolean | Promise<boolean>;
 }
 
@@ -162,6 +164,8 @@ export interface P2pCounters {
   descriptorsRelayed: number;
   descriptorsDelivered: number;
   viewsServed: number;
+  /** Of these, as deltas. */
+  deltasServed: number;
   viewsFetched: number;
   viewBytesServed: number;
   viewBytesFetched: number;
@@ -179,6 +183,7 @@ export const zeroCounters = (): MutableCounters => ({
   descriptorsRelayed: 0,
   descriptorsDelivered: 0,
   viewsServed: 0,
+  deltasServed: 0,
   viewsFetched: 0,
   viewBytesServed: 0,
   viewBytesFetched: 0,

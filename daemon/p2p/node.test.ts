@@ -4,8 +4,30 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
+import { decodeDescriptor } from '@nyx/core/directory/descriptor.ts';
+import { decodeViewBundle, type ViewBundle, viewDigest } from '@nyx/core/directory/view.ts';
+import { encodeDeltaSteps } from '@nyx/core/directory/view-delta.ts';
 import { P2pProtocol } from './contract.ts';
-import { makeDescriptor, makeKey, makeView, startPeer, type TestPeer, unixSeconds, until } from './testing.ts';
+import {
+  EPOCH_SECONDS,
+  makeDescriptor,
+  makeKey,
+  makeView,
+  startPeer,
+  suite,
+  type TestPeer,
+  type TestPeerOptions,
+  unixSeconds,
+  until,
+} from './testing.ts';
+
+function deltaOf(from: ViewBundle, to: ViewBundle): Uint8Array {
+  const steps = encodeDeltaSteps(from, to, ({ descriptor }) => decodeDescriptor(descriptor, suite).nodeId, suite);
+  for (;;) {
+    const step = steps.next();
+    if (step.done) return step.value;
+  }
+}
 
 describe('peers on loopback', () => {
   const peers: TestPeer[] = [];
@@ -14,6 +36,12 @@ describe('peers on loopback', () => {
     await Promise.all(peers.map((peer) => peer.stop()));
     for (const folder of folders) rmSync(folder, { recursive: true, force: true });
   });
+
+  const begin = async (options: TestPeerOptions): Promise<TestPeer> => {
+    const peer = await startPeer(options);
+    peers.push(peer);
+    return peer;
+  };
 
   it('find each other from one address, bring descriptors to the authority, and spread the view', async () => {
     const authority = makeKey();
@@ -54,6 +82,33 @@ describe('peers on loopback', () => {
     const wanted = peers[3]!;
     const found = await client.node.find('node', wanted.nodeId, AbortSignal.timeout(5000));
     assert.ok(found !== undefined, 'a descriptor is in the DHT');
+  });
+
+  it('give deltas to those that hold the view before, and bundles to others', async () => {
+    const authority = makeKey();
+    const descriptors = [makeDescriptor(makeKey()).bytes, makeDescriptor(makeKey()).bytes];
+    const lastEpoch = Math.floor(unixSeconds() / EPOCH_SECONDS) * EPOCH_SECONDS - 1;
+    const before = makeView(authority, descriptors.slice(0, 1), lastEpoch);
+    const now = makeView(authority, descriptors);
+    const [from, to] = [before, now].map(decodeViewBundle);
+    const delta = deltaOf(from!, to!);
+    const digest = viewDigest(from!.body, suite);
+    const server = await begin({
+      identity: makeKey(),
+      authority,
+      authorities: [authority],
+      delta: (asked) => (suite.equal(asked, digest) ? delta : undefined),
+    });
+    server.hold(now);
+    const bootstrap = [server.node.addresses[0]!];
+    const behind = await begin({ authorities: [authority], bootstrap, options: { listen: [] } });
+    behind.hold(before);
+    const empty = await begin({ authorities: [authority], bootstrap, options: { listen: [] } });
+    await until('both have the view', () => [behind, empty].every((peer) => peer.view()?.nodes.length === 2));
+    assert.equal(server.counters.viewsServed, 2);
+    assert.equal(server.counters.deltasServed, 1);
+    assert.equal(behind.counters.viewBytesFetched, delta.length);
+    assert.equal(empty.counters.viewBytesFetched, now.length);
   });
 
   it('go on when their own descriptor has run out', async () => {

@@ -28,6 +28,7 @@ import {
   type VerifiedView,
   verifyViewBundle,
 } from '@nyx/core/directory/view.ts';
+import { applyDelta, isDelta } from '@nyx/core/directory/view-delta.ts';
 import { createLibp2p } from 'libp2p';
 import { createNativeSuite } from '../io/native-suite.ts';
 import { systemRandom } from '../io/system-random.ts';
@@ -77,7 +78,7 @@ export const makeView = (
     epochSeconds: EPOCH_SECONDS,
     validAfter: now,
     freshUntil: now + 1,
-    validUntil: now + EPOCH_SECONDS,
+    validUntil: now + 2 * EPOCH_SECONDS,
   };
   const decoded = descriptors.map((bytes) => makeViewNode(decodeDescriptor(bytes, suite)));
   return encodeViewBundle(signView(buildView(decoded, options, suite), authority));
@@ -131,6 +132,7 @@ export interface TestPeerOptions {
   readonly folder?: string;
   /** By so many epochs it takes its view to be too old, so that it asks for another. */
   readonly epochAhead?: number;
+  readonly delta?: (from: Uint8Array) => Uint8Array | undefined;
 }
 
 /** A peer that runs its own maintenance until it is stopped. */
@@ -138,8 +140,10 @@ export const startPeer = async (given: TestPeerOptions): Promise<TestPeer> => {
   const folder = given.folder ?? mkdtempSync(join(tmpdir(), 'nyx-p2p-'));
   const counters = zeroCounters();
   let held: { readonly verified: VerifiedView; readonly bytes: Uint8Array } | undefined;
-  const accept = (bytes: Uint8Array): boolean => {
+  const accept = (came: Uint8Array): boolean => {
     const previous = held?.verified;
+    const isStep = isDelta(came) && held !== undefined;
+    const bytes = isStep ? encodeViewBundle(applyDelta(decodeViewBundle(held!.bytes), came, suite)) : came;
     const verified = verifyViewBundle(decodeViewBundle(bytes), {
       authorities: { threshold: 1, keys: given.authorities.map(({ publicKey }) => publicKey) },
       suite,
@@ -164,6 +168,7 @@ export const startPeer = async (given: TestPeerOptions): Promise<TestPeer> => {
     view: {
       epoch: () => Math.floor(unixSeconds() / EPOCH_SECONDS) + (given.epochAhead ?? 0),
       held: () => (held === undefined ? undefined : { ...held.verified, bytes: held.bytes }),
+      delta: async (from) => given.delta?.(from),
       offer: accept,
     },
   };

@@ -1,4 +1,7 @@
-/** /nyx/view/1: every node hands the signed view that it holds to any peer that asks; it verifies what it is given. */
+/**
+ * /nyx/view/1: every node hands the signed view that it holds to any peer that asks, as a delta where it has one from what
+ * the peer holds; who gets it verifies it.
+ */
 import type { Connection, Libp2p } from '@libp2p/interface';
 import { DirectoryError, DirectoryErrorCode } from '@nyx/core/directory/directory-error.ts';
 import { type P2pCounters, P2pProtocol, Refusal, RefusedError, type ViewPort } from './contract.ts';
@@ -111,9 +114,12 @@ export class ViewExchange {
     }
     this.#transfers++;
     try {
-      await writeMessage(stream, [Uint8Array.of(ViewStatus.newer), held.bytes], signal);
+      const delta = asked.epoch === 0 ? undefined : await view.delta(asked.digest);
+      const bytes = delta ?? held.bytes;
+      await writeMessage(stream, [Uint8Array.of(ViewStatus.newer), bytes], signal);
       counters.viewsServed++;
-      counters.viewBytesServed += held.bytes.length;
+      if (delta !== undefined) counters.deltasServed++;
+      counters.viewBytesServed += bytes.length;
     } finally {
       this.#transfers--;
     }

@@ -2,7 +2,8 @@
  * Bytes of /nyx/view/1:
  *
  *   request  = version (1) ‖ epoch held (8) ‖ digest held (32)        epoch and digest 0: none is held
- *   response = status (1) ‖ bundle                                    the bundle (core/directory/view.ts) only with NEWER
+ *   response = status (1) ‖ view            the view only with NEWER: a bundle (core/directory/view.ts), or a delta
+ *                                           (view-delta.ts) that begins with the view of the request
  */
 import { MAX_BUNDLE_BYTES } from '@nyx/core/directory/view.ts';
 import { Refusal, RefusedError, type ViewReference } from './contract.ts';

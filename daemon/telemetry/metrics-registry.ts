@@ -232,6 +232,7 @@ const registerControlPlane = (
   counter('nyx_p2p_descriptors_relayed_total', 'Descriptors passed on', () => counters.descriptorsRelayed);
   counter('nyx_p2p_descriptors_delivered_total', 'Deliveries to authorities', () => counters.descriptorsDelivered);
   counter('nyx_p2p_views_served_total', 'Views given to peers', () => counters.viewsServed);
+  counter('nyx_p2p_deltas_served_total', 'Of these, as deltas', () => counters.deltasServed);
   counter('nyx_p2p_views_fetched_total', 'Newer views got from peers', () => counters.viewsFetched);
   counter('nyx_p2p_view_served_bytes_total', 'Bytes of views given', () => counters.viewBytesServed);
   counter('nyx_p2p_view_fetched_bytes_total', 'Bytes of views got', () => counters.viewBytesFetched);
