@@ -11,12 +11,13 @@ import { namespaceOf } from './lab.ts';
 import { assertRequirements, hasNetem, MissingRequirement } from './requirements.ts';
 import type { Scenario } from './scenario.ts';
 import { calibrate } from './scenarios/calibrate.ts';
+import { move } from './scenarios/move.ts';
 import { transfer } from './scenarios/transfer.ts';
 
 const ExitCode = { ok: 0, failed: 1, badUsage: 2, missing: 77 } as const;
 const RESULTS = fileURLToPath(new URL('../../bench/results', import.meta.url));
 
-const scenarios: Readonly<Record<string, Scenario>> = { calibrate, transfer };
+const scenarios: Readonly<Record<string, Scenario>> = { calibrate, transfer, move };
 
 process.exitCode = await main();
 

@@ -5,9 +5,8 @@
 import { distribution } from '@nyx/cli/measure/quantiles.ts';
 import type { Impairment } from '../impairment.ts';
 import { measureDownload, measureMessages, PLAIN_TCP } from '../measure.ts';
-import { NyxLab } from '../nyx-lab.ts';
-import { startTargetOn } from '../probe.ts';
 import type { ScenarioContext } from '../scenario.ts';
+import { checkNetwork, NEAR, startSmallNetwork } from '../small-network.ts';
 
 interface Condition {
   readonly name: string;
@@ -43,7 +42,8 @@ const conditions: readonly Condition[] = [
 const ways: readonly Way[] = [
   { name: 'TCP cubic', username: PLAIN_TCP, tcp: 'cubic' },
   { name: 'TCP bbr', username: PLAIN_TCP, tcp: 'bbr' },
-  { name: 'Nyx', username: 'nyx;hops=3', tcp: 'cubic' },
+  { name: 'Nyx', username: 'nyx;hops=3;paths=1', tcp: 'cubic' },
+  { name: 'Nyx, 3 paths', username: 'nyx;hops=3;paths=3', tcp: 'cubic' },
 ];
 
 const RATE_MBIT = 20;
@@ -51,9 +51,6 @@ const RATE_MBIT = 20;
 const QUEUE_MS = 100;
 const DOWNLOAD_MS = 8000;
 const MESSAGES = { count: 300, gapMs: 20, sizeBytes: 200 };
-/** Of every other line. */
-const NEAR = { delayMs: 0.5 };
-const target = { host: '10.30.0.2', port: 7001 };
 
 interface Row {
   readonly condition: string;
@@ -69,23 +66,13 @@ interface Row {
 }
 
 export async function transfer(context: ScenarioContext): Promise<readonly Row[]> {
-  const { seed, only, say, fail, signal } = context;
-  const near = (address: string) => ({ addresses: [address], up: NEAR, down: NEAR });
-  const network = await NyxLab.start({
-    seed,
-    discovery: 'http',
-    say,
-    nodes: [
-      { name: 'mix-0', role: 'mix', authority: true, interface: near('10.10.0.2') },
-      { name: 'mix-1', role: 'mix', interface: near('10.11.0.2') },
-      { name: 'exit-0', role: 'exit', interface: near('10.12.0.2') },
-      { name: 'client-0', role: 'client', interface: near('10.20.0.2') },
-    ],
+  const { only, say, fail, signal } = context;
+  const { network, targetHost, target } = await startSmallNetwork(context, {
+    clients: { 'client-0': { addresses: ['10.20.0.2'] } },
+    mixes: 6, // three paths that share no relay but the exit
   });
   try {
     const { lab } = network;
-    const targetHost = await lab.addHost('target', near(target.host));
-    await startTargetOn(targetHost, target.host, target.port);
     const { host } = network.node('client-0');
     const rows: Row[] = [];
     say(`${'condition'.padEnd(28)}${'way'.padEnd(14)}   Mbit/s  with start  longest stall   message p50 / p99    dial`);
@@ -95,7 +82,7 @@ export async function transfer(context: ScenarioContext): Promise<readonly Row[]
         signal.throwIfAborted();
         const whole: Impairment = {
           ...line,
-          delayMs: rttMs / 2 - 2 * NEAR.delayMs,
+          delayMs: rttMs / 2 - 2 * NEAR.delayMs!,
           rateMbit,
           queueBytes: Math.round(QUEUE_MS * rateMbit * 125),
         };
@@ -128,9 +115,7 @@ export async function transfer(context: ScenarioContext): Promise<readonly Row[]
         }
       }
     }
-    const { network: counts } = await lab.count();
-    if (counts.noBuffer > 0) fail(`the router had no buffer for ${counts.noBuffer} packets`);
-    for (const { name, code, signal: killed } of network.failures) fail(`${name} ended (${killed ?? code})`);
+    await checkNetwork(network, fail);
     return rows;
   } finally {
     await network.close();
