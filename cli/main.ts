@@ -6,6 +6,7 @@ import { addBenchCommand } from './commands/bench.ts';
 import { addConnectCommand } from './commands/connect.ts';
 import { addDaemonCommand } from './commands/daemon.ts';
 import { addEventsCommand } from './commands/events.ts';
+import { addEvidenceCommand } from './commands/evidence.ts';
 import { addKeysCommand } from './commands/keys.ts';
 import { addMessageCommands } from './commands/messages.ts';
 import { addNetworkCommand } from './commands/network.ts';
@@ -51,6 +52,7 @@ export function buildProgram(io: Io): Command {
     addKeysCommand,
     addAuthorityCommand,
     addEventsCommand,
+    addEvidenceCommand,
   ]) {
     add(program, io);
   }

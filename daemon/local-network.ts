@@ -45,6 +45,8 @@ export interface LocalNetworkOptions {
   readonly httpConnectPort?: number;
   /** Merged over the generated configuration of every node of that role. */
   readonly overrides?: (role: NodeRole, index: number) => Partial<ConfigInput>;
+  /** What comes before the command line of a node, as in NodeProcessOptions. */
+  readonly launchers?: (role: NodeRole, index: number) => readonly string[] | undefined;
   readonly onProgress?: (progress: LocalNetworkProgress) => void;
   /** A node ended that nobody stopped. */
   readonly onUnexpectedExit?: (failure: NodeFailure) => void;
@@ -117,7 +119,8 @@ export const startLocalNetwork = async (options: LocalNetworkOptions = {}): Prom
     const config = configOf(spec, { options, folder, hops, relays, authorities, first });
     const path = join(folder, `${spec.name}.yaml`);
     writeFileSync(path, stringify(config), { mode: 0o600 });
-    const node = new NodeProcess(spec.name, path, { onUnexpectedExit: onExit });
+    const launcher = options.launchers?.(spec.role, spec.index);
+    const node = new NodeProcess(spec.name, path, { onUnexpectedExit: onExit, ...(launcher && { launcher }) });
     processes.push(node);
     const started = { ...(await node.ready(options.startTimeoutMs ?? 60_000 + 2000 * specs.length)), role: spec.role };
     ready++;

@@ -7,10 +7,12 @@
  * go to stderr. Exit codes: 0 ended as asked, 1 crashed, 2 bad configuration, 3 could not start (keys, addresses).
  */
 import { flushCompileCache } from 'node:module';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import type { SignKeyPair } from '@nyx/core/crypto/suite.ts';
+import { type CryptoSuite, ED25519_SEED_BYTES, type SignKeyPair } from '@nyx/core/crypto/suite.ts';
 import { decodeParams, encodeParams } from '@nyx/core/directory/params.ts';
+import { certifyBatchKey } from '@nyx/core/mix/batch-records.ts';
 import { authorityChild } from './actors/authority.ts';
 import { circuitMachine } from './actors/circuit.ts';
 import type { Log, NodeContext } from './actors/context.ts';
@@ -32,6 +34,7 @@ import { formatAddress } from './config/address.ts';
 import { ConfigError } from './config/config-error.ts';
 import type { Config } from './config/load.ts';
 import { loadConfigApart } from './config/load-apart.ts';
+import { CheatStore } from './directory/cheat-store.ts';
 import { startDirectoryServer } from './directory/directory-server.ts';
 import { KeyStore } from './directory/key-store.ts';
 import type { OpenAuthority } from './directory/open-authority.ts';
@@ -59,6 +62,8 @@ const METER_INTERVAL_MS = 1000;
 const KEY_LIFE_EPOCHS = 2.1;
 const DRAIN_LOOK_MS = 20;
 /** A node without a view waits so long for an authority to say which puzzle to solve. */
+/** A worker that lives longer than this has its batches refused, and is restarted long before. */
+const BATCH_KEY_SECONDS = 10 * 365 * 86_400;
 const ASK_PARAMS_MS = 15_000;
 
 interface ServerAddresses {
@@ -72,7 +77,9 @@ class Daemon {
   readonly #config: Config;
   readonly #log: Log;
   readonly #startedAtMs = performance.now();
+  readonly #suite: CryptoSuite;
   readonly #keys: KeyStore;
+  readonly #cheats: CheatStore;
   readonly #tree: Supervisor;
   readonly #events = new EventBus(Date.now);
   readonly #pool = new PumpPool();
@@ -98,6 +105,8 @@ class Daemon {
     this.#onEnd = onEnd;
     this.#drainMs = config.shutdown.drainTimeoutMs;
     const suite = createNativeSuite();
+    this.#suite = suite;
+    this.#cheats = new CheatStore(join(config.dataDir, 'evidence'), suite);
     const files = new SealedFiles(config.dataDir, readPassphrase(config.keys));
     this.#keys = new KeyStore(files, suite);
     const nodeId = Buffer.from(this.#keys.nodeId).toString('hex');
@@ -142,6 +151,7 @@ class Daemon {
     this.#mailboxes = config.roles.includes('mailbox')
       ? new MailboxHost(context, this.#keys.nodeId, this.#directory)
       : undefined;
+    this.#paths.excluded = () => this.#cheats.nodeIds;
     // A client only builds circuits; others build theirs through mixes and exits.
     if (config.roles.some((role) => role !== 'client')) this.#pool.setupLogs = new SetupLogs(config.dataDir);
     this.#epochKeys.onChange = () => {
@@ -160,6 +170,7 @@ class Daemon {
       circuits,
       streams,
       toPaths: (message) => this.#tree.send('paths', message),
+      cheats: this.#cheats,
     });
     const dependencies = {
       timers: systemTimers,
@@ -188,6 +199,7 @@ class Daemon {
       addresses: () => this.#addresses(),
       shutdown: (drainMs) => void this.stop(drainMs),
       apiStreams: this.#apiStreams,
+      cheats: this.#cheats,
     };
     this.#tree = buildTree(
       {
@@ -293,6 +305,7 @@ class Daemon {
           } finally {
             const { secrets } = options;
             for (const secret of [secrets.linkX25519Secret, secrets.linkKemSeed]) secret.fill(0);
+            options.cmix.signer?.seed.fill(0);
             for (const { x25519Secret, kemSeed } of secrets.mix) {
               x25519Secret.fill(0);
               kemSeed.fill(0);
@@ -332,10 +345,23 @@ class Daemon {
       defaultHops: config.path.hops,
       spareCircuits: config.path.spareCircuits,
       mix: config.mix,
+      cmix: { ...config.cmix, signer: this.#batchSigner(config) },
       multipath: config.multipath,
       cover: config.cover,
       allowCrash: config.debug.allowCrash,
     };
+  }
+
+  /** A key for the batches of one worker, for as long as it lives: numbers begin anew with it. */
+  #batchSigner(config: Config): PumpOptions['cmix']['signer'] {
+    if (!config.cmix.enabled || config.roles.every((role) => role === 'client')) return undefined;
+    const seed = new Uint8Array(ED25519_SEED_BYTES);
+    systemRandom.fill(seed);
+    const pair = this.#suite.ed25519(seed);
+    const now = Math.floor(Date.now() / 1000);
+    const certificate = certifyBatchKey(this.#keys.identity, pair.publicKey, now - 3600, now + BATCH_KEY_SECONDS);
+    pair.wipe();
+    return { certificate, seed };
   }
 
   #makeControlPlane(context: NodeContext, files: SealedFiles, authority: SignKeyPair | undefined): ControlPlane {

@@ -49,6 +49,7 @@ export interface GetNodeInfoResponse {
   workers: number;
   defaultHops: number;
   mixing?: Mixing | null;
+  cmix?: Batches | null;
   cover?: Cover | null;
   controlPlane?: ControlPlane | null;
 }
@@ -81,6 +82,28 @@ export interface Mixing {
   meanDelayMs?: number;
   cellsPerSecond?: number;
   bits?: number;
+}
+
+export interface Batches {
+  waitingCells: number;
+  batches: number;
+  cells: number;
+  smallestRecent?: number;
+  delayMs?: number;
+  proved: number;
+  lost: number;
+  withheld: number;
+  unproved: number;
+  refused: number;
+  cheats: Cheat[];
+}
+
+export interface Cheat {
+  nodeId: string;
+  kind: string;
+  batch: number;
+  file: string;
+  foundUnixMs: number;
 }
 
 export interface GetAnonymityRequest {

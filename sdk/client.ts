@@ -57,6 +57,7 @@ export type NyxEventKind =
   | 'p2p'
   | 'cover'
   | 'message'
+  | 'cmix'
   | 'node';
 
 export interface Reconnected {

@@ -17,6 +17,7 @@ const kinds: readonly NyxEventKind[] = [
   'p2p',
   'cover',
   'message',
+  'cmix',
   'node',
 ];
 

@@ -94,6 +94,20 @@ export function formatStatus(info: GetNodeInfoResponse): string {
       `mixing      ${waitingCells} cells wait, ${releasedCells} have waited ${meanDelayMs.toFixed(1)} ms on average; ${now}`,
     );
   }
+  if (info.cmix && info.cmix.batches > 0) {
+    const { batches, cells, smallestRecent = 0, delayMs = 0, waitingCells } = info.cmix;
+    const mean = (cells / batches).toFixed(1);
+    lines.push(
+      `batches     ${batches} of ${mean} cells on average, the smallest lately of ${smallestRecent}; delay ${delayMs.toFixed(0)} ms; ${waitingCells} cells wait`,
+    );
+  }
+  if (info.cmix && info.cmix.proved + info.cmix.lost + info.cmix.withheld + info.cmix.unproved > 0) {
+    const { proved, lost, withheld, unproved } = info.cmix;
+    lines.push(`proofs      ${proved} cells proved, ${lost} lost, ${withheld} withheld, ${unproved} unproved`);
+  }
+  for (const { nodeId, kind, file } of info.cmix?.cheats ?? []) {
+    lines.push(`CHEAT       ${nodeId} (${kind}); evidence: ${file}`);
+  }
   if (process) {
     lines.push(
       `process     ${formatBytes(process.rssBytes)} resident, ${process.cpuSeconds.toFixed(1)} CPU seconds (${(process.cpuRatio * 100).toFixed(0)} % of a core now)`,

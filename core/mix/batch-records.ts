@@ -78,6 +78,11 @@ export interface Proof {
 
 type Suite = Pick<CryptoSuite, 'sha256' | 'blake3' | 'ed25519Verify'>;
 
+/** Length of a statement in a group with elements of this size. */
+export function statementBytesFor(elementBytes: number): number {
+  return CERTIFICATE_BYTES + 22 + 4 * elementBytes + SIGNATURE_BYTES;
+}
+
 /** By this name a cell (1256 bytes) is known to all who see it between two nodes. */
 export function cellDigest(suite: Pick<CryptoSuite, 'sha256'>, cell: Uint8Array): Uint8Array {
   return suite.sha256(CELL_DOMAIN, cell);
@@ -109,7 +114,7 @@ export class BatchRecords {
   }
 
   get statementBytes(): number {
-    return CERTIFICATE_BYTES + 22 + 4 * this.group.elementBytes + SIGNATURE_BYTES;
+    return statementBytesFor(this.group.elementBytes);
   }
 
   // --- writing ---

@@ -12,6 +12,7 @@ export const EventKind = {
   p2p: 'p2p',
   cover: 'cover',
   message: 'message',
+  cmix: 'cmix',
   node: 'node',
 } as const;
 export type EventKind = (typeof EventKind)[keyof typeof EventKind];

@@ -79,6 +79,8 @@ export class PathBuilder {
   readonly #feedback = new PathFeedback();
   readonly #latency = new LatencyBook();
   #origins: Origins | undefined;
+  /** NodeIDs that no path goes over: it was proved that they cheat. */
+  excluded: () => readonly string[] = () => [];
   #countsWrittenAt = 0;
   /** Circuits that are ready, by global id. */
   readonly #circuits = new Map<number, WatchedCircuit>();
@@ -212,7 +214,7 @@ export class PathBuilder {
     return {
       ...filter,
       hops: constraints.nodeIds?.length ?? constraints.hops,
-      exclude: [this.#self, ...excludeNodes, ...apartFrom],
+      exclude: [this.#self, ...excludeNodes, ...apartFrom, ...(isNamed ? [] : this.#excluded(constraints.lastHop))],
       ...(constraints.withoutGuards ? {} : { guards: this.#guards.usable(unixSeconds(this.#context)) }),
       sameSubnetAllowed: path.allowSameSubnet,
       privateTargetsAllowed: path.allowPrivateTargets || path.allowSameSubnet,
@@ -228,6 +230,11 @@ export class PathBuilder {
       ...(constraints.nodeIds === undefined ? {} : { requiredNodeIds: constraints.nodeIds }),
       ...(constraints.lastHop === undefined ? {} : { lastHop: constraints.lastHop }),
     };
+  }
+
+  /** A session that is bound to its last hop keeps it. */
+  #excluded(lastHop: string | undefined): readonly string[] {
+    return this.excluded().filter((id) => id !== lastHop);
   }
 
   #choose(

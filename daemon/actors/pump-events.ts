@@ -1,4 +1,6 @@
 /** From what pumps report to actors, events and logs. */
+
+import type { CheatStore } from '../directory/cheat-store.ts';
 import type { PumpClient } from '../pump/pump-client.ts';
 import type { NodeContext } from './context.ts';
 import { globalId, workerOf } from './pump-pool.ts';
@@ -11,6 +13,7 @@ export interface PumpEventsParts {
   readonly streams: LifecycleRegistry;
   /** To the path builder's inbox. */
   readonly toPaths: (message: unknown) => void;
+  readonly cheats: CheatStore;
 }
 
 export class PumpEvents {
@@ -60,6 +63,17 @@ export class PumpEvents {
       if (kind === 'alarm') log('warn', 'loops are dropped or held back', facts);
       else log('info', 'loops come back as they should again', facts);
       events.publish('cover', kind, worker, facts);
+    });
+    pump.on('cheat', ({ nodeId, kind, batch, evidence, found }) => {
+      const known = this.#parts.cheats.keep({ nodeId, kind, batch }, evidence, context.unixMs());
+      if (known === undefined) return;
+      const facts = { nodeId, reason: kind, batch, evidence: known.file, found: String(found) };
+      log('error', 'a mix of class cmix cheated', facts);
+      events.publish('cmix', 'cheat', nodeId, facts);
+    });
+    pump.on('suspect', ({ nodeId, counts }) => {
+      log('warn', 'a mix of class cmix does not prove what became of cells', { nodeId, ...counts });
+      events.publish('cmix', 'suspect', nodeId, { nodeId, ...counts });
     });
     pump.on('path-request', ({ request, constraints }) =>
       toPaths({ type: 'path-request', worker, request, constraints }),

@@ -1,4 +1,5 @@
 /** What the API and the metrics see of the node. Filled in by main.ts. */
+
 import type { NodeContext } from '../actors/context.ts';
 import type { ControlPlane } from '../actors/dht.ts';
 import type { Directory } from '../actors/directory.ts';
@@ -6,6 +7,7 @@ import type { EpochKeys } from '../actors/epoch-keys.ts';
 import type { PathBuilder } from '../actors/path-builder.ts';
 import type { PumpPool } from '../actors/pump-pool.ts';
 import type { LifecycleRegistry } from '../actors/registry.ts';
+import type { CheatStore } from '../directory/cheat-store.ts';
 import type { MailboxHost } from '../messages/mailbox-host.ts';
 import type { Messages } from '../messages/messages.ts';
 import type { Supervisor } from '../supervision/supervise.ts';
@@ -48,4 +50,6 @@ export interface ApiHost {
   readonly shutdown: (drainMs: number | undefined) => void;
   /** Streams that applications have open through the API: the end of the node waits for them. Counted by the API. */
   readonly apiStreams: { open: number };
+  /** Mixes of class cmix that were shown to cheat. */
+  readonly cheats: CheatStore;
 }

@@ -4,6 +4,7 @@ import { familyKeysOf } from '@nyx/core/directory/descriptor.ts';
 import { NodeFlag } from '@nyx/core/directory/node-status.ts';
 import { anonymityReport, measuredMix } from '@nyx/core/mix/anonymity-report.ts';
 import type {
+  Batches,
   Child,
   ControlPlane,
   GetAnonymityResponse,
@@ -56,6 +57,7 @@ export const nodeInfo = async (host: ApiHost): Promise<GetNodeInfoResponse> => {
     workers: context.config.workers,
     defaultHops: context.config.path.hops,
     mixing: mixing(host),
+    cmix: batches(host),
     ...cover(host),
   };
 };
@@ -282,6 +284,25 @@ const mixing = ({ meter }: ApiHost): Mixing => {
     releasedCells: mixReleased,
     ...(mixReleased === 0 ? {} : { meanDelayMs: mixWaitedMs / mixReleased }),
     ...(measured === undefined ? {} : { cellsPerSecond: measured.cellsPerSecond, bits: measured.bits }),
+  };
+};
+
+const batches = ({ meter, cheats }: ApiHost): Batches => {
+  const sum = (value: (stats: PumpStats['cmix']) => number) => meter.sum(({ cmix }) => value(cmix));
+  const smallest = meter.latest.flatMap(({ stats }) => stats.cmix.smallestRecent ?? []);
+  const delayMs = meter.latest.flatMap(({ stats }) => stats.cmixDelayMs ?? []);
+  return {
+    waitingCells: sum(({ waiting }) => waiting),
+    batches: sum((stats) => stats.batches),
+    cells: sum(({ cells }) => cells),
+    ...(smallest.length === 0 ? {} : { smallestRecent: Math.min(...smallest) }),
+    ...(delayMs.length === 0 ? {} : { delayMs: Math.max(...delayMs) }),
+    proved: sum(({ proved }) => proved),
+    lost: sum(({ lost }) => lost),
+    withheld: sum(({ withheld }) => withheld),
+    unproved: sum(({ unproved }) => unproved),
+    refused: sum(({ refused }) => refused),
+    cheats: cheats.all.map((cheat) => ({ ...cheat })),
   };
 };
 

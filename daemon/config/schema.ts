@@ -152,6 +152,15 @@ export const configSchema = z.strictObject({
       delayMs: integer(1, 1000).default(d.mix.delayMs),
     })
     .prefault({}),
+  cmix: z
+    .strictObject({
+      enabled: z.boolean().default(d.cmix.enabled),
+      cells: integer(2, 128).default(d.cmix.cells),
+      maxWaitMs: integer(10, 10_000).default(d.cmix.maxWaitMs),
+      delayMs: integer(10, 10_000).default(d.cmix.delayMs),
+      hops: integer(3, 7).default(d.cmix.hops),
+    })
+    .prefault({}),
   multipath: z
     .strictObject({
       paths: integer(1, 8).default(d.multipath.paths),

@@ -52,6 +52,8 @@ export interface PoolOptions {
   /** Circuits at once. */
   readonly maxCircuits: number;
   readonly mixDelayMs: number;
+  /** Class cmix: how long a hop holds a cell, about. */
+  readonly batchMs: number;
   readonly spares: SpareOptions;
 }
 
@@ -105,7 +107,8 @@ export class CircuitPool {
 
   /** What the class adds to the latency one way, on average. */
   addedLatencyMs(circuitClass: CircuitClass, hops: number): number {
-    return circuitClass === 'mix' ? hops * this.#options.mixDelayMs : 0;
+    const { mixDelayMs, batchMs } = this.#options;
+    return hops * { fast: 0, mix: mixDelayMs, cmix: batchMs }[circuitClass];
   }
 
   find(circuit: number): PooledCircuit | undefined {
@@ -454,6 +457,7 @@ export class CircuitPool {
         hops,
         class: record.class,
         delayMeanUs: record.class === 'mix' ? 1000 * this.#options.mixDelayMs : 0,
+        batchMs: this.#options.batchMs,
         expiry: this.#host.unixSeconds() + CIRCUIT_LIFETIME_SECONDS,
       },
       this.#host.nowMs(),
@@ -621,6 +625,7 @@ export class CircuitPool {
           hops,
           class: circuitClass,
           delayMeanUs: circuitClass === 'mix' ? 1000 * this.#options.mixDelayMs : 0,
+          batchMs: this.#options.batchMs,
           expiry: this.#host.unixSeconds() + CIRCUIT_LIFETIME_SECONDS,
         },
         owner,

@@ -5,7 +5,9 @@
 import type { Duplex } from 'node:stream';
 import type { DropName } from '@nyx/core/drop-reason.ts';
 import type {
+  BatchCounts,
   CircuitClass,
+  CmixStats,
   CoverStats,
   MessageLaneStats,
   MessagePacketEvent,
@@ -65,10 +67,27 @@ export interface PumpOptions {
   /** Circuits of the default length that a client's worker keeps ready. */
   readonly spareCircuits: number;
   readonly mix: MixOptions;
+  readonly cmix: CmixOptions;
   readonly multipath: MultipathOptions;
   readonly cover: CoverConfig;
   /** Debug builds of a test network only: lets the API crash this worker on purpose. */
   readonly allowCrash: boolean;
+}
+
+/** Class cmix: as a mix, and for circuits that this client builds. */
+export interface CmixOptions {
+  /** This relay mixes by batches. */
+  readonly enabled: boolean;
+  /** Of a full batch. */
+  readonly cells: number;
+  /** After this a batch leaves that is not full. */
+  readonly maxWaitMs: number;
+  /** What every batch is delayed by, as this machine computes. */
+  readonly delayMs: number;
+  /** When the application does not say. */
+  readonly hops: number;
+  /** The key that signs batches, for this worker's life only. Undefined: this node mixes for nobody. */
+  readonly signer: { readonly certificate: Uint8Array; readonly seed: Uint8Array } | undefined;
 }
 
 /** Circuits of class mix that this client builds. */
@@ -344,6 +363,18 @@ export type FromPump =
       readonly alarm: LoopAlarm;
       readonly loops: LoopStats;
     }
+  /** A mix of class cmix was shown to cheat; the evidence is verified. */
+  | {
+      readonly type: 'cheat';
+      readonly nodeId: string;
+      readonly kind: string;
+      readonly batch: number;
+      readonly evidence: Uint8Array;
+      /** By this worker; otherwise a neighbour told it. */
+      readonly found: boolean;
+    }
+  /** A mix of class cmix does not prove what it should, which can't be shown to others. */
+  | { readonly type: 'suspect'; readonly nodeId: string; readonly counts: BatchCounts }
   | { readonly type: 'path-request'; readonly request: number; readonly constraints: PathConstraints }
   | {
       readonly type: 'built';
@@ -442,6 +473,9 @@ export interface PumpStats {
   readonly coverIn: number;
   readonly coverDropOut: number;
   readonly cover: CoverStats;
+  readonly cmix: CmixStats;
+  /** How long the delay of our last batch took; undefined: none yet. */
+  readonly cmixDelayMs: number | undefined;
   /** Packets of the message lane: taken, passed on, ended here, sent as their first, cover that ended here; and those that wait. */
   readonly messagesIn: number;
   readonly messagesForward: number;

@@ -5,6 +5,7 @@ import { describe, test } from 'node:test';
 import type { ClientCircuitEvent, NodeContact, SessionOwner } from '@nyx/core/engine/contract.ts';
 import { type SessionApi, SessionError, type SessionStream } from '@nyx/core/stream/contract.ts';
 import { type SimNode, VirtualNetwork } from '@nyx/test/sim/virtual-network.ts';
+import { defaults } from '../config/defaults.ts';
 import { createNativeSuite } from '../io/native-suite.ts';
 import { CIRCUIT_DIRTY_MS } from './circuit-pool.ts';
 import { DialError, type DialErrorCode, type FromPump, type PathConstraints } from './contract.ts';
@@ -61,6 +62,7 @@ class Harness {
         worker: 2,
         defaultHops: 3,
         mix: { hops: 5, delayMs: 20 },
+        cmix: defaults.cmix,
         multipath: { paths: 1, strategy: 'latency_weighted' },
         maxCircuits,
         spareCircuits,
@@ -409,8 +411,7 @@ describe('a circuit', () => {
     );
     await h.fails(dead, 'PATH_FAILED');
     await h.fails(h.dialer.build(hops.slice(1), { hops: 3, class: 'fast', needExit: undefined }), 'BAD_REQUEST');
-    await h.fails(h.dialer.connect(target, { class: 'cmix' }).connected, 'UNSUPPORTED');
-    await h.fails(h.dialer.build(hops, { hops: 3, class: 'cmix', needExit: undefined }), 'UNSUPPORTED');
+    assert.equal(h.dialer.pool.addedLatencyMs('cmix', 3), 3 * (200 + 100 + 30));
   });
 
   test('of class mix have hops and a latency of their own, and share nothing with the fast ones', async () => {

@@ -8,6 +8,7 @@ import { schedulers } from '@nyx/core/stream/path-choice.ts';
 import { CircuitPool, type PoolHost } from './circuit-pool.ts';
 import { ClientStream, type ClientStreamHost } from './client-stream.ts';
 import {
+  type CmixOptions,
   DialError,
   DialErrorCode,
   type Dialer,
@@ -27,6 +28,8 @@ import type { CircuitUser, PathWish, PooledCircuit } from './pooled-circuit.ts';
 const DIAL_TIMEOUT_MS = 30_000;
 /** Circuits under a session (docs/protocol.md §5.5). */
 const MAX_PATHS = 8;
+/** Class cmix: accumulators of a batch with few cells, before its delay begins; a full one takes some 300 ms. */
+const PROVING_MS = 30;
 const MIN_HOPS = 3;
 const MAX_HOPS = 7;
 
@@ -41,6 +44,7 @@ export interface SessionDialerOptions {
   readonly worker: number;
   readonly defaultHops: number;
   readonly mix: MixOptions;
+  readonly cmix: Pick<CmixOptions, 'hops' | 'maxWaitMs' | 'delayMs'>;
   readonly multipath: MultipathOptions;
   /** Circuits at once. */
   readonly maxCircuits: number;
@@ -64,6 +68,7 @@ export class SessionDialer implements Dialer {
     this.pool = new CircuitPool(deps.engine, deps.host, {
       maxCircuits: options.maxCircuits,
       mixDelayMs: options.mix.delayMs,
+      batchMs: options.cmix.maxWaitMs + options.cmix.delayMs + PROVING_MS,
       spares: { count: options.spareCircuits, hops: options.defaultHops },
     });
     this.#streamHost = {
@@ -260,10 +265,6 @@ export class SessionDialer implements Dialer {
       const message = 'a stream on one circuit of its choice takes no further paths';
       return new DialError(DialErrorCode.badRequest, message);
     }
-    if (options.class === 'cmix') {
-      const message = 'class cmix is not carried out by this version, and mix would not protect as asked';
-      return new DialError(DialErrorCode.unsupported, message);
-    }
     const given = options.circuit === undefined ? undefined : this.pool.find(options.circuit);
     if (given !== undefined && options.class !== undefined && options.class !== given.class) {
       const message = `circuit ${given.circuit} is of class ${given.class}, not ${options.class}`;
@@ -278,7 +279,8 @@ export class SessionDialer implements Dialer {
   }
 
   #hopsOf(options: DialOptions): number {
-    return options.hops ?? (options.class === 'mix' ? this.#options.mix.hops : this.#options.defaultHops);
+    const { mix, cmix, defaultHops } = this.#options;
+    return options.hops ?? { fast: defaultHops, mix: mix.hops, cmix: cmix.hops }[options.class ?? 'fast'];
   }
 }
 

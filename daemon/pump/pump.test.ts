@@ -36,6 +36,7 @@ function options(secrets: NodeSecrets, more: Partial<PumpOptions>): PumpOptions 
     defaultHops: 3,
     spareCircuits: 0,
     mix: { hops: 5, delayMs: 20 },
+    cmix: { ...defaults.cmix, enabled: false, signer: undefined },
     multipath: defaults.multipath,
     cover: defaults.cover,
     allowCrash: false,
@@ -185,11 +186,6 @@ describe('a network of workers', { timeout: 30_000 }, () => {
     const failing = [
       { target: { kind: 'tcp' as const, host: '127.0.0.1', port }, options: {}, code: 'CONNECTION_REFUSED' },
       { target: { kind: 'tcp' as const, host: 'a', port: 1 }, options: { hops: 7 }, code: 'NO_PATH' },
-      {
-        target: { kind: 'tcp' as const, host: 'a', port: 1 },
-        options: { class: 'cmix' as const },
-        code: 'UNSUPPORTED',
-      },
       { target: { kind: 'udp' as const, host: 'a', port: 1 }, options: { hops: 9 }, code: 'BAD_REQUEST' },
     ];
     for (const { code, ...request } of failing) {

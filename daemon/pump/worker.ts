@@ -21,6 +21,7 @@ import type {
 } from '@nyx/core/engine/contract.ts';
 import { Engine } from '@nyx/core/engine/engine.ts';
 import { MAILBOX_SERVICE } from '@nyx/core/messages/mailbox-records.ts';
+import { cheatName } from '@nyx/core/mix/batch-evidence.ts';
 import { Exponential } from '@nyx/core/mix/exponential.ts';
 import { MAX_MESSAGES_PER_EPOCH, MAX_SETUPS_PER_EPOCH } from '@nyx/core/onion/mix-key-ring.ts';
 import { TagMemory } from '@nyx/core/onion/tag-memory.ts';
@@ -32,6 +33,7 @@ import { createNativeSuite } from '../io/native-suite.ts';
 import { NetworkWatch } from '../io/network-watch.ts';
 import { systemRandom } from '../io/system-random.ts';
 import type { Log, ProxyServer } from '../proxy/proxy.ts';
+import { CmixWorker } from './cmix-worker.ts';
 import {
   DialError,
   DialErrorCode,
@@ -98,12 +100,14 @@ class PumpWorker {
   #networkDueMs = 0;
   #draining = false;
   #loops: LoopCover | undefined;
+  readonly #cmix: CmixWorker;
 
   constructor(options: PumpOptions, port: MessagePort) {
     this.#options = options;
     this.#setupLogs = logsByEpoch(options.setupLogs);
     this.#port = port;
-    const { roles, limits, secrets } = options;
+    const { roles, limits, secrets, cmix } = options;
+    this.#cmix = this.#makeCmix(options);
     const host: EngineHost = {
       send: (via, to, batch, length, release) => this.#send(via, to, batch, length, release),
       resolve: (nodeId) => this.#view.get(hex(nodeId)),
@@ -114,6 +118,7 @@ class PumpWorker {
       onMessagePacket: (event) => this.#post({ type: 'message-packet', event: copyOf(event) }),
       onWake: () => this.#loop.wake(),
       unixSeconds: () => Date.now() / 1000,
+      cmix: this.#cmix,
     };
     this.#engine = new Engine(
       {
@@ -126,6 +131,7 @@ class PumpWorker {
         memoryBytes: limits.memoryBytes,
         ...coverEngineOptions(options.cover),
         mixBatchMs: MIX_BATCH_MS,
+        cmix: cmix.enabled && cmix.signer ? { cells: cmix.cells, maxWaitMs: cmix.maxWaitMs } : undefined,
         setupMemory: (epoch) => this.#setupMemory(epoch),
         messageMemory: (epoch) => this.#messageMemory(epoch),
         messagesPerSecond: limits.messagesPerSecond,
@@ -138,6 +144,7 @@ class PumpWorker {
         worker: options.worker,
         defaultHops: options.defaultHops,
         mix: options.mix,
+        cmix,
         multipath: options.multipath,
         maxCircuits: limits.maxSessions,
         spareCircuits: roles.client ? options.spareCircuits : 0,
@@ -250,6 +257,21 @@ class PumpWorker {
         onUnable: (reason) => this.#log('debug', 'no circuit for loop cover', { reason }),
       },
     );
+  }
+
+  #makeCmix({ cmix }: PumpOptions): CmixWorker {
+    return new CmixWorker(cmix, {
+      progress: (progress) => this.#engine.batchProgress(progress, nowMs()),
+      verdict: (id, verdict) => this.#engine.checked(id, verdict, nowMs()),
+      calibrated: (squaringsPerMs, squarings) =>
+        this.#log('info', 'delays of class cmix calibrated', { squaringsPerMs: Math.round(squaringsPerMs), squarings }),
+      cheated: ({ kind, nodeId, number }, evidence, found) =>
+        this.#post({ type: 'cheat', nodeId: hex(nodeId), kind: cheatName(kind), batch: number, evidence, found }),
+      suspected: (nodeId, counts) => this.#post({ type: 'suspect', nodeId: hex(nodeId), counts }),
+      failed: (error) => {
+        throw error;
+      },
+    });
   }
 
   readonly #log: Log = (level, message, fields) => this.#post({ type: 'log', level, message, fields });
@@ -501,6 +523,8 @@ class PumpWorker {
       messageCoverIn: counters.messageCoverIn,
       messages: this.#engine.messages,
       loops: this.#loops?.stats,
+      cmix: this.#engine.cmix,
+      cmixDelayMs: this.#cmix.lastDelayMs,
       mixWaiting: mix.waiting,
       mixReleased: mix.released,
       mixWaitedMs: mix.waitedMs,
@@ -544,6 +568,7 @@ class PumpWorker {
     const lastMs = nowMs() + LAST_SENDS_MS;
     while ((this.#sockets?.queuedBytes ?? 0) > 0 && nowMs() < lastMs) await sleep(1);
     await this.#sockets?.close();
+    await this.#cmix.stop();
     this.#post({ type: 'drained', closedStreams });
     // Nothing is left that could keep the thread alive: it ends with code 0 once its messages are out.
     this.#port.close();

@@ -27,6 +27,7 @@ export interface MetricsHost {
         }
       | undefined;
   };
+  readonly cheats: { readonly all: readonly unknown[] };
   readonly paths: {
     entropy(): { readonly pathBits: number; readonly costBits: number } | undefined;
     guardInfos(): readonly { readonly droppedAt: number | null }[];
@@ -79,6 +80,30 @@ export const createRegistry = (host: MetricsHost): Registry => {
     meter.sum((stats) => (stats.loops?.alarm === undefined ? 0 : 1)),
   );
   gauge('nyx_mix_waiting_cells', 'Cells of class mix that wait', () => meter.sum((stats) => stats.mixWaiting));
+  gauge('nyx_cmix_waiting_cells', 'Cells of class cmix that wait', () => meter.sum((stats) => stats.cmix.waiting));
+  gauge('nyx_cmix_batches', 'Batches of class cmix that left, of the workers that run', () =>
+    meter.sum((stats) => stats.cmix.batches),
+  );
+  gauge('nyx_cmix_batch_cells', 'Their cells', () => meter.sum((stats) => stats.cmix.cells));
+  gauge('nyx_cmix_delay_seconds', 'What the delay of the last batch took', () =>
+    Math.max(0, ...meter.latest.map(({ stats }) => (stats.cmixDelayMs ?? 0) / 1000)),
+  );
+  new Gauge({
+    name: 'nyx_cmix_neighbour_cells',
+    help: 'Cells given to mixes of class cmix and got from them, by what the mixes prove of them',
+    labelNames: ['state'],
+    registers,
+    collect() {
+      this.reset();
+      for (const state of ['proved', 'lost', 'withheld', 'unproved'] as const) {
+        this.set(
+          { state },
+          meter.sum(({ cmix }) => cmix[state]),
+        );
+      }
+    },
+  });
+  gauge('nyx_cmix_cheats', 'Pieces of evidence against mixes', () => host.cheats.all.length);
   counter('nyx_mix_released_cells_total', 'Cells of class mix that have waited', () => meter.totals.mixReleased);
   gauge('nyx_mix_bits', 'Entropy of a cell of class mix here', () => measuredMix(meter.mixWindows)?.bits ?? Number.NaN);
   gauge('nyx_mix_cells_per_second', 'Cells of class mix that come in', () =>

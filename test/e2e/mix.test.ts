@@ -134,8 +134,3 @@ test('nyx-cli anonymity and status', async () => {
   assert.match(out, /this relay +– +unknown +this node is no relay/);
   assert.equal((await run('anonymity', '--assume-rate', 'many')).code, 2);
 });
-
-test('cmix is refused by name', async () => {
-  const { host, port } = echo;
-  await assert.rejects(network.client.api.connect({ host, port, class: 'cmix' }), { code: 'UNSUPPORTED' });
-});

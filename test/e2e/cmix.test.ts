@@ -1,0 +1,95 @@
+/** Class cmix in networks of processes: bytes through batches that are proved, and a mix that lies is caught and named. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { TappedNetwork, until } from './fixture.ts';
+import { echoExactly, serveEcho, type TestServer } from './transfer.ts';
+
+const CLI = fileURLToPath(new URL('../../cli/nyx-cli.mjs', import.meta.url));
+const run = promisify(execFile);
+
+let network: TappedNetwork;
+let echo: TestServer;
+
+before(async () => {
+  // The daemon of mix-1 is as the others, with one module exchanged from outside: it does not compute its delays.
+  const preload = new URL('./faults/lazy-delay.ts', import.meta.url).href;
+  network = await TappedNetwork.start({
+    mixes: 3,
+    exits: 1,
+    taps: false,
+    spareCircuits: 0,
+    overrides: () => ({ cmix: { maxWaitMs: 20, delayMs: 30 } }),
+    launchers: (role, index) =>
+      role === 'mix' && index === 1 ? ['env', `NODE_OPTIONS=--import=${preload}`] : undefined,
+  });
+  echo = await serveEcho();
+});
+
+after(async () => {
+  echo?.close();
+  await network?.stop();
+});
+
+const idsOf = (...names: string[]) => names.map((name) => network.node(name).nodeId);
+
+test('64 KiB through three mixes by batches and back; every cell is proved, nobody accused', async () => {
+  const { host, port } = echo;
+  const { api } = network.client;
+  const honest = ['mix-0', 'mix-2', 'exit-0'];
+  const { pathId, expectedAddedLatencyMs } = await api.paths.build({ nodeIds: idsOf(...honest), class: 'cmix' });
+  assert.equal(expectedAddedLatencyMs, 3 * (20 + 30 + 30));
+  const socket = await api.connect({ host, port, pathId, allowHalfOpen: true });
+  assert.equal(socket.expectedAddedLatencyMs, 3 * (20 + 30 + 30));
+  const tookMs = await echoExactly(socket, 64 * 1024);
+  const path = (await api.paths.list()).find((listed) => listed.pathId === pathId)!;
+  assert.equal(path.pathClass, 'PATH_CLASS_CMIX');
+  assert.ok(path.rttMs! > 6 * 30, `${path.rttMs} ms`);
+  for (const relay of honest.map((name) => network.node(name))) {
+    const { cmix } = await until(`${relay.name} to have its cells proved`, async () => {
+      const status = await relay.api.status();
+      return status.cmix!.proved >= 2 * 58 && status;
+    });
+    assert.ok(cmix!.batches >= 4 && cmix!.cells >= 2 * 58, `${relay.name}: ${cmix!.cells} cells`);
+    assert.equal(cmix!.refused + cmix!.withheld + cmix!.unproved + cmix!.cheats.length, 0);
+    assert.ok(cmix!.delayMs! > 15, `${cmix!.delayMs}`);
+  }
+  console.log(`# 64 KiB there and back in ${tookMs.toFixed(0)} ms, round trip ${path.rttMs!.toFixed(0)} ms`);
+});
+
+test('a mix that does not compute its delays is caught by its neighbours, named everywhere, and avoided', async () => {
+  const { host, port } = echo;
+  const { api } = network.client;
+  const liar = network.node('mix-1').nodeId;
+  const { pathId } = await api.paths.build({ nodeIds: idsOf('mix-0', 'mix-1', 'exit-0'), class: 'cmix' });
+  // It carries the bytes, faster than it should.
+  const socket = await api.connect({ host, port, pathId, allowHalfOpen: true });
+  await echoExactly(socket, 4096);
+  for (const node of [network.client, network.node('mix-0'), network.node('exit-0')]) {
+    const cheats = await until(`${node.name} to know of it`, async () => {
+      const { cmix } = await node.api.status();
+      return cmix!.cheats.length > 0 && cmix!.cheats;
+    });
+    assert.deepEqual(new Set(cheats.map(({ nodeId, kind }) => `${nodeId} ${kind}`)), new Set([`${liar} delay`]));
+  }
+  // Anybody can check the evidence, and nobody can change it.
+  const [{ file } = { file: '' }] = (await api.status()).cmix!.cheats;
+  const { stdout } = await run(process.execPath, [CLI, 'evidence', 'verify', file]);
+  assert.ok(stdout.startsWith(`${liar} cheated: it signed a batch whose delay`), stdout);
+  const bytes = readFileSync(file);
+  bytes[bytes.length >> 1]! ^= 1;
+  const forged = join(network.network.folder, 'forged.cheat');
+  writeFileSync(forged, bytes);
+  await assert.rejects(run(process.execPath, [CLI, 'evidence', 'verify', forged]), /shows nothing/);
+  const list = await run(process.execPath, [CLI, 'evidence', 'list', '--api', network.client.apiSocket]);
+  assert.match(list.stdout, new RegExp(`${liar} +delay`));
+  // No path of the client goes over it any more.
+  for (let i = 0; i < 5; i++) {
+    const { nodeIds } = await api.paths.build({});
+    assert.ok(!nodeIds.includes(liar));
+  }
+});
