@@ -17,6 +17,7 @@ import { enginePeer } from './engine.ts';
 import { linkControl, linkHandshake } from './link.ts';
 import { hopRoute, setupMessages, setupTrain } from './onion.ts';
 import { sessionClient, sessionServer } from './session.ts';
+import { sphinxPacket } from './sphinx.ts';
 import { viewDelta, vote, votingMessage } from './voting.ts';
 import { frames, varint } from './wire.ts';
 
@@ -28,6 +29,7 @@ export const targets: readonly FuzzTarget[] = [
   hopRoute,
   setupTrain,
   setupMessages,
+  sphinxPacket,
   linkControl,
   linkHandshake,
   enginePeer,
