@@ -25,6 +25,7 @@ const suites = [
   'mix',
   'cmix',
   'cover',
+  'messages',
   'network',
   'tor',
 ] as const;
@@ -112,6 +113,8 @@ async function runSuite(suite: Suite): Promise<unknown> {
       return runScript('cmix.ts', []);
     case 'cover':
       return runScript('cover.ts', []);
+    case 'messages':
+      return runScript('messages.ts', []);
     case 'mix': {
       const alone = (await runScript('mix.ts', [])) as object;
       const { measureMixNetwork } = await import('./mix-network.ts');
