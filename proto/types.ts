@@ -51,6 +51,8 @@ export interface GetNodeInfoResponse {
   mixing?: Mixing | null;
   cmix?: Batches | null;
   cover?: Cover | null;
+  messages?: OwnMessages | null;
+  mailboxes?: Mailboxes | null;
   controlPlane?: ControlPlane | null;
 }
 
@@ -612,6 +614,34 @@ export interface MixKey {
 
 export interface RotateEpochKeysResponse {
   mixKeys: MixKey[];
+}
+
+export interface OwnMessages {
+  addresses: number;
+  openMailboxes: number;
+  outgoing: number;
+  outgoingBytes: number;
+  waiting: number;
+  waitingBytes: number;
+  replyBlocks: number;
+  slots: number;
+  sentPackets: number;
+  coverPackets: number;
+  postponedPackets: number;
+  receivedPackets: number;
+  receivedMessages: number;
+}
+
+export interface Mailboxes {
+  mailboxes: number;
+  heldPackets: number;
+  heldBytes: number;
+  accepted: number;
+  delivered: number;
+  expired: number;
+  fetches: number;
+  forwards: number;
+  dropped: Record<string, number>;
 }
 
 export type MessageState =

@@ -113,7 +113,7 @@ export function formatStatus(info: GetNodeInfoResponse): string {
       `process     ${formatBytes(process.rssBytes)} resident, ${process.cpuSeconds.toFixed(1)} CPU seconds (${(process.cpuRatio * 100).toFixed(0)} % of a core now)`,
     );
   }
-  lines.push(...formatCover(info));
+  lines.push(...formatCover(info), ...formatMessages(info));
   lines.push(`keys        ${info.keysEncrypted ? 'encrypted at rest' : 'not encrypted at rest'}`, '');
   const links = info.peers.map((peer) => [
     peer.linkId,
@@ -147,6 +147,24 @@ export function formatStatus(info: GetNodeInfoResponse): string {
   }
   if (info.supervision) lines.push(...formatTree(info.supervision));
   return lines.join('\n');
+}
+
+function formatMessages({ messages, mailboxes }: GetNodeInfoResponse): string[] {
+  const lines: string[] = [];
+  if (messages && (messages.addresses > 0 || messages.slots > 0)) {
+    const { addresses, openMailboxes, outgoing, waiting, sentPackets, coverPackets } = messages;
+    lines.push(
+      `messages    ${addresses} address(es), ${openMailboxes} mailbox(es) open; ${outgoing} on their way, ${waiting} wait to be received; ${sentPackets} packets and ${coverPackets} of cover sent`,
+    );
+  }
+  if (mailboxes) {
+    const { heldPackets, heldBytes, dropped } = mailboxes;
+    const refused = Object.values(dropped).reduce((sum, count) => sum + count, 0);
+    lines.push(
+      `mailboxes   ${mailboxes.mailboxes} kept; ${heldPackets} packets held (${formatBytes(heldBytes)}), ${mailboxes.delivered} delivered, ${refused} not taken`,
+    );
+  }
+  return lines;
 }
 
 function formatCover({ cover, coverRatio }: GetNodeInfoResponse): string[] {

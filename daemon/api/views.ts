@@ -59,6 +59,8 @@ export const nodeInfo = async (host: ApiHost): Promise<GetNodeInfoResponse> => {
     mixing: mixing(host),
     cmix: batches(host),
     ...cover(host),
+    ...(host.messages === undefined ? {} : { messages: host.messages.figures }),
+    ...(host.mailboxes === undefined ? {} : { mailboxes: host.mailboxes.figures }),
   };
 };
 

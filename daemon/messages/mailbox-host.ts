@@ -38,6 +38,13 @@ export class MailboxHost {
     this.mailboxes = new Mailboxes(context.config.mailbox, context.suite);
   }
 
+  /** For the API and the metrics; what they mean is said in nyx.proto (Mailboxes). */
+  get figures() {
+    const { count, heldPackets, heldBytes, counters } = this.mailboxes;
+    const { dropped, ...counts } = counters;
+    return { mailboxes: count, heldPackets, heldBytes, ...counts, dropped: { ...dropped } };
+  }
+
   /** A worker begins. */
   attach(pump: PumpClient): void {
     const visits = new Map<number, Visit>();

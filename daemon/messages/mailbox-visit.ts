@@ -20,6 +20,8 @@ import type { OwnMailbox } from './address-book.ts';
 
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 60_000;
+/** The end of a visit takes a round trip. */
+const LAST_WORDS_MS = 5000;
 /** From asking for the service to its word that the mailbox is open. */
 const OPEN_TIMEOUT_MS = 20_000;
 
@@ -72,8 +74,18 @@ export class MailboxVisit {
     this.#cancelTimer();
     const stream = this.#stream;
     this.#stream = undefined;
-    stream?.end();
-    this.#closeCircuit();
+    if (stream === undefined) {
+      this.#closeCircuit();
+      return;
+    }
+    // Last words take their time over the circuit.
+    const close = () => {
+      cancel();
+      this.#closeCircuit();
+    };
+    const cancel = this.#host.context.timers.after(LAST_WORDS_MS, close);
+    stream.once('close', close);
+    stream.end();
   }
 
   get #stopped(): boolean {

@@ -43,6 +43,23 @@ export interface MessagesParts {
   readonly pool: Pick<PumpPool, 'choose' | 'get'>;
 }
 
+/** For the API and the metrics; what they mean is said in nyx.proto (OwnMessages). */
+export interface MessageFigures {
+  readonly addresses: number;
+  readonly openMailboxes: number;
+  readonly outgoing: number;
+  readonly outgoingBytes: number;
+  readonly waiting: number;
+  readonly waitingBytes: number;
+  readonly replyBlocks: number;
+  readonly slots: number;
+  readonly sentPackets: number;
+  readonly coverPackets: number;
+  readonly postponedPackets: number;
+  readonly receivedPackets: number;
+  readonly receivedMessages: number;
+}
+
 /** An address of ours as the API shows it. */
 export interface AddressInfo {
   readonly address: string;
@@ -134,6 +151,27 @@ export class Messages {
         this.#start();
         return { stop: () => this.#stop() };
       },
+    };
+  }
+
+  get figures(): MessageFigures {
+    const { messenger, inbox } = this;
+    const { counters, outgoing, receiver } = messenger;
+    const visits = [...this.#visits.values(), ...(this.#replyVisit === undefined ? [] : [this.#replyVisit])];
+    return {
+      addresses: this.#book.size,
+      openMailboxes: visits.filter(({ state }) => state === 'open').length,
+      outgoing: outgoing.messages,
+      outgoingBytes: outgoing.bytes,
+      waiting: inbox.size,
+      waitingBytes: inbox.bytes,
+      replyBlocks: messenger.replyBlocks,
+      slots: counters.slots,
+      sentPackets: counters.realPackets,
+      coverPackets: counters.coverPackets,
+      postponedPackets: counters.postponed + this.unsent,
+      receivedPackets: receiver.counters.packets,
+      receivedMessages: receiver.counters.stored,
     };
   }
 

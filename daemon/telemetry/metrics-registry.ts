@@ -2,11 +2,17 @@
 import { measuredMix } from '@nyx/core/mix/anonymity-report.ts';
 import { Counter, Gauge, Registry } from 'prom-client';
 import type { AuthorityCounters } from '../directory/authority.ts';
+import type { MailboxHost } from '../messages/mailbox-host.ts';
+import type { MessageFigures } from '../messages/messages.ts';
 import type { P2pCounters, P2pState } from '../p2p/contract.ts';
 import type { SupervisorSnapshot } from '../supervision/supervise.ts';
 import type { Meter } from './meter.ts';
 
 export interface MetricsHost {
+  /** Undefined: no client. */
+  readonly messages?: { readonly figures: MessageFigures };
+  /** Undefined: keeps no mailboxes. */
+  readonly mailboxes?: Pick<MailboxHost, 'figures'>;
   readonly meter: Meter;
   readonly measure: () => Promise<void>;
   readonly supervisor: () => { snapshot(maxDynamic?: number): SupervisorSnapshot };
@@ -119,6 +125,42 @@ export const createRegistry = (host: MetricsHost): Registry => {
   gauge('nyx_message_waiting_packets', 'Packets of the message lane that wait', () =>
     meter.sum(({ messages }) => messages.waiting + messages.held),
   );
+  const { messages, mailboxes } = host;
+  if (messages !== undefined) {
+    const own = () => messages.figures;
+    gauge('nyx_message_outgoing', 'Own messages on their way', () => own().outgoing);
+    gauge('nyx_message_outgoing_bytes', 'Their size', () => own().outgoingBytes);
+    gauge('nyx_message_inbox', 'Messages that wait for the application', () => own().waiting);
+    gauge('nyx_message_inbox_bytes', 'Their size', () => own().waitingBytes);
+    gauge('nyx_message_reply_blocks', 'Own reply blocks that are out', () => own().replyBlocks);
+    gauge('nyx_message_open_mailboxes', 'Own mailboxes that are open', () => own().openMailboxes);
+    counter('nyx_message_slots_total', 'Slots for sending', () => own().slots);
+    counter('nyx_message_slots_real_total', 'Those that carried what had to be sent', () => own().sentPackets);
+    counter('nyx_message_slots_cover_total', 'Those that carried cover', () => own().coverPackets);
+    counter('nyx_message_postponed_total', 'Packets that found no way', () => own().postponedPackets);
+    counter('nyx_message_stored_total', 'Messages that came', () => own().receivedMessages);
+  }
+  if (mailboxes !== undefined) {
+    const kept = () => mailboxes.figures;
+    gauge('nyx_mailbox_count', 'Mailboxes kept for others', () => kept().mailboxes);
+    gauge('nyx_mailbox_held_packets', 'Packets held in them', () => kept().heldPackets);
+    gauge('nyx_mailbox_held_bytes', 'Their size', () => kept().heldBytes);
+    counter('nyx_mailbox_accepted_packets_total', 'Packets taken', () => kept().accepted);
+    counter('nyx_mailbox_delivered_packets_total', 'Packets that owners took', () => kept().delivered);
+    counter('nyx_mailbox_expired_packets_total', 'Packets that nobody came for', () => kept().expired);
+    counter('nyx_mailbox_fetches_total', "Requests for recipients' keys", () => kept().fetches);
+    counter('nyx_mailbox_forwards_total', 'Answers sent over reply blocks', () => kept().forwards);
+    new Counter({
+      name: 'nyx_mailbox_dropped_packets_total',
+      help: 'Packets not taken',
+      labelNames: ['reason'],
+      registers,
+      collect() {
+        this.reset();
+        for (const [reason, count] of Object.entries(kept().dropped)) this.inc({ reason }, count);
+      },
+    });
+  }
   gauge('nyx_path_client_circuits', 'Own circuits', () => meter.sum((stats) => stats.clientCircuits.length));
   gauge('nyx_path_entropy_bits', 'Entropy of a path by default', () => host.paths.entropy()?.pathBits ?? 0);
   gauge('nyx_path_entropy_cost_bits', 'What the strategy costs of it', () => host.paths.entropy()?.costBits ?? 0);
