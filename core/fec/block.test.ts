@@ -12,6 +12,7 @@ import { fecTunings } from './policy.ts';
 import { FecReceiver, type RecoveredPacket, RepairResult } from './receiver.ts';
 import { ReedSolomon } from './reed-solomon.ts';
 import { FecSender } from './sender.ts';
+import { FecTally } from './stats.ts';
 
 const RTT_MS = 40;
 
@@ -35,14 +36,16 @@ function payloadOf(number: number): Uint8Array {
 
 function rig(ratio = 0.25, budget = new FecBudget(1e9)) {
   const codec = new ReedSolomon();
-  const sender = new FecSender({ policy: { ratio }, codecs: [codec] }, budget, fecTunings.fast, 0);
+  const tally = new FecTally();
+  const sender = new FecSender({ policy: { ratio }, codecs: [codec] }, budget, fecTunings.fast, 0, tally);
   const arrived = new Arrived();
-  const receiver = new FecReceiver([codec], budget, arrived);
+  const receiver = new FecReceiver([codec], budget, arrived, tally);
   const decoder = new FrameDecoder();
   const repair = new RepairDecoder();
   const recovered: RecoveredPacket[] = [];
   const packet = new Uint8Array(PAYLOAD_BYTES);
   return {
+    tally,
     sender,
     receiver,
     recovered,
@@ -132,7 +135,13 @@ function reachesLost(lost: ReadonlyMap<number, number>, number: number): boolean
 
 test('nothing is made while nothing is lost', () => {
   const codec = new ReedSolomon();
-  const sender = new FecSender({ policy: 'adaptive', codecs: [codec] }, new FecBudget(), fecTunings.fast, 0);
+  const sender = new FecSender(
+    { policy: 'adaptive', codecs: [codec] },
+    new FecBudget(),
+    fecTunings.fast,
+    0,
+    new FecTally(),
+  );
   assert.equal(sender.armed(0), false);
   assert.equal(sender.ratio(0), 0);
   sender.loss.onArrived(100);
@@ -143,7 +152,7 @@ test('nothing is made while nothing is lost', () => {
   assert.equal(sender.armed(2), true);
   assert.ok(sender.ratio(2) > 0);
   assert.equal(sender.armed(60_000), false);
-  const off = new FecSender({ policy: 'off', codecs: [codec] }, new FecBudget(), fecTunings.fast, 0);
+  const off = new FecSender({ policy: 'off', codecs: [codec] }, new FecBudget(), fecTunings.fast, 0, new FecTally());
   for (let i = 0; i < 5; i++) off.loss.onLost(1);
   assert.equal(off.armed(2), false);
 });
@@ -164,9 +173,9 @@ test('a repair that comes before a straggler waits for it', () => {
 });
 
 test('without leave of the budget nothing is coded, and that is counted', () => {
-  const { sender, ...rest } = rig(1, new FecBudget(0));
+  const { tally, ...rest } = rig(1, new FecBudget(0));
   for (let i = 0; i < 400; i++) rest.send(i, i, false);
-  assert.ok(sender.blocksSkipped > 0);
+  assert.ok(tally.counts.blocksSkipped > 0);
 });
 
 test('hostile repair symbols: rejected, bounded, and never a throw', () => {

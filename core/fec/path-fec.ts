@@ -4,6 +4,7 @@ import { writeRecovered } from '../wire/fec-frames.ts';
 import type { FecResources, FecTuning } from './policy.ts';
 import { type ArrivedPackets, FecReceiver, type RecoveredPacket } from './receiver.ts';
 import { FecSender, type FecWish } from './sender.ts';
+import { FecTally } from './stats.ts';
 
 /** Packets that were put together and may still arrive; of more, the oldest are held to be gone. */
 const MAX_RECOVERED_RANGES = 256;
@@ -13,6 +14,7 @@ const MAX_UNTOLD = 256;
 export class PathFec {
   readonly sender: FecSender;
   readonly receiver: FecReceiver;
+  readonly tally: FecTally;
   /** What the peer calls the path, as far as it has said; from FEC_SOURCE. */
   peerTag = 0;
   /** Put together and not yet taken in. */
@@ -22,8 +24,9 @@ export class PathFec {
   readonly #untold: number[] = [];
 
   constructor(wish: FecWish, resources: FecResources, tuning: FecTuning, tag: number, arrived: ArrivedPackets) {
-    this.sender = new FecSender(wish, resources.budget, tuning, tag);
-    this.receiver = new FecReceiver(resources.codecs, resources.budget, arrived);
+    this.tally = new FecTally(resources.tally);
+    this.sender = new FecSender(wish, resources.budget, tuning, tag, this.tally);
+    this.receiver = new FecReceiver(resources.codecs, resources.budget, arrived, this.tally);
   }
 
   /** The packet was put together from repair symbols: if it comes after all, its frames are known. */

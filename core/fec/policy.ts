@@ -1,6 +1,7 @@
 /** What is protected, and how much of it: the application's wish and the class of the circuit. */
 import type { BlockCodec } from './block-codec.ts';
 import type { FecBudget } from './budget.ts';
+import type { FecTally } from './stats.ts';
 
 /**
  * `off`: nothing is ever protected. `adaptive`: nothing while nothing is lost; with loss, packets that somebody waits
@@ -13,6 +14,8 @@ export interface FecResources {
   /** In order of preference where the cost is the same. */
   readonly codecs: readonly BlockCodec[];
   readonly budget: FecBudget;
+  /** What all paths together did. */
+  readonly tally: FecTally;
 }
 
 export interface FecTuning {
@@ -50,6 +53,18 @@ export function checkFecPolicy(policy: FecPolicy): FecPolicy {
     throw new RangeError(`fec: a ratio is above 0 and at most 1, not ${policy.ratio}`);
   }
   return policy;
+}
+
+/** `off`, `adaptive`, or a ratio above 0 and at most 1, as in `0.3`; undefined: none of these. */
+export function parseFecPolicy(text: string): FecPolicy | undefined {
+  if (text === 'off' || text === 'adaptive') return text;
+  if (!/^(?:0?\.\d{1,4}|1(?:\.0{1,4})?)$/.test(text)) return undefined;
+  const ratio = Number(text);
+  return ratio > 0 ? { ratio } : undefined;
+}
+
+export function fecPolicyText(policy: FecPolicy): string {
+  return typeof policy === 'object' ? String(policy.ratio) : policy;
 }
 
 const RATIO_BASE = 2;

@@ -8,6 +8,7 @@ import type { TimeMs } from '../ports.ts';
 import { hasBit, type RepairDecoder } from '../wire/fec-frames.ts';
 import { type BlockCodec, MAX_REPAIRS, MAX_SPAN, SYMBOL_BYTES, Symbols } from './block-codec.ts';
 import type { FecBudget } from './budget.ts';
+import type { FecTally } from './stats.ts';
 
 /** Marked packets kept; twice what a block may span, as its repair comes after it. */
 const MAX_KEPT = 2 * MAX_SPAN;
@@ -51,20 +52,9 @@ export interface ArrivedPackets {
 }
 
 export class FecReceiver {
-  repairsReceived = 0;
-  /** Symbols of blocks that could be put together; of blocks that had lost nothing; of neither. */
-  repairsUsed = 0;
-  repairsUnneeded = 0;
-  repairsWasted = 0;
-  packetsRecovered = 0;
-  blocksDecoded = 0;
-  /** Attempts with enough symbols that gave nothing. */
-  decodeFailures = 0;
-  /** Symbols that fit nothing or came in a flood. */
-  rejected = 0;
-  overBudget = 0;
   readonly #codecs: readonly BlockCodec[];
   readonly #budget: FecBudget;
+  readonly #tally: FecTally;
   readonly #arrived: ArrivedPackets;
   /** Packet `n` lies at n mod capacity. */
   #kept: Symbols | undefined;
@@ -74,7 +64,8 @@ export class FecReceiver {
   #blocks: OpenBlock[] = [];
   #usedMs: TimeMs = 0;
 
-  constructor(codecs: readonly BlockCodec[], budget: FecBudget, arrived: ArrivedPackets) {
+  constructor(codecs: readonly BlockCodec[], budget: FecBudget, arrived: ArrivedPackets, tally: FecTally) {
+    this.#tally = tally;
     this.#codecs = codecs;
     this.#budget = budget;
     this.#arrived = arrived;
@@ -92,20 +83,20 @@ export class FecReceiver {
 
   /** A repair symbol (borrowed, as decoded from `payload`). What it completes goes into `recovered`. */
   onRepair(frame: RepairDecoder, payload: Uint8Array, nowMs: TimeMs, recovered: RecoveredPacket[]): RepairResult {
-    this.repairsReceived++;
+    this.#tally.add('repairsReceived');
     this.#usedMs = nowMs;
     this.#forgetOld(nowMs);
     const codec = this.#codecs.find((candidate) => candidate.id === frame.codec);
     const far = Math.abs(frame.first - Math.max(0, this.#arrived.largest)) > MAX_DISTANCE;
     if (codec === undefined || far) return this.#reject();
     if (this.#isPast(frame.first)) {
-      this.repairsWasted++;
+      this.#tally.add('repairsWasted');
       return RepairResult.unneeded;
     }
     let at = this.#blocks.findIndex((block) => block.first === frame.first && block.span === frame.span);
     if (at < 0) {
       if (this.#missing(frame.first, frame.span, frame.bitmap).length === 0) {
-        this.repairsUnneeded++;
+        this.#tally.add('repairsUnneeded');
         return RepairResult.unneeded;
       }
       at = this.#open(frame, codec, nowMs);
@@ -144,7 +135,7 @@ export class FecReceiver {
   }
 
   #reject(): RepairResult {
-    this.rejected++;
+    this.#tally.add('repairsRejected');
     return RepairResult.rejected;
   }
 
@@ -230,7 +221,7 @@ export class FecReceiver {
 
   #giveUp(index: number): void {
     const [block] = this.#blocks.splice(index, 1);
-    this.repairsWasted += block!.ids.length;
+    this.#tally.add('repairsWasted', block!.ids.length);
   }
 
   #tryBlock(index: number, nowMs: TimeMs, recovered: RecoveredPacket[]): void {
@@ -238,7 +229,7 @@ export class FecReceiver {
     const missing = this.#missing(block.first, block.span, block.bitmap);
     if (missing.length === 0) {
       this.#blocks.splice(index, 1);
-      this.repairsUnneeded += block.ids.length;
+      this.#tally.add('repairsUnneeded', block.ids.length);
       return;
     }
     if (this.#isPast(block.first)) {
@@ -247,7 +238,7 @@ export class FecReceiver {
     }
     if (missing.length > block.ids.length) return;
     if (!this.#budget.take(block.codec.costUs(block.sources, missing.length), nowMs)) {
-      this.overBudget++;
+      this.#tally.add('overBudget');
       return;
     }
     const sources = new Symbols(block.sources);
@@ -259,20 +250,20 @@ export class FecReceiver {
       numbers.push(number);
     }
     if (!block.codec.decode(sources, block.sources, missing, block.symbols, block.ids)) {
-      this.decodeFailures++;
+      this.#tally.add('decodeFailures');
       return;
     }
     this.#blocks.splice(index, 1);
-    this.blocksDecoded++;
-    this.repairsUsed += missing.length;
-    this.repairsUnneeded += block.ids.length - missing.length;
+    this.#tally.add('blocksDecoded');
+    this.#tally.add('repairsUsed', missing.length);
+    this.#tally.add('repairsUnneeded', block.ids.length - missing.length);
     for (const position of missing) {
       const packetNumber = numbers[position]!;
       const payload = sources.at(position);
       this.#keep(packetNumber, payload);
       // It may have come long ago and not be kept any more.
       if (this.#arrived.isDuplicate(packetNumber)) continue;
-      this.packetsRecovered++;
+      this.#tally.add('packetsRecovered');
       recovered.push({ packetNumber, payload });
     }
   }

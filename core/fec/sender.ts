@@ -11,6 +11,7 @@ import type { FecBudget } from './budget.ts';
 import { LossProcess } from './loss-process.ts';
 import type { FecPolicy, FecTuning } from './policy.ts';
 import { repairsFor } from './redundancy.ts';
+import type { FecTally } from './stats.ts';
 
 /** Repairs that wait to be sent; of more, the oldest would only come too late. */
 const MAX_QUEUED = 2 * MAX_REPAIRS;
@@ -46,16 +47,9 @@ interface MadeBlock {
 
 export class FecSender {
   readonly loss = new LossProcess();
-  sourcesSent = 0;
-  repairsSent = 0;
-  /** Made, but there was no room on the path in time. */
-  repairsExpired = 0;
-  /** Blocks without repair because the budget was used up. */
-  blocksSkipped = 0;
-  /** Packets that the peer has got back by repair. */
-  recoveredByPeer = 0;
   readonly #wish: FecWish;
   readonly #budget: FecBudget;
+  readonly #tally: FecTally;
   readonly #tuning: FecTuning;
   readonly #path: number;
   /** Sources by age: some of blocks that are closed, then those of the open one. */
@@ -73,7 +67,8 @@ export class FecSender {
   #neededBurst = 0;
 
   /** `path` is what repair symbols call this path. */
-  constructor(wish: FecWish, budget: FecBudget, tuning: FecTuning, path: number) {
+  constructor(wish: FecWish, budget: FecBudget, tuning: FecTuning, path: number, tally: FecTally) {
+    this.#tally = tally;
     this.#wish = wish;
     this.#budget = budget;
     this.#tuning = tuning;
@@ -114,7 +109,7 @@ export class FecSender {
     this.#sentMs.push(nowMs);
     this.#count++;
     this.#usedMs = nowMs;
-    this.sourcesSent++;
+    this.#tally.add('sourcesSent');
     if (this.#count >= this.#blockPackets) this.#close(nowMs, rttMs);
   }
 
@@ -150,7 +145,7 @@ export class FecSender {
   writeRepair(out: Uint8Array): number {
     const block = this.#queue[0]!;
     const end = writeRepair(out, 0, block.header, block.next, block.symbols.at(block.next));
-    this.repairsSent++;
+    this.#tally.add('repairsSent');
     if (++block.next === block.count) this.#queue.shift();
     return end;
   }
@@ -182,12 +177,12 @@ export class FecSender {
     if (codec === undefined) return;
     const header = this.#header(codec);
     if (!this.#budget.take(codec.costUs(k, repairs), nowMs)) {
-      this.blocksSkipped++;
+      this.#tally.add('blocksSkipped');
       return;
     }
     const symbols = new Symbols(repairs);
     if (!codec.encode(sources, k, repairs, symbols)) {
-      this.blocksSkipped++;
+      this.#tally.add('blocksSkipped');
       return;
     }
     // Later than a retransmission it helps nobody.
@@ -266,6 +261,6 @@ export class FecSender {
 
   #expire(): void {
     const block = this.#queue.shift()!;
-    this.repairsExpired += block.count - block.next;
+    this.#tally.add('repairsExpired', block.count - block.next);
   }
 }

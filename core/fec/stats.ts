@@ -1,5 +1,4 @@
 /** What error correction did, summed over the paths of a session. */
-import type { PathFec } from './path-fec.ts';
 import type { FecPolicy } from './policy.ts';
 
 export interface FecCounters {
@@ -54,19 +53,21 @@ export function emptyFecStats(): FecCounters {
   };
 }
 
-export function addFecStats(sum: FecCounters, { sender, receiver }: PathFec): void {
-  sum.sourcesSent += sender.sourcesSent;
-  sum.repairsSent += sender.repairsSent;
-  sum.repairsExpired += sender.repairsExpired;
-  sum.blocksSkipped += sender.blocksSkipped;
-  sum.recoveredByPeer += sender.recoveredByPeer;
-  sum.repairsReceived += receiver.repairsReceived;
-  sum.repairsUsed += receiver.repairsUsed;
-  sum.repairsUnneeded += receiver.repairsUnneeded;
-  sum.repairsWasted += receiver.repairsWasted;
-  sum.repairsRejected += receiver.rejected;
-  sum.packetsRecovered += receiver.packetsRecovered;
-  sum.blocksDecoded += receiver.blocksDecoded;
-  sum.decodeFailures += receiver.decodeFailures;
-  sum.overBudget += receiver.overBudget;
+/** Counts for a path, and for all paths of the engine at the same time. */
+export class FecTally {
+  readonly counts = emptyFecStats();
+  readonly #all: FecTally | undefined;
+
+  constructor(all?: FecTally) {
+    this.#all = all;
+  }
+
+  add(what: keyof FecCounters, count = 1): void {
+    this.counts[what] += count;
+    this.#all?.add(what, count);
+  }
+}
+
+export function addFecStats(sum: FecCounters, more: FecCounters): void {
+  for (const name of Object.keys(sum) as (keyof FecCounters)[]) sum[name] += more[name];
 }

@@ -209,7 +209,7 @@ export class FrameReceiver {
     for (let i = 0; i < count; i++) {
       if (!path.recovery.onRecovered(frame.rangeLow[i]!)) return this.#core.violation('FEC_RECOVERED of no packet');
     }
-    if (path.fec !== undefined) path.fec.sender.recoveredByPeer += count;
+    path.fec?.tally.add('recoveredByPeer', count);
     return Drop.none;
   }
 

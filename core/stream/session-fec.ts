@@ -67,7 +67,7 @@ export class SessionFec {
   }
 
   leave(path: SessionPath): void {
-    if (path.fec !== undefined) addFecStats(this.#past, path.fec);
+    if (path.fec !== undefined) addFecStats(this.#past, path.fec.tally.counts);
   }
 
   // ---- Sending
@@ -103,7 +103,7 @@ export class SessionFec {
     if (!repair.decode(payload, frame.dataStart, frame.dataLength)) return false;
     const source = repair.path === 0 ? path : this.#tagged(path, repair.path);
     if (source?.fec === undefined) {
-      if (path.fec !== undefined) path.fec.receiver.rejected++;
+      path.fec?.tally.add('repairsRejected');
       return true;
     }
     source.fec.receiver.onRepair(repair, payload, this.#core.nowMs, source.fec.recovered);
@@ -146,7 +146,7 @@ export class SessionFec {
     let ratio = 0;
     for (const { fec } of paths) {
       if (fec === undefined) continue;
-      addFecStats(sum, fec);
+      addFecStats(sum, fec.tally.counts);
       ratio = Math.max(ratio, fec.sender.ratio(nowMs));
     }
     return { ...sum, policy: this.wish.policy, codecs: this.wish.codecs.map(({ capability }) => capability), ratio };

@@ -6,6 +6,7 @@ import { FecBudget } from '@nyx/core/fec/budget.ts';
 import type { FecPolicy } from '@nyx/core/fec/policy.ts';
 import { RaptorQ } from '@nyx/core/fec/raptorq.ts';
 import { ReedSolomon } from '@nyx/core/fec/reed-solomon.ts';
+import { FecTally } from '@nyx/core/fec/stats.ts';
 import { loadRaptorQ } from '@nyx/daemon/io/raptorq.ts';
 import { measureBulk, measureDatagrams, measureMessages } from './fec-sim.ts';
 
@@ -23,7 +24,7 @@ for (const rttMs of [20, 50, 100, 300]) {
           lossRatio,
           burstMs,
           seed: 7,
-          fec: { resources: { codecs, budget: new FecBudget() }, policy },
+          fec: { resources: { codecs, budget: new FecBudget(), tally: new FecTally() }, policy },
         });
         const messages = measureMessages(condition());
         const datagrams = measureDatagrams(condition());

@@ -8,11 +8,12 @@ import { FecBudget } from '@nyx/core/fec/budget.ts';
 import type { FecPolicy } from '@nyx/core/fec/policy.ts';
 import { RaptorQ } from '@nyx/core/fec/raptorq.ts';
 import { ReedSolomon } from '@nyx/core/fec/reed-solomon.ts';
+import { FecTally } from '@nyx/core/fec/stats.ts';
 import { loadRaptorQ } from '@nyx/daemon/io/raptorq.ts';
 import { measureBulk, measureDatagrams, measureMessages, transferOverPaths } from './fec-sim.ts';
 
 const codecs = [new ReedSolomon(), new RaptorQ(loadRaptorQ)];
-const fec = (policy: FecPolicy) => ({ resources: { codecs, budget: new FecBudget() }, policy });
+const fec = (policy: FecPolicy) => ({ resources: { codecs, budget: new FecBudget(), tally: new FecTally() }, policy });
 
 for (const rttMs of [20, 100, 300]) {
   test(`5 % loss, ${rttMs} ms: in 99 of 100 cases messages wait half as long at most`, () => {
