@@ -1,6 +1,6 @@
 /** Parsers of options and arguments. Each says what is wrong and what would be right; commander makes that exit code 2. */
 
-import type { PathClassName } from '@nyx/sdk/socket.ts';
+import type { FecPolicy, PathClassName } from '@nyx/sdk/socket.ts';
 import { InvalidArgumentError } from 'commander';
 import type { HostPort } from './measure/socks.ts';
 
@@ -90,4 +90,14 @@ export function parseShare(text: string): number {
   const value = Number(text);
   if (text.trim() === '' || !(value >= 0 && value <= 1)) throw new InvalidArgumentError('Write a number from 0 to 1.');
   return value;
+}
+
+/** As the SDK takes it. */
+export function parseFec(text: string): FecPolicy {
+  if (text === 'off' || text === 'adaptive') return text;
+  const ratio = Number(text);
+  if (text.trim() === '' || !(ratio > 0 && ratio <= 1)) {
+    throw new InvalidArgumentError('Write off, adaptive, or repair packets for each packet: above 0 and at most 1.');
+  }
+  return { ratio };
 }

@@ -347,6 +347,10 @@ class Daemon {
       mix: config.mix,
       cmix: { ...config.cmix, signer: this.#batchSigner(config) },
       multipath: config.multipath,
+      fec: {
+        policy: typeof config.fec.policy === 'number' ? { ratio: config.fec.policy } : config.fec.policy,
+        cpuShare: config.fec.cpuShare,
+      },
       cover: config.cover,
       allowCrash: config.debug.allowCrash,
     };

@@ -285,6 +285,7 @@ export interface StreamOptions {
   timeoutMs: number;
   paths: number;
   strategy: MultipathStrategy;
+  fec: string;
 }
 
 export type MultipathStrategy =
@@ -400,6 +401,23 @@ export interface Path {
   circuits: SessionPath[];
   reorderedBytes: number;
   reorderLimitBytes?: number;
+  fec?: FecFigures | null;
+}
+
+export interface FecFigures {
+  policy: string;
+  codecs: string[];
+  ratio: number;
+  sourcesSent: number;
+  repairsSent: number;
+  recoveredByPeer: number;
+  repairsReceived: number;
+  repairsUsed: number;
+  repairsWasted: number;
+  repairsRejected: number;
+  packetsRecovered: number;
+  decodeFailures: number;
+  overBudget: number;
 }
 
 export interface SessionPath {

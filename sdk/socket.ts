@@ -18,6 +18,8 @@ export interface PathOptions {
   readonly paths?: number;
   /** How it is spread over them. */
   readonly strategy?: MultipathStrategyName;
+  /** Error correction, both ways; as the daemon is configured when left out. A ratio is above 0 and at most 1. */
+  readonly fec?: FecPolicy;
   /** Streams with different keys never share a circuit; at most 255 bytes. */
   readonly isolation?: string;
   /** A circuit from `paths.build`; the stream uses it and no other. */
@@ -25,6 +27,9 @@ export interface PathOptions {
   /** Time until the target must be reached. */
   readonly timeoutMs?: number;
 }
+
+/** `adaptive`: as the measured loss asks for, nothing without loss. A ratio: so many repair symbols for each packet. */
+export type FecPolicy = 'off' | 'adaptive' | { readonly ratio: number };
 
 export interface DialOptions extends PathOptions {
   /** Name or literal address; resolved at the exit, never here. */
@@ -67,6 +72,7 @@ export function streamOptions(options: PathOptions): Partial<StreamOptions> {
     pathId: options.pathId ?? 0,
     timeoutMs: options.timeoutMs ?? 0,
     paths: options.paths ?? 0,
+    fec: options.fec === undefined ? '' : typeof options.fec === 'object' ? String(options.fec.ratio) : options.fec,
     strategy:
       options.strategy === undefined ? 'MULTIPATH_STRATEGY_UNSPECIFIED' : multipathStrategyNames[options.strategy],
   };

@@ -10,9 +10,18 @@ import { spawnTarget } from '../measure/server-process.ts';
 import { type HostPort, SocksError, socksConnect } from '../measure/socks.ts';
 import { startTarget } from '../measure/target.ts';
 import { formatBytes, type Io, printJson, printLine, shortId } from '../output.ts';
-import { type CommonOptions, type MultipathFlags, type PathFlags, withApi, withMultipath, withPath } from './common.ts';
+import {
+  type CommonOptions,
+  type FecFlags,
+  type MultipathFlags,
+  type PathFlags,
+  withApi,
+  withFec,
+  withMultipath,
+  withPath,
+} from './common.ts';
 
-interface Flags extends CommonOptions, PathFlags, MultipathFlags {
+interface Flags extends CommonOptions, PathFlags, MultipathFlags, FecFlags {
   readonly target?: HostPort;
   readonly serve?: HostPort;
   readonly via: 'socks' | 'api';
@@ -24,7 +33,7 @@ interface Flags extends CommonOptions, PathFlags, MultipathFlags {
 }
 
 export function addBenchCommand(program: Command, io: Io): void {
-  withMultipath(withPath(withApi(program.command('bench'))))
+  withFec(withMultipath(withPath(withApi(program.command('bench')))))
     .description('Measures the network: set-up, throughput both ways, latency, loss, with real bytes through an exit.')
     .option(
       '--target <host:port>',
@@ -100,6 +109,7 @@ function socksDialer(socks: string, target: HostPort, flags: Flags, io: Io) {
     if (flags.class !== undefined) options.push(`class=${flags.class}`);
     if (flags.paths !== undefined) options.push(`paths=${flags.paths}`);
     if (flags.strategy !== undefined) options.push(`strategy=${flags.strategy}`);
+    if (flags.fec !== undefined) options.push(`fec=${typeof flags.fec === 'object' ? flags.fec.ratio : flags.fec}`);
     try {
       return await socksConnect(proxy, target, {
         auth: { username: options.join(';'), password: 'x' },
@@ -123,6 +133,7 @@ function apiDialer(client: NyxClient, target: HostPort, flags: Flags, io: Io) {
       class: flags.class,
       paths: flags.paths,
       strategy: flags.strategy,
+      fec: flags.fec,
       isolation: `bench-${run}-${stream}`,
       allowHalfOpen: true,
       signal: io.signal,

@@ -1,8 +1,8 @@
 /** Options that several commands share. */
 
-import type { MultipathStrategyName, PathClassName } from '@nyx/sdk/socket.ts';
+import type { FecPolicy, MultipathStrategyName, PathClassName } from '@nyx/sdk/socket.ts';
 import { type Command, Option } from 'commander';
-import { integerBetween, parseClass } from '../arguments.ts';
+import { integerBetween, parseClass, parseFec } from '../arguments.ts';
 import type { ApiOptions } from '../find-daemon.ts';
 
 export interface CommonOptions extends ApiOptions {
@@ -36,6 +36,18 @@ export function withMultipath(command: Command): Command {
         'redundant',
       ]),
     );
+}
+
+export interface FecFlags {
+  readonly fec?: FecPolicy;
+}
+
+export function withFec(command: Command): Command {
+  return command.option(
+    '--fec <how>',
+    'error correction: off, adaptive, or a ratio as 0.3 (default: the daemon’s)',
+    parseFec,
+  );
 }
 
 export interface PathFlags {

@@ -4,10 +4,19 @@ import { parseDurationMs, parseHostPort } from '../arguments.ts';
 import { withDaemon } from '../find-daemon.ts';
 import type { HostPort } from '../measure/socks.ts';
 import { type Io, printJson, shortId } from '../output.ts';
-import { type CommonOptions, type MultipathFlags, type PathFlags, withApi, withMultipath, withPath } from './common.ts';
+import {
+  type CommonOptions,
+  type FecFlags,
+  type MultipathFlags,
+  type PathFlags,
+  withApi,
+  withFec,
+  withMultipath,
+  withPath,
+} from './common.ts';
 
 export function addConnectCommand(program: Command, io: Io): void {
-  withMultipath(withPath(withApi(program.command('connect'))))
+  withFec(withMultipath(withPath(withApi(program.command('connect')))))
     .description('Connects stdin and stdout to a target through the network, like nc; the end of stdin half-closes.')
     .argument('<host:port>', 'resolved at the exit', parseHostPort)
     .option('--isolation <key>', 'streams with different keys never share a circuit')
@@ -19,7 +28,8 @@ export function addConnectCommand(program: Command, io: Io): void {
         target: HostPort,
         options: CommonOptions &
           PathFlags &
-          MultipathFlags & { isolation?: string; timeout: number; verbose?: boolean },
+          MultipathFlags &
+          FecFlags & { isolation?: string; timeout: number; verbose?: boolean },
       ) => {
         await withDaemon(options, io, async (client) => {
           const socket = await client.connect({
@@ -28,6 +38,7 @@ export function addConnectCommand(program: Command, io: Io): void {
             class: options.class,
             paths: options.paths,
             strategy: options.strategy,
+            fec: options.fec,
             isolation: options.isolation,
             timeoutMs: options.timeout,
             allowHalfOpen: true,

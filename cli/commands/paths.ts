@@ -108,6 +108,7 @@ function sessionTable(list: readonly Path[]): string {
       i === 0 ? path.strategy.replace('MULTIPATH_STRATEGY_', '').toLowerCase() : '',
       i === 0 ? `${path.circuits.filter(({ state }) => state === 'usable').length}/${path.wantedPaths}` : '',
       i === 0 ? path.streams : '',
+      i === 0 ? fecText(path.fec) : '',
       circuit.circuitId,
       circuit.state,
       circuit.nodeIds.map(shortId).join(' → '),
@@ -119,8 +120,16 @@ function sessionTable(list: readonly Path[]): string {
       formatSeconds(circuit.ageSeconds),
     ]),
   );
-  const head = ['id', 'strategy', 'paths', 'streams', 'circuit', 'state', 'hops', 'rtt ms', 'jitter', 'loss'];
+  const head = ['id', 'strategy', 'paths', 'streams', 'fec', 'circuit', 'state', 'hops', 'rtt ms', 'jitter', 'loss'];
   return rows.length > 0 ? formatTable([...head, 'in flight', 'rate', 'age'], rows) : 'no circuits';
+}
+
+/** How much is added now, and how many packets it has brought back both ways. */
+function fecText(fec: Path['fec']): string {
+  if (fec == null) return 'none';
+  const policy = Number.isNaN(Number(fec.policy)) ? fec.policy : 'fixed';
+  if (fec.codecs.length === 0) return `${policy}, not at the exit`;
+  return `${policy} ${(fec.ratio * 100).toFixed(0)} %, ${fec.packetsRecovered + fec.recoveredByPeer} back`;
 }
 
 export function addPathsCommand(program: Command, io: Io): void {

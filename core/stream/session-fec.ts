@@ -5,7 +5,14 @@
 import type { BlockCodec } from '../fec/block-codec.ts';
 import { SYMBOL_BYTES } from '../fec/block-codec.ts';
 import { PathFec } from '../fec/path-fec.ts';
-import { checkFecPolicy, decodeFecPolicy, type FecPolicy, type FecResources, fecTunings } from '../fec/policy.ts';
+import {
+  checkFecPolicy,
+  decodeFecPolicy,
+  type FecPolicy,
+  type FecResources,
+  fecPolicyText,
+  fecTunings,
+} from '../fec/policy.ts';
 import { addFecStats, emptyFecStats, type FecStats } from '../fec/stats.ts';
 import type { TimeMs } from '../ports.ts';
 import { RepairDecoder } from '../wire/fec-frames.ts';
@@ -54,6 +61,7 @@ export class SessionFec {
 
   /** From now on, both ways: a client's wish reaches the peer with SETTINGS. */
   set policy(policy: FecPolicy) {
+    if (fecPolicyText(policy) === fecPolicyText(this.wish.policy)) return;
     this.wish.policy = checkFecPolicy(policy);
     if (this.#core.isClient) this.#core.want(Control.settings);
   }

@@ -1,6 +1,7 @@
 /** Checks of request fields. All problems of a request are collected, then thrown as one INVALID_ARGUMENT. */
 
 import type { CircuitClass } from '@nyx/core/engine/contract.ts';
+import { type FecPolicy, parseFecPolicy } from '@nyx/core/fec/policy.ts';
 import { type Scheduler, schedulers } from '@nyx/core/stream/path-choice.ts';
 import type { StreamOptions } from '@nyx/proto/types.ts';
 import { handleOf } from '../actors/pump-pool.ts';
@@ -84,6 +85,16 @@ export class Validator {
     return known;
   }
 
+  /** Undefined: as configured. */
+  fec(field: string, value: string): FecPolicy | undefined {
+    if (value === '') return undefined;
+    const policy = parseFecPolicy(value);
+    if (policy === undefined) {
+      this.fail(field, `is "${value.slice(0, 20)}"; must be off, adaptive or a ratio above 0 and at most 1, as in 0.3`);
+    }
+    return policy;
+  }
+
   hops(field: string, value: number): void {
     if (value !== 0) this.integer(field, value, 3, 7);
   }
@@ -107,7 +118,9 @@ export class Validator {
       this.fail(`${field}.paths`, 'is above 1 with a path_id; a stream on one path of its choice has no others');
     }
     const strategy = this.strategy(`${field}.strategy`, options.strategy);
+    const fec = this.fec(`${field}.fec`, options.fec);
     return {
+      ...(fec === undefined ? {} : { fec }),
       ...(options.paths === 0 ? {} : { paths: options.paths }),
       ...(strategy === undefined ? {} : { strategy }),
       ...(options.hops === 0 ? {} : { hops: options.hops }),

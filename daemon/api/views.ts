@@ -2,11 +2,14 @@
 
 import { familyKeysOf } from '@nyx/core/directory/descriptor.ts';
 import { NodeFlag } from '@nyx/core/directory/node-status.ts';
+import { fecPolicyText } from '@nyx/core/fec/policy.ts';
+import type { FecStats } from '@nyx/core/fec/stats.ts';
 import { anonymityReport, measuredMix } from '@nyx/core/mix/anonymity-report.ts';
 import type {
   Batches,
   Child,
   ControlPlane,
+  FecFigures,
   GetAnonymityResponse,
   GetNodeInfoResponse,
   Mixing,
@@ -157,11 +160,28 @@ export const paths = (host: ApiHost): Path[] =>
       spuriousRatio: circuit.spuriousRatio,
       wantedPaths: circuit.wantedPaths,
       strategy: strategyNames[circuit.strategy],
+      ...(circuit.fec === undefined ? {} : { fec: fecView(circuit.fec) }),
       reorderedBytes: circuit.reorderedBytes,
       ...(circuit.reorderLimitBytes === undefined ? {} : { reorderLimitBytes: Math.round(circuit.reorderLimitBytes) }),
       circuits: circuit.paths.map((path) => sessionPath(worker, path)),
     })),
   );
+
+const fecView = ({ policy, codecs, ratio, ...counts }: FecStats): FecFigures => ({
+  policy: fecPolicyText(policy),
+  codecs: [...codecs],
+  ratio,
+  sourcesSent: counts.sourcesSent,
+  repairsSent: counts.repairsSent,
+  recoveredByPeer: counts.recoveredByPeer,
+  repairsReceived: counts.repairsReceived,
+  repairsUsed: counts.repairsUsed,
+  repairsWasted: counts.repairsUnneeded + counts.repairsWasted,
+  repairsRejected: counts.repairsRejected,
+  packetsRecovered: counts.packetsRecovered,
+  decodeFailures: counts.decodeFailures,
+  overBudget: counts.blocksSkipped + counts.overBudget,
+});
 
 const sessionPath = (
   worker: number,

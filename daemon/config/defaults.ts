@@ -29,6 +29,8 @@ export const defaults = {
   messages: { packetsPerSecond: 4, cover: 'active', hops: 5, inboxBytes: 16_777_216 },
   /** Mailboxes that a node with this role keeps. */
   mailbox: { maxMailboxes: 4096, packetsPerMailbox: 512, memoryBytes: 67_108_864, holdSeconds: 86_400 },
+  /** Error correction of own streams when the application does not say; a share of a core for all coding. */
+  fec: { policy: 'adaptive', cpuShare: 0.1 },
   cover: {
     mode: 'off',
     ratio: 0.4,

@@ -171,6 +171,16 @@ export const configSchema = z.strictObject({
         .default(d.multipath.strategy),
     })
     .prefault({}),
+  fec: z
+    .strictObject({
+      policy: z
+        .union([z.enum(['off', 'adaptive']), z.number().gt(0).max(1)], {
+          error: 'must be off, adaptive or a number above 0 and at most 1',
+        })
+        .default(d.fec.policy),
+      cpuShare: z.number().min(0).max(1).default(d.fec.cpuShare),
+    })
+    .prefault({}),
   cover: z
     .strictObject({
       mode: z

@@ -35,6 +35,8 @@ test('options in the username', () => {
     isolation: base,
   });
   assert.deepEqual(options('paths=3;strategy=redundant'), { paths: 3, strategy: 'redundant', isolation: base });
+  assert.deepEqual(options('fec=off'), { fec: 'off', isolation: base });
+  assert.deepEqual(options('fec=0.25'), { fec: { ratio: 0.25 }, isolation: base });
   const isolated = options('nyx;isolation=x').isolation;
   assert.equal(options('isolation=x;hops=3').isolation, isolated);
   assert.notEqual(isolated, base);

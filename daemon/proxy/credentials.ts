@@ -6,7 +6,8 @@
  *
  *   username = [ "nyx" ";" ] option *( ";" option )        or just "nyx"
  *   option   = "hops=" 3…7  |  "class=" ( "fast" | "mix" | "cmix" )  |  "isolation=" 1…200 characters but ";"  |
- *              "paths=" 1…8  |  "strategy=" ( "latency_weighted" | "lowest_latency" | "load_balance" | "redundant" )
+ *              "paths=" 1…8  |  "strategy=" ( "latency_weighted" | "lowest_latency" | "load_balance" | "redundant" )  |
+ *              "fec=" ( "off" | "adaptive" | ratio )
  *
  * Each option at most once; anything else in such a list is an error. Every other username is opaque.
  *
@@ -16,12 +17,13 @@
  */
 import { createHmac, randomBytes } from 'node:crypto';
 import type { CircuitClass } from '@nyx/core/engine/contract.ts';
+import { parseFecPolicy } from '@nyx/core/fec/policy.ts';
 import { schedulers } from '@nyx/core/stream/path-choice.ts';
 import type { DialOptions } from '../pump/contract.ts';
 
 const processKey = randomBytes(32);
-const optionStart = /^(?:nyx(?:;|$)|(?:hops|class|isolation|paths|strategy)=)/;
-const optionNames: readonly string[] = ['hops', 'class', 'isolation', 'paths', 'strategy'];
+const optionStart = /^(?:nyx(?:;|$)|(?:hops|class|isolation|paths|strategy|fec)=)/;
+const optionNames: readonly string[] = ['hops', 'class', 'isolation', 'paths', 'strategy', 'fec'];
 const classes: readonly CircuitClass[] = ['fast', 'mix', 'cmix'];
 const maxIsolationChars = 200;
 
@@ -56,7 +58,9 @@ export function credentialOptions(
   return { ok: true, options: { ...base, ...dial, isolation: key } };
 }
 
-function parseOptions(text: string): Pick<DialOptions, 'hops' | 'class' | 'isolation' | 'paths' | 'strategy'> | string {
+function parseOptions(
+  text: string,
+): Pick<DialOptions, 'hops' | 'class' | 'isolation' | 'paths' | 'strategy' | 'fec'> | string {
   const parts = text.split(';');
   if (parts[0] === 'nyx') parts.shift();
   const seen = new Map<string, string>();
@@ -78,6 +82,9 @@ function parseOptions(text: string): Pick<DialOptions, 'hops' | 'class' | 'isola
   const wanted = seen.get('strategy');
   const strategy = schedulers.find((name) => name === wanted);
   if (wanted !== undefined && strategy === undefined) return `option strategy must be ${schedulers.join(', ')}`;
+  const fecText = seen.get('fec');
+  const fec = fecText === undefined ? undefined : parseFecPolicy(fecText);
+  if (fecText !== undefined && fec === undefined) return 'option fec must be off, adaptive or a ratio as in 0.3';
   const isolation = seen.get('isolation');
   if (isolation !== undefined && (isolation.length === 0 || isolation.length > maxIsolationChars)) {
     return `option isolation must have 1…${maxIsolationChars} characters`;
@@ -88,6 +95,7 @@ function parseOptions(text: string): Pick<DialOptions, 'hops' | 'class' | 'isola
     ...(isolation !== undefined && { isolation }),
     ...(paths !== undefined && { paths: Number(paths) }),
     ...(strategy !== undefined && { strategy }),
+    ...(fec !== undefined && { fec }),
   };
 }
 

@@ -20,6 +20,7 @@ import {
   type NodeContact,
   type SessionOwner,
 } from '@nyx/core/engine/contract.ts';
+import { fecPolicyText } from '@nyx/core/fec/policy.ts';
 import type { TimeMs, UnixSeconds } from '@nyx/core/ports.ts';
 import { type SessionApi, SessionError } from '@nyx/core/stream/contract.ts';
 import { DialError, DialErrorCode, type FromPump, type PathConstraints, type PumpStats } from './contract.ts';
@@ -692,8 +693,9 @@ export class CircuitPool {
 }
 
 function poolKey(request: CircuitRequest): string {
-  const { paths, strategy } = request.wish;
-  return `${request.hops} ${request.class} ${paths} ${paths === 1 ? '' : strategy} ${request.isolation}`;
+  const { paths, strategy, fec } = request.wish;
+  const spread = `${paths} ${paths === 1 ? '' : strategy}`;
+  return `${request.hops} ${request.class} ${spread} ${fecPolicyText(fec)} ${request.isolation}`;
 }
 
 function targetText(target: { readonly host: string; readonly port: number }): string {

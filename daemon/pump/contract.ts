@@ -15,6 +15,8 @@ import type {
   NodeContact,
   NodeSecrets,
 } from '@nyx/core/engine/contract.ts';
+import type { FecPolicy } from '@nyx/core/fec/policy.ts';
+import type { FecStats } from '@nyx/core/fec/stats.ts';
 import type { LoopAlarm, LoopStats } from '@nyx/core/mix/loop-monitor.ts';
 import type { ResolvedAddress } from '@nyx/core/stream/contract.ts';
 import type { Scheduler } from '@nyx/core/stream/path-choice.ts';
@@ -69,6 +71,7 @@ export interface PumpOptions {
   readonly mix: MixOptions;
   readonly cmix: CmixOptions;
   readonly multipath: MultipathOptions;
+  readonly fec: FecOptions;
   readonly cover: CoverConfig;
   /** Debug builds of a test network only: lets the API crash this worker on purpose. */
   readonly allowCrash: boolean;
@@ -103,6 +106,13 @@ export interface MultipathOptions {
   /** Circuits under a session, 1…8. */
   readonly paths: number;
   readonly strategy: Scheduler;
+}
+
+export interface FecOptions {
+  /** Of own streams when the application does not say. */
+  readonly policy: FecPolicy;
+  /** What coding may take of a core, for all sessions of the worker; 0 = this node does not correct errors for anybody. */
+  readonly cpuShare: number;
 }
 
 /** Cover traffic of this node; what the keys mean: docs/operating.md. */
@@ -161,6 +171,8 @@ export interface DialOptions {
   readonly paths?: number;
   /** How it is spread over them. */
   readonly strategy?: Scheduler;
+  /** Error correction, both ways; undefined = as configured. */
+  readonly fec?: FecPolicy;
   /** Use this ready circuit (from buildPath) and no other. */
   readonly circuit?: number;
   readonly timeoutMs?: number;
@@ -485,6 +497,16 @@ export interface PumpStats {
   readonly messages: MessageLaneStats;
   /** Undefined: this node sends no loops. */
   readonly loops: LoopStats | undefined;
+  /** Error correction of all sessions that were or are here, by FecCounters. */
+  readonly fecSourcesSent: number;
+  readonly fecRepairsSent: number;
+  readonly fecRepairsReceived: number;
+  readonly fecRepairsUsed: number;
+  readonly fecRepairsWasted: number;
+  readonly fecRepairsRejected: number;
+  readonly fecPacketsRecovered: number;
+  readonly fecRecoveredByPeer: number;
+  readonly fecOverBudget: number;
   readonly exitStreams: number;
   /** Sockets the exit opened, ever. */
   readonly exitSocketsOpened: number;
@@ -507,6 +529,8 @@ export interface PumpStats {
     readonly ageMs: number;
     readonly wantedPaths: number;
     readonly strategy: Scheduler;
+    /** Undefined: this node does not correct errors. */
+    readonly fec: FecStats | undefined;
     /** Bytes of a stream that have come out of order now; and what may at the other end (undefined: one path alone carries). */
     readonly reorderedBytes: number;
     readonly reorderLimitBytes: number | undefined;

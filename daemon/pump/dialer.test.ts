@@ -64,6 +64,7 @@ class Harness {
         mix: { hops: 5, delayMs: 20 },
         cmix: defaults.cmix,
         multipath: { paths: 1, strategy: 'latency_weighted' },
+        fec: 'adaptive',
         maxCircuits,
         spareCircuits,
       },

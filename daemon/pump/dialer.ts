@@ -3,6 +3,7 @@
  * Which circuit: circuit-pool.ts. The life of one stream: client-stream.ts.
  */
 import type { ClientCircuitEvent, EngineApi, NodeContact } from '@nyx/core/engine/contract.ts';
+import type { FecPolicy } from '@nyx/core/fec/policy.ts';
 import type { ResolvedAddress } from '@nyx/core/stream/contract.ts';
 import { schedulers } from '@nyx/core/stream/path-choice.ts';
 import { CircuitPool, type PoolHost } from './circuit-pool.ts';
@@ -46,6 +47,8 @@ export interface SessionDialerOptions {
   readonly mix: MixOptions;
   readonly cmix: Pick<CmixOptions, 'hops' | 'maxWaitMs' | 'delayMs'>;
   readonly multipath: MultipathOptions;
+  /** Error correction when the application does not say. */
+  readonly fec: FecPolicy;
   /** Circuits at once. */
   readonly maxCircuits: number;
   /** Of the default length, kept ready. */
@@ -273,9 +276,13 @@ export class SessionDialer implements Dialer {
     return undefined;
   }
 
-  #wishOf({ paths, strategy }: DialOptions): PathWish {
+  #wishOf({ paths, strategy, fec }: DialOptions): PathWish {
     const { multipath } = this.#options;
-    return { paths: paths ?? multipath.paths, strategy: strategy ?? multipath.strategy };
+    return {
+      paths: paths ?? multipath.paths,
+      strategy: strategy ?? multipath.strategy,
+      fec: fec ?? this.#options.fec,
+    };
   }
 
   #hopsOf(options: DialOptions): number {

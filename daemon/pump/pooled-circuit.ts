@@ -1,5 +1,7 @@
 /** One circuit of ours, from its first cell to its end, as the pool keeps it. */
+
 import { type CircuitClass, CircuitEnd } from '@nyx/core/engine/contract.ts';
+import type { FecPolicy } from '@nyx/core/fec/policy.ts';
 import type { TimeMs } from '@nyx/core/ports.ts';
 import type { PathStats, SessionApi } from '@nyx/core/stream/contract.ts';
 import { Scheduler } from '@nyx/core/stream/path-choice.ts';
@@ -30,9 +32,10 @@ export interface PathWish {
   /** 1…8 circuits without a common node but the last. */
   readonly paths: number;
   readonly strategy: Scheduler;
+  readonly fec: FecPolicy;
 }
 
-export const ONE_PATH: PathWish = { paths: 1, strategy: Scheduler.latencyWeighted };
+export const ONE_PATH: PathWish = { paths: 1, strategy: Scheduler.latencyWeighted, fec: 'adaptive' };
 
 export class PooledCircuit {
   /** The first one that the session had: how events name it. */
@@ -114,6 +117,7 @@ export class PooledCircuit {
   wish(wanted: PathWish): void {
     this.wanted = wanted;
     this.session.setScheduler(wanted.strategy);
+    this.session.setFec(wanted.fec);
   }
 
   get wantedPaths(): number {
@@ -180,6 +184,7 @@ export class PooledCircuit {
       ageMs: nowMs - this.builtAtMs,
       wantedPaths: this.wantedPaths,
       strategy: s.scheduler,
+      fec: s.fec,
       reorderedBytes: s.reorderedBytes,
       reorderLimitBytes: Number.isFinite(s.reorderLimitBytes) ? s.reorderLimitBytes : undefined,
       paths: Array.from(this.circuits, ([circuit, { path, setupMs, builtAtMs }]) =>

@@ -38,6 +38,7 @@ function options(secrets: NodeSecrets, more: Partial<PumpOptions>): PumpOptions 
     mix: { hops: 5, delayMs: 20 },
     cmix: { ...defaults.cmix, enabled: false, signer: undefined },
     multipath: defaults.multipath,
+    fec: defaults.fec,
     cover: defaults.cover,
     allowCrash: false,
     ...more,

@@ -20,6 +20,7 @@ import type {
   Via,
 } from '@nyx/core/engine/contract.ts';
 import { Engine } from '@nyx/core/engine/engine.ts';
+import type { FecResources } from '@nyx/core/fec/policy.ts';
 import { MAILBOX_SERVICE } from '@nyx/core/messages/mailbox-records.ts';
 import { cheatName } from '@nyx/core/mix/batch-evidence.ts';
 import { Exponential } from '@nyx/core/mix/exponential.ts';
@@ -45,6 +46,7 @@ import {
 } from './contract.ts';
 import { coverEngineOptions, loopsPerMinute, onlineMs } from './cover-options.ts';
 import { SessionDialer } from './dialer.ts';
+import { fecFigures, fecResources } from './fec.ts';
 import { FlushLoop } from './flush-loop.ts';
 import { LoopCover } from './loop-cover.ts';
 import { MemoryGuard } from './memory-guard.ts';
@@ -101,6 +103,7 @@ class PumpWorker {
   #draining = false;
   #loops: LoopCover | undefined;
   readonly #cmix: CmixWorker;
+  readonly #fec: FecResources | undefined;
 
   constructor(options: PumpOptions, port: MessagePort) {
     this.#options = options;
@@ -108,6 +111,8 @@ class PumpWorker {
     this.#port = port;
     const { roles, limits, secrets, cmix } = options;
     this.#cmix = this.#makeCmix(options);
+    this.#fec = fecResources(options.fec);
+    const coverOptions = coverEngineOptions(options.cover);
     const host: EngineHost = {
       send: (via, to, batch, length, release) => this.#send(via, to, batch, length, release),
       resolve: (nodeId) => this.#view.get(hex(nodeId)),
@@ -129,7 +134,8 @@ class PumpWorker {
         maxLinks: limits.maxLinks,
         maxCircuits: limits.maxCircuits,
         memoryBytes: limits.memoryBytes,
-        ...coverEngineOptions(options.cover),
+        ...coverOptions,
+        session: { ...coverOptions.session, fec: this.#fec && { resources: this.#fec, policy: options.fec.policy } },
         mixBatchMs: MIX_BATCH_MS,
         cmix: cmix.enabled && cmix.signer ? { cells: cmix.cells, maxWaitMs: cmix.maxWaitMs } : undefined,
         setupMemory: (epoch) => this.#setupMemory(epoch),
@@ -146,6 +152,7 @@ class PumpWorker {
         mix: options.mix,
         cmix,
         multipath: options.multipath,
+        fec: options.fec.policy,
         maxCircuits: limits.maxSessions,
         spareCircuits: roles.client ? options.spareCircuits : 0,
       },
@@ -528,6 +535,7 @@ class PumpWorker {
       mixWaiting: mix.waiting,
       mixReleased: mix.released,
       mixWaitedMs: mix.waitedMs,
+      ...fecFigures(this.#fec),
       exitStreams: this.#exit?.streams ?? 0,
       exitSocketsOpened: this.#exit?.socketsOpened ?? 0,
       clientCircuits: this.#dialer.circuits(),

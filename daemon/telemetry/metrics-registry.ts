@@ -170,6 +170,15 @@ export const createRegistry = (host: MetricsHost): Registry => {
     () => host.paths.guardInfos().filter(({ droppedAt }) => droppedAt !== null).length,
   );
   gauge('nyx_stream_streams', 'Client streams open', () => meter.sum((stats) => stats.streams.length));
+  counter('nyx_fec_protected_packets_total', 'Packets protected', () => meter.totals.fecSourcesSent);
+  counter('nyx_fec_sent_repairs_total', 'Repair symbols sent', () => meter.totals.fecRepairsSent);
+  counter('nyx_fec_received_repairs_total', 'Repair symbols received', () => meter.totals.fecRepairsReceived);
+  counter('nyx_fec_used_repairs_total', 'Those put to use', () => meter.totals.fecRepairsUsed);
+  counter('nyx_fec_wasted_repairs_total', 'Those of no use', () => meter.totals.fecRepairsWasted);
+  counter('nyx_fec_rejected_repairs_total', 'Those that fit nothing', () => meter.totals.fecRepairsRejected);
+  counter('nyx_fec_recovered_packets_total', 'Packets that came back here', () => meter.totals.fecPacketsRecovered);
+  counter('nyx_fec_peer_recovered_packets_total', 'Own packets that came back', () => meter.totals.fecRecoveredByPeer);
+  counter('nyx_fec_over_budget_blocks_total', 'Blocks left alone for CPU', () => meter.totals.fecOverBudget);
   gauge('nyx_exit_streams', 'Exit streams open', () => meter.sum((stats) => stats.exitStreams));
   counter('nyx_exit_sockets_opened_total', 'Sockets that the exit opened', () => meter.totals.exitSocketsOpened);
   gauge('nyx_pump_buffered_bytes', 'Memory in queues and sessions', () => meter.sum((stats) => stats.bufferedBytes));
