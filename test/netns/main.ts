@@ -11,13 +11,15 @@ import { namespaceOf } from './lab.ts';
 import { assertRequirements, hasNetem, MissingRequirement } from './requirements.ts';
 import type { Scenario } from './scenario.ts';
 import { calibrate } from './scenarios/calibrate.ts';
+import { form } from './scenarios/form.ts';
 import { move } from './scenarios/move.ts';
+import { paths } from './scenarios/paths.ts';
 import { transfer } from './scenarios/transfer.ts';
 
 const ExitCode = { ok: 0, failed: 1, badUsage: 2, missing: 77 } as const;
 const RESULTS = fileURLToPath(new URL('../../bench/results', import.meta.url));
 
-const scenarios: Readonly<Record<string, Scenario>> = { calibrate, transfer, move };
+const scenarios: Readonly<Record<string, Scenario>> = { calibrate, form, transfer, paths, move };
 
 process.exitCode = await main();
 
