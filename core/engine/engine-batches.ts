@@ -1,5 +1,5 @@
 /**
- * Class cmix in a node (docs/protocol.md §8.2). As a mix: cells gather in batches, whose proofs the host computes elsewhere; the
+ * Class cmix in a node (docs/protocol.md §7.1). As a mix: cells gather in batches, whose proofs the host computes elsewhere; the
  * cells of a batch leave when its delay is over. As a neighbour of mixes: what they sign is checked, elsewhere too, against
  * what was given to them and got from them; a mix that has signed what no honest one signs is reported with that as evidence,
  * and all neighbours are told.

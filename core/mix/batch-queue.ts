@@ -1,5 +1,5 @@
 /**
- * Cells of class cmix while they wait (docs/protocol.md §8.2): they gather in an open batch, which closes when it is full or
+ * Cells of class cmix while they wait (docs/protocol.md §7.1): they gather in an open batch, which closes when it is full or
  * its oldest cell has waited long enough; closed batches wait for their delay, and then all cells of one leave in an order drawn
  * at random. Memory is bounded; beyond it new cells are dropped and counted, as in delay-queue.ts.
  */

@@ -1,5 +1,5 @@
 /**
- * What a mix of class cmix puts its name to (docs/protocol.md §8.2). Under a batch key of the worker's own, which the node's
+ * What a mix of class cmix puts its name to (docs/protocol.md §7.1). Under a batch key of the worker's own, which the node's
  * identity certifies, it signs for every batch: receipts for what it took from each neighbour, before it can know what
  * will come out; one statement with accumulators of all that went in and came out, and the delay between; and for each
  * neighbour a proof that its cells are among them. Reading checks form and signatures; batch-check.ts the mathematics.

@@ -1,5 +1,5 @@
 /**
- * The heavy part of class cmix, for a thread of its own (docs/protocol.md §8.2): what a batch is proved with, and whether what
+ * The heavy part of class cmix, for a thread of its own (docs/protocol.md §7.1): what a batch is proved with, and whether what
  * others prove holds. Everything is plain data, so that it crosses threads as it is. Work comes in turns of some milliseconds.
  */
 import type { CryptoSuite, SignKeyPair } from '../crypto/suite.ts';

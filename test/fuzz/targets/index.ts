@@ -1,5 +1,6 @@
 /** All fuzz targets: every decoder that takes bytes from outside. */
 import type { FuzzTarget } from '../fuzzer.ts';
+import { batchRecords } from './batches.ts';
 import { p2pFrames, p2pRecord, p2pStatements } from './control-plane.ts';
 import { address, capabilities, descriptor, exitPolicy, guardState, strictCbor, view } from './directory.ts';
 import {
@@ -33,6 +34,7 @@ export const targets: readonly FuzzTarget[] = [
   linkControl,
   linkHandshake,
   enginePeer,
+  batchRecords,
   descriptor,
   view,
   vote,
