@@ -36,6 +36,7 @@ const options = (secrets: NodeSecrets, more: Partial<PumpOptions>): PumpOptions 
   cmix: { ...defaults.cmix, enabled: false, signer: undefined },
   multipath: defaults.multipath,
   cover: defaults.cover,
+  fec: defaults.fec,
   allowCrash: false,
   ...more,
 });
