@@ -68,6 +68,7 @@ export async function runLocalNetwork(options: UpOptions, io: Io): Promise<void>
         printLine(io, '  npx nyx-cli status');
         printLine(io, '  npx nyx-cli network');
         printLine(io, '  npx nyx-cli bench --hops 5');
+        printLine(io, '  npx nyx-cli receive        prints an address; in a third: npx nyx-cli send ADDRESS Hello');
         printLine(io);
         printLine(io, 'Ctrl-C ends it and leaves nothing behind.');
       }

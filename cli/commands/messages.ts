@@ -50,7 +50,7 @@ function addSend(program: Command, io: Io): void {
         else
           printLine(
             io,
-            `${result.state} after ${seconds.toFixed(1)} s (${content.length} bytes, ${result.packetsSent} packets)`,
+            `${result.state} after ${seconds.toFixed(1)} s (${content.length} bytes${result.packetsSent > 0 ? `, ${result.packetsSent} packets` : ''})`,
           );
       });
     });
