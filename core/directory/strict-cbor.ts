@@ -3,7 +3,7 @@
  * types it should. What is signed has one encoding only.
  */
 import { decode, encode, rfc8949EncodeOptions } from 'cborg';
-import { compareBytes } from './bytes.ts';
+import { isCanonicalCbor } from './canonical-cbor.ts';
 import { DirectoryError, DirectoryErrorCode } from './directory-error.ts';
 
 export function encodeCbor(value: unknown): Uint8Array {
@@ -15,10 +15,12 @@ export function encodeCbor(value: unknown): Uint8Array {
  * shortest form, trailing bytes, and whatever else would not come out as the same bytes again.
  */
 export function decodeCbor(bytes: Uint8Array, what: string): unknown {
-  let value: unknown;
-  let again: Uint8Array;
+  // What the decoder lets pass: keys out of order, floats that are integers, forms longer than needed.
+  if (!isCanonicalCbor(bytes)) {
+    throw new DirectoryError(DirectoryErrorCode.malformed, `${what} is not deterministic CBOR: not the canonical form`);
+  }
   try {
-    value = decode(bytes, {
+    return decode(bytes, {
       strict: true,
       allowIndefinite: false,
       allowUndefined: false,
@@ -27,18 +29,12 @@ export function decodeCbor(bytes: Uint8Array, what: string): unknown {
       allowNaN: false,
       rejectDuplicateMapKeys: true,
     });
-    again = encode(value, rfc8949EncodeOptions);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new DirectoryError(DirectoryErrorCode.malformed, `${what} is not deterministic CBOR: ${reason}`, {
       cause: error,
     });
   }
-  // Also catches map keys out of order and floats that are integers, which the decoder lets pass.
-  if (compareBytes(again, bytes) !== 0) {
-    throw new DirectoryError(DirectoryErrorCode.malformed, `${what} is not deterministic CBOR: not the canonical form`);
-  }
-  return value;
 }
 
 /** Reads typed, bounded fields out of a decoded map; every complaint names the field. */
