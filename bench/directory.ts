@@ -24,6 +24,7 @@ import { applyDelta, encodeDeltaSteps } from '@nyx/core/directory/view-delta.ts'
 import { encodeVote, type Vote } from '@nyx/core/directory/vote.ts';
 import { createMemoryHard } from '@nyx/daemon/directory/memory-hard.ts';
 import { runInSlices } from '@nyx/daemon/directory/slices.ts';
+import { verifyView } from '@nyx/daemon/directory/verify-view.ts';
 import { createNativeSuite } from '@nyx/daemon/io/native-suite.ts';
 import { systemRandom } from '@nyx/daemon/io/system-random.ts';
 
@@ -104,22 +105,41 @@ const bytes = encodeViewBundle(second.bundle);
 globalThis.gc?.();
 
 /** Runs `task` and says how long it took and how late timers of others came meanwhile. */
-async function timed<T>(task: () => Promise<T>): Promise<{ result: T; ms: number; cpuMs: number; maxDelayMs: number }> {
+interface Timed<T> {
+  readonly result: T;
+  readonly ms: number;
+  /** Of all threads, and of this one. */
+  readonly cpuMs: number;
+  readonly mainCpuMs: number;
+  readonly maxDelayMs: number;
+}
+
+async function timed<T>(task: () => Promise<T>): Promise<Timed<T>> {
   await new Promise((resolve) => setTimeout(resolve, 50));
   const delay = monitorEventLoopDelay({ resolution: 1 });
   delay.enable();
   const cpu = process.cpuUsage();
+  const own = process.threadCpuUsage();
   const startMs = performance.now();
   const result = await task();
   const ms = performance.now() - startMs;
   const { user, system } = process.cpuUsage(cpu);
+  const main = process.threadCpuUsage(own);
   await new Promise((resolve) => setTimeout(resolve, 20));
   delay.disable();
-  return { result, ms, cpuMs: (user + system) / 1000, maxDelayMs: delay.max / 1e6 };
+  return {
+    result,
+    ms,
+    cpuMs: (user + system) / 1000,
+    mainCpuMs: (main.user + main.system) / 1000,
+    maxDelayMs: delay.max / 1e6,
+  };
 }
 
 const options = { authorities, suite, now: (epoch + 1) * EPOCH_SECONDS + 1 };
-const verify = await timed(() => runInSlices(verifyViewSteps(decodeViewBundle(bytes), options)));
+const alone = await timed(() => runInSlices(verifyViewSteps(decodeViewBundle(bytes), options)));
+globalThis.gc?.();
+const verify = await timed(() => verifyView(decodeViewBundle(bytes), options));
 const ids = new Map<Uint8Array, Uint8Array>();
 for (const { bundle } of [first, second]) {
   for (const { descriptor } of bundle.entries) ids.set(descriptor, decodeDescriptor(descriptor, suite).nodeId);
@@ -140,6 +160,9 @@ process.stdout.write(
     nodes: count,
     verifyMs: verify.ms,
     verifyCpuMs: verify.cpuMs,
+    verifyMainCpuMs: verify.mainCpuMs,
+    verifyOneThreadMs: alone.ms,
+    verifyOneThreadCpuMs: alone.cpuMs,
     verifyMaxDelayMs: verify.maxDelayMs,
     viewBytes: bytes.length,
     viewBytesPerNode: bytes.length / count,

@@ -20,7 +20,7 @@ import { isCanonicalAddress } from './address.ts';
 import { joinBytes } from './bytes.ts';
 import { DirectoryError, DirectoryErrorCode } from './directory-error.ts';
 import { MAX_POLICY_RULES, parseExitPolicy } from './exit-policy.ts';
-import { type FamilyProof, isFamilyProved, MAX_PROVED_FAMILIES } from './family.ts';
+import { type FamilyProof, familySignature, isFamilyProved, MAX_PROVED_FAMILIES } from './family.ts';
 import { decodeCbor, encodeCbor, FieldReader, showValue } from './strict-cbor.ts';
 
 export const DESCRIPTOR_VERSION = 1;
@@ -184,6 +184,20 @@ export function verifyDescriptor(
       `${what} of ${nodeIdHex(descriptor.nodeId)} expired at ${descriptor.expires}; now is ${now}`,
     );
   }
+}
+
+export interface DescriptorSignature {
+  /** Ed25519. */
+  readonly key: Uint8Array;
+  readonly signature: Uint8Array;
+  readonly message: Uint8Array;
+}
+
+/** The signature and those of its families: all have to hold. */
+export function descriptorSignatures(descriptor: NodeDescriptor): DescriptorSignature[] {
+  const { identity, signature, body, families = [] } = descriptor;
+  const own = { key: identity, signature, message: signedMessage(body) };
+  return [own, ...families.map((family) => familySignature(family, identity))];
 }
 
 /** Checks the signature and those of its families alone. Throws DirectoryError BAD_SIGNATURE. */

@@ -22,6 +22,11 @@ export function proveFamily(key: SignKeyPair, identity: Uint8Array): FamilyProof
   return { key: new Uint8Array(key.publicKey), certificate: key.sign(statement(identity)) };
 }
 
+/** What has to hold for a proof, as any Ed25519 signature. */
+export function familySignature({ key, certificate }: FamilyProof, identity: Uint8Array) {
+  return { key, signature: certificate, message: statement(identity) };
+}
+
 export function isFamilyProved({ key, certificate }: FamilyProof, identity: Uint8Array, suite: CryptoSuite): boolean {
   return suite.ed25519Verify(key, statement(identity), certificate);
 }

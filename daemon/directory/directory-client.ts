@@ -17,7 +17,6 @@ import {
   type VerifiedView,
   type ViewBundle,
   validSigners,
-  verifyViewSteps,
   viewDigest,
 } from '@nyx/core/directory/view.ts';
 import { applyDelta, deltaEnds, encodeDeltaSteps, isDelta } from '@nyx/core/directory/view-delta.ts';
@@ -26,6 +25,7 @@ import { fetchView, postDescriptor } from './directory-source.ts';
 import { type EvidenceKind, forkEvidence } from './evidence.ts';
 import { writeDurably } from './sealed-files.ts';
 import { runInSlices } from './slices.ts';
+import { verifyView } from './verify-view.ts';
 
 /** Views that are walked through to get from an old one to the newest. */
 const MAX_DELTAS_IN_ROW = 48;
@@ -228,7 +228,7 @@ export class DirectoryClient {
     let verified: VerifiedView;
     try {
       const options = { authorities, suite, now: unixSeconds(), ...(previous === undefined ? {} : { previous }) };
-      verified = await runInSlices(verifyViewSteps(bundle, options));
+      verified = await verifyView(bundle, options);
     } catch (error) {
       if (error instanceof DirectoryError && error.code === DirectoryErrorCode.fork && last !== undefined) {
         // The view's signatures were checked before it was compared: both are real.

@@ -5,8 +5,15 @@ const SLICE_MS = 8;
 /** Steps between two looks at the clock. */
 const STEPS = 16;
 
-/** Runs a generator to its end. Rejects with what it throws, or with the signal's reason. */
-export const runInSlices = async <T>(steps: Generator<void, T>, signal?: AbortSignal): Promise<T> => {
+/**
+ * Runs a generator to its end. Rejects with what it throws, or with the signal's reason. `pause` is waited for between
+ * slices.
+ */
+export const runInSlices = async <T>(
+  steps: Generator<void, T>,
+  signal?: AbortSignal,
+  pause?: () => Promise<void>,
+): Promise<T> => {
   for (;;) {
     const endMs = performance.now() + SLICE_MS;
     do {
@@ -16,6 +23,7 @@ export const runInSlices = async <T>(steps: Generator<void, T>, signal?: AbortSi
       }
     } while (performance.now() < endMs);
     await new Promise<void>((resolve) => setImmediate(resolve));
+    await pause?.();
     signal?.throwIfAborted();
   }
 };
