@@ -11,6 +11,7 @@ import { Exponential } from '@nyx/core/mix/exponential.ts';
 import { erlangCdf } from '@nyx/core/mix/testing.ts';
 import type { Random } from '@nyx/core/ports.ts';
 import { DATAGRAM_BYTES } from '@nyx/core/wire/datagram.ts';
+import { defaults } from '@nyx/daemon/config/defaults.ts';
 
 export interface Mode {
   readonly name: string;
@@ -36,10 +37,11 @@ export const ADAPTIVE: CoverOptions = {
 };
 
 /**
- * Class cmix as its parameters say: a relay waits for a full batch (or so long), computes, and sends all at once. The batches are
+ * Class cmix as its default parameters say: a relay waits for a full batch (or so long), computes, and sends all at once. The batches are
  * those of core/mix/batch-queue.ts (carry.test.ts holds them against it); however many are computed at the same time.
  */
-export const BATCH = { cells: 100, computeMs: 100, longestWaitMs: 1000 } as const;
+const { cells, delayMs, maxWaitMs } = defaults.cmix;
+export const BATCH = { cells, computeMs: delayMs, longestWaitMs: maxWaitMs } as const;
 /** Relays of the network, for how full batches get: at most 250 users for each, as far as a relay's batches hold them. */
 export const relaysFor = (users: number): number => Math.max(20, Math.ceil(users / 250));
 

@@ -1,5 +1,6 @@
 /** Everything that the simulation of the adversary measures, in one report. */
 
+import { defaults } from '@nyx/daemon/config/defaults.ts';
 import type { Mode } from './carry.ts';
 import { type AttackOptions, type AttackResult, attack, Crowd } from './correlate.ts';
 import { attackEngines, type EngineAttack } from './engines.ts';
@@ -19,7 +20,7 @@ const mix = (delayMs: number, cover: Mode['cover'] = 'off'): Mode => ({
 
 export const fast: Mode = { name: 'fast', class: 'fast', hops: 3, delayMs: 0, cover: 'off' };
 export const constant: Mode = { ...mix(20, 'constant'), name: 'mix 20 ms, constant' };
-export const cmix: Mode = { name: 'cmix', class: 'cmix', hops: HOPS, delayMs: 0, cover: 'off' };
+export const cmix: Mode = { name: 'cmix', class: 'cmix', hops: defaults.cmix.hops, delayMs: 0, cover: 'off' };
 export const modes: readonly Mode[] = [
   fast,
   mix(5),
@@ -126,6 +127,6 @@ const webCases = [
 ] as const;
 const ENGINE_USERS = 24;
 const ENGINE_MS = 20_000;
-const ENGINE_RUNS = 4;
-const ATTACK_RUNS = 40;
-const CALM_HOURS = 12;
+const ENGINE_RUNS = 3;
+const ATTACK_RUNS = 30;
+const CALM_HOURS = 8;

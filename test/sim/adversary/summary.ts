@@ -1,6 +1,7 @@
 /** The report as a page and as plots. */
 import { MIN_PATH_CELLS, pathBits, poissonMixBits } from '@nyx/core/mix/anonymity.ts';
 import type { PlotOptions, Series } from '../svg-plot.ts';
+import { BATCH } from './carry.ts';
 import { type AdversaryReport, modes } from './run.ts';
 import type { TrafficModel } from './traffic.ts';
 
@@ -80,10 +81,10 @@ figures mean: [ADR 22](../adr/0022-measuring-anonymity.md); what to choose: [mix
 
 ## Setting
 One client's link is watched (${Math.min(options.targets, options.users[0]!)} targets, one after the other), and all flows at the exits (${list} users). Exactly one of the flows is the client's. The observer knows the class's law of delays and the
-wire's latency. What the exit gets from outside for a user is carried over 3 hops (\`fast\`) or 5, through the real delay queue and cover of \`core/mix\`; the wire adds 30 to 120 ms and up to
+wire's latency. What the exit gets from outside for a user is carried over 3 hops (\`fast\`, \`cmix\`) or 5, through the real delay queue and cover of \`core/mix\`; the wire adds 30 to 120 ms and up to
 some milliseconds of jitter and keeps the order. There is no loss, no other traffic of the client, and no flow control: that makes it easier for the observer than it would be. It ignores the links between relays: that makes it harder.
 Traffic: \`web\`, ${durationsMs.web / 1000} s of pages (log-normal, median 60 cells) with pauses of 12 s, ${meanCells.web.toFixed(0)} cells a flow on average; \`chat\`, ${durationsMs.chat / 1000} s of
-messages of one to four cells, twelve a minute (${meanCells.chat.toFixed(0)} cells); \`single\`, one cell somewhere in ${durationsMs.single / 1000} s (\`test/sim/adversary/traffic.ts\`). Class \`cmix\`: batches of 100, at most 1 s of waiting, 100 ms of computation,
+messages of one to four cells, twelve a minute (${meanCells.chat.toFixed(0)} cells); \`single\`, one cell somewhere in ${durationsMs.single / 1000} s (\`test/sim/adversary/traffic.ts\`). Class \`cmix\`: batches of ${BATCH.cells}, at most ${BATCH.longestWaitMs} ms of waiting, ${BATCH.computeMs} ms of computation,
 however many at a time; 20 relays, 40 at 10 000 users. With ${Math.min(options.targets, options.users[0]!)} targets a share has a standard error of up to 5 %; a guess at random is right once in as many times as there are users.
 
 The statistics (\`statistics.ts\`): correlation of counts in windows, the same at the best of nine shifts, Spearman's rank correlation (RAPTOR's), inter-packet delays, and the likelihood under the known law of delays (Danezis, PET 2004 §3).
