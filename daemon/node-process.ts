@@ -51,6 +51,11 @@ export class NodeProcess {
   readonly #exited: Promise<void>;
   #stopped = false;
 
+  /** Undefined: it could not be started. */
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
   constructor(name: string, configPath: string, options: NodeProcessOptions = {}) {
     this.#name = name;
     // A failure to start is reported by ready(), or not waited for any more.

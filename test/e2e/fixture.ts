@@ -141,7 +141,7 @@ export function dropsOf(traffic: Traffic | GetNodeInfoResponse['traffic']): numb
 }
 
 /** A port that nobody had a moment ago. */
-async function freeUdpPort(): Promise<number> {
+export async function freeUdpPort(): Promise<number> {
   const socket = createSocket('udp4');
   socket.bind(0, '127.0.0.1');
   await once(socket, 'listening');
