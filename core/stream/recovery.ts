@@ -47,6 +47,8 @@ export class Recovery {
   packetsSent = 0;
   packetsLost = 0;
   spurious = 0;
+  /** Other paths can carry what is under way: silence is believed sooner, since being wrong costs a repetition and no wait. */
+  backedUp = false;
   /** Probes that may leave whatever the window says. */
   probes = 0;
   /** Something was acknowledged after giveUp(). */
@@ -259,7 +261,10 @@ export class Recovery {
   /** Time in which an answer should have come. */
   probeTimeoutMs(): number {
     const { rtt } = this;
-    return Math.max(MIN_PROBE_MS, rtt.expectedMs + Math.max(4 * rtt.variationMs, GRANULARITY_MS) + 2 * GRANULARITY_MS);
+    return Math.max(
+      MIN_PROBE_MS,
+      rtt.expectedMs + Math.max((this.backedUp ? 2 : 4) * rtt.variationMs, GRANULARITY_MS) + 2 * GRANULARITY_MS,
+    );
   }
 
   /** Returns true when the packet was in flight or counted as lost (a delivery), false for one that carried only an ACK. */

@@ -91,7 +91,11 @@ export class SessionPaths {
 
   /** A path came, went, or is another one than it was. */
   #changed(): void {
-    this.#core.reorderLimitBytes = reorderLimitBytes(this.#core.paths);
+    const { paths } = this.#core;
+    this.#core.reorderLimitBytes = reorderLimitBytes(paths);
+    let usable = 0;
+    for (const { state } of paths) if (state === PathState.usable) usable++;
+    for (const path of paths) path.recovery.backedUp = usable > (path.state === PathState.usable ? 1 : 0);
   }
 
   #relieveSilent(): void {

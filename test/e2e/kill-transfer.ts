@@ -1,6 +1,8 @@
 /** One transfer through a network whose relays are killed while it runs: what arrived, and how long nothing came at each kill. */
 import { createHash } from 'node:crypto';
-import type { Path } from '@nyx/proto/types.ts';
+import { once } from 'node:events';
+import type { Socket } from 'node:net';
+import type { Path, SessionPath } from '@nyx/proto/types.ts';
 import type { NyxClient } from '@nyx/sdk/index.ts';
 import type { PathOptions } from '@nyx/sdk/socket.ts';
 import { serve } from './transfer.ts';
@@ -25,6 +27,9 @@ export interface Kill {
   /** Circuits that carried the session just before. */
   readonly paths: number;
   readonly atBytes: number;
+  /** Of the circuit, as the client measures it. */
+  readonly rttMs: number | undefined;
+  readonly jitterMs: number | undefined;
   /** The longest time without a byte from then to the next kill. */
   stallMs: number;
 }
@@ -43,8 +48,9 @@ export interface KillReport {
 /** Downloads over the API from a server of this process; at each kill a middle relay of one of the stream's circuits dies. */
 export async function transferWithKills(api: NyxClient, options: KillOptions): Promise<KillReport> {
   const { bytes, everyMs, timeoutMs } = options;
-  const sent = createHash('sha256');
-  const server = await serve((socket) => void send(socket, bytes, sent));
+  // A dial that is made again before the target has answered brings a second connection; its bytes are the same.
+  const digest = digestOf(bytes);
+  const server = await serve((socket) => void send(socket, bytes));
   const received = createHash('sha256');
   const kills: Kill[] = [];
   let got = 0;
@@ -76,12 +82,13 @@ export async function transferWithKills(api: NyxClient, options: KillOptions): P
     looking = true;
     void (async () => {
       const path = await carriedBy(api, streamId!);
-      const nodeId = path && middleOf(path);
+      const victim = path && busiest(path);
+      const nodeId = victim?.nodeIds[1];
       const at = { paths: path?.circuits.filter(({ state }) => state === 'usable').length ?? 0, atBytes: got };
       const nowMs = performance.now();
       if (nodeId === undefined || socket.destroyed || !options.kill(nodeId)) return;
       killedMs = nowMs;
-      kills.push({ nodeId, ...at, stallMs: 0 });
+      kills.push({ nodeId, ...at, rttMs: victim!.rttMs, jitterMs: victim!.jitterMs, stallMs: 0 });
     })().finally(() => {
       looking = false;
     });
@@ -94,7 +101,7 @@ export async function transferWithKills(api: NyxClient, options: KillOptions): P
   const seconds = (performance.now() - startedMs) / 1000;
   return {
     bytes: got,
-    sha256Equal: got === bytes && sent.digest('hex') === received.digest('hex'),
+    sha256Equal: got === bytes && received.digest('hex') === digest,
     error,
     seconds,
     megabytesPerSecond: got / 1e6 / seconds,
@@ -103,14 +110,23 @@ export async function transferWithKills(api: NyxClient, options: KillOptions): P
   };
 }
 
-/** Blocks that differ, as fast as they are taken. */
-async function send(socket: NodeJS.WritableStream, bytes: number, hash: ReturnType<typeof createHash>): Promise<void> {
-  const block = Buffer.alloc(BLOCK_BYTES, 7);
-  for (let at = 0; at < bytes; at += BLOCK_BYTES) {
-    block.writeDoubleBE(at, 0);
-    const piece = Buffer.from(block.subarray(0, Math.min(BLOCK_BYTES, bytes - at)));
-    hash.update(piece);
-    if (!socket.write(piece)) await new Promise((resolve) => socket.once('drain', resolve));
+/** The block at this place: each is another one. */
+function blockAt(at: number, bytes: number): Buffer {
+  const block = Buffer.alloc(Math.min(BLOCK_BYTES, bytes - at), at & 0xff);
+  if (block.length >= 8) block.writeDoubleBE(at, 0);
+  return block;
+}
+
+function digestOf(bytes: number): string {
+  const hash = createHash('sha256');
+  for (let at = 0; at < bytes; at += BLOCK_BYTES) hash.update(blockAt(at, bytes));
+  return hash.digest('hex');
+}
+
+/** As fast as they are taken. */
+async function send(socket: Socket, bytes: number): Promise<void> {
+  for (let at = 0; at < bytes && !socket.destroyed; at += BLOCK_BYTES) {
+    if (!socket.write(blockAt(at, bytes))) await once(socket, 'drain').catch(() => {});
   }
   socket.end();
 }
@@ -121,8 +137,7 @@ async function carriedBy(api: NyxClient, streamId: number): Promise<Path | undef
 }
 
 /** Of the circuit that carries most. */
-function middleOf({ circuits }: Path): string | undefined {
+function busiest({ circuits }: Path): SessionPath | undefined {
   const usable = circuits.filter(({ state }) => state === 'usable');
-  const [most] = usable.sort((a, b) => b.packetsReceived - a.packetsReceived);
-  return most?.nodeIds[1];
+  return usable.sort((a, b) => b.packetsReceived - a.packetsReceived)[0];
 }
