@@ -3,7 +3,8 @@ import { type AgentOptions, Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent, type AgentOptions as HttpsAgentOptions } from 'node:https';
 import type { Duplex } from 'node:stream';
 import { type ConnectionOptions, connect as tlsConnect } from 'node:tls';
-import { type buildConnector, Agent as UndiciAgent } from 'undici';
+import { type buildConnector, type Dispatcher, Agent as UndiciAgent } from 'undici';
+import { type RetryPolicy, retryInterceptor } from './retry.ts';
 import type { DialOptions, NyxSocket, PathOptions } from './socket.ts';
 
 export type Dial = (options: DialOptions) => NyxSocket;
@@ -55,11 +56,13 @@ export class NyxHttpsAgent extends HttpsAgent {
 export interface DispatcherOptions extends Omit<UndiciAgent.Options, 'connect'> {
   /** For https targets: authorities, client certificates. */
   readonly targetTls?: ConnectionOptions;
+  /** Repeats GET, HEAD, OPTIONS, PUT and DELETE that failed on the way before any answer. Default: never. */
+  readonly retry?: RetryPolicy;
 }
 
 /** For `fetch(url, { dispatcher })`. `connect` of undici: a socket that is ready to be written to. */
-export function nyxDispatcher(dial: Dial, path: PathOptions, options: DispatcherOptions): UndiciAgent {
-  const { targetTls, ...agentOptions } = options;
+export function nyxDispatcher(dial: Dial, path: PathOptions, options: DispatcherOptions): Dispatcher {
+  const { targetTls, retry, ...agentOptions } = options;
   const connect: buildConnector.connector = (to, callback) => {
     const https = to.protocol === 'https:';
     const socket = dialTo(dial, to, path, https ? 443 : 80);
@@ -78,5 +81,6 @@ export function nyxDispatcher(dial: Dial, path: PathOptions, options: Dispatcher
       callback(null, stream as unknown as Parameters<typeof callback>[1] & object);
     });
   };
-  return new UndiciAgent({ ...agentOptions, connect });
+  const agent = new UndiciAgent({ ...agentOptions, connect });
+  return retry === undefined ? agent : agent.compose(retryInterceptor(retry));
 }

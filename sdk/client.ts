@@ -27,7 +27,7 @@ import type {
   StreamStatistics,
   UnaryMethod,
 } from '@nyx/proto/types.ts';
-import { type Agent as UndiciAgent, fetch as undiciFetch } from 'undici';
+import { type Dispatcher, fetch as undiciFetch } from 'undici';
 import { type DispatcherOptions, NyxHttpAgent, NyxHttpsAgent, nyxDispatcher } from './agents.ts';
 import { Connection, type ConnectOptions } from './connection.ts';
 import { NyxError, toNyxError } from './errors.ts';
@@ -211,13 +211,13 @@ export class NyxClient extends EventEmitter<NyxClientEvents> {
   }
 
   /** For `fetch(url, { dispatcher })` of undici, and of Node where its built-in undici is of the same generation. */
-  dispatcher(path: PathOptions = {}, options: DispatcherOptions = {}): UndiciAgent {
+  dispatcher(path: PathOptions = {}, options: DispatcherOptions = {}): Dispatcher {
     return nyxDispatcher((dial) => this.dial(dial), path, options);
   }
 
   /** A `fetch` that runs over Nyx. Its connections are kept for reuse until the returned function's `close()`. */
-  fetcher(path: PathOptions = {}): typeof undiciFetch & { close(): Promise<void> } {
-    const dispatcher = this.dispatcher(path);
+  fetcher(path: PathOptions = {}, options: DispatcherOptions = {}): typeof undiciFetch & { close(): Promise<void> } {
+    const dispatcher = this.dispatcher(path, options);
     const run: typeof undiciFetch = (input, init) => undiciFetch(input, { ...init, dispatcher });
     return Object.assign(run, { close: () => dispatcher.close() });
   }
