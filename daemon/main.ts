@@ -261,6 +261,7 @@ class Daemon {
   async stop(drainMs: number | undefined): Promise<void> {
     if (this.#state === 'draining') {
       this.#log('warn', 'ending at once');
+      this.#keys.wipe();
       this.#onEnd(ExitCode.ok);
       return;
     }

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -19,6 +19,8 @@ import { echoExactly, serve, serveEcho, type TestServer } from './transfer.ts';
 const NOTICED_MS = 5_000;
 /** More than was under way anywhere between source and application when the process died. */
 const GOES_ON_BYTES = 64 * 1024 * 1024;
+/** What open streams are given at the end of a client that is started again. */
+const DRAIN_MS = 3_000;
 const NETWORK = fileURLToPath(new URL('../../daemon/local-network.ts', import.meta.url));
 const MAIN = fileURLToPath(new URL('../../daemon/main.ts', import.meta.url));
 
@@ -154,31 +156,69 @@ test('the client daemon is killed: its applications learn it at once; started ag
   assert.ok(afterMs < 1000);
   client.api.close();
 
-  const config = join(network.network.folder, 'client-0.yaml');
-  const again = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', MAIN, '--config', config], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
+  const started = await startAgain();
   try {
-    const [line] = (await once(again.stdout, 'data')) as [Buffer];
-    const started = JSON.parse(line.toString()) as { ready: boolean; api: string; socks: string };
-    assert.equal(started.ready, true);
-    const api = await connectNyx({ socketPath: started.api });
-    const socket = await api.connect({ host: echo.host, port: echo.port, allowHalfOpen: true });
+    const socket = await started.api.connect({ host: echo.host, port: echo.port, allowHalfOpen: true });
     await echoExactly(socket, 256 * 1024);
 
     // Ctrl-C: what is open is given its time, then it ends with 0.
-    const open = await api.connect({ host: echo.host, port: echo.port, allowHalfOpen: true });
-    const ended = once(again, 'exit');
-    again.kill('SIGINT');
-    await until('draining', async () => (await api.status().catch(() => undefined))?.state !== 'ready');
+    const open = await started.api.connect({ host: echo.host, port: echo.port, allowHalfOpen: true });
+    started.child.kill('SIGINT');
+    await until('draining', async () => (await started.api.status().catch(() => undefined))?.state !== 'ready');
     await echoExactly(open, 4096);
-    const [exitCode] = (await ended) as [number | null];
+    const [exitCode] = (await started.ended) as [number | null];
     assert.equal(exitCode, 0);
-    api.close();
   } finally {
-    again.kill('SIGKILL');
+    started.end();
   }
 });
+
+test('a second Ctrl-C ends the daemon at once, whatever is open', async () => {
+  const started = await startAgain();
+  try {
+    const open = await started.api.connect({ host: echo.host, port: echo.port, allowHalfOpen: true });
+    open.on('error', () => {}); // cut off, which is what happens to it
+    open.write('there?');
+    await once(open, 'data');
+    started.child.kill('SIGINT');
+    await until('draining', async () => (await started.api.status().catch(() => undefined))?.state !== 'ready');
+    assert.equal(open.destroyed, false);
+    const beforeMs = performance.now();
+    started.child.kill('SIGINT');
+    const [exitCode] = (await started.ended) as [number | null];
+    assert.equal(exitCode, 0);
+    const afterMs = performance.now() - beforeMs;
+    assert.ok(afterMs < DRAIN_MS / 3, `${afterMs} ms`);
+    await until('the end of its streams', () => open.destroyed);
+  } finally {
+    started.end();
+  }
+});
+
+/** The client's daemon, with what it left behind when it was killed. */
+async function startAgain() {
+  if (isDaemon(network.client.pid)) {
+    process.kill(network.client.pid, 'SIGKILL');
+    await until('the end of the client', () => !isDaemon(network.client.pid));
+  }
+  const config = join(network.network.folder, 'client-0.yaml');
+  const settings = readFileSync(config, 'utf8').replace(/drainTimeoutMs: \d+/, `drainTimeoutMs: ${DRAIN_MS}`);
+  assert.match(settings, new RegExp(`drainTimeoutMs: ${DRAIN_MS}\\b`));
+  writeFileSync(config, settings);
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', MAIN, '--config', config], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const ended = once(child, 'exit');
+  const line = await Promise.race([once(child.stdout, 'data'), ended.then(([code]) => [`ended with ${code}`])]);
+  const { ready, api: socketPath } = JSON.parse(String(line[0])) as { ready: boolean; api: string };
+  assert.equal(ready, true);
+  const api = await connectNyx({ socketPath });
+  const end = () => {
+    api.close();
+    child.kill('SIGKILL');
+  };
+  return { child, ended, api, end };
+}
 
 test('when the parent of a network is killed, none of its processes stays', async () => {
   const code = `

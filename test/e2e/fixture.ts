@@ -66,13 +66,22 @@ export class TappedNetwork {
       for (const tap of taps.values()) tap.close();
       throw error;
     });
-    const nodes = await Promise.all(
-      network.nodes.map(async (node) => ({
-        ...node,
-        tap: taps.get(node.name),
-        api: await connectNyx({ socketPath: node.apiSocket }),
-      })),
+    const clients = await Promise.allSettled(
+      network.nodes.map(({ apiSocket }) => connectNyx({ socketPath: apiSocket })),
     );
+    const failed = clients.find((client) => client.status === 'rejected');
+    if (failed !== undefined) {
+      // Nobody else could stop it, and a test that fails before it begins would never end.
+      for (const client of clients) if (client.status === 'fulfilled') client.value.close();
+      for (const tap of taps.values()) tap.close();
+      await network.stop();
+      throw failed.reason;
+    }
+    const nodes = network.nodes.map((node, i) => ({
+      ...node,
+      tap: taps.get(node.name),
+      api: (clients[i] as PromiseFulfilledResult<NyxClient>).value,
+    }));
     return new TappedNetwork(network, nodes);
   }
 
