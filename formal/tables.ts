@@ -22,7 +22,7 @@ export interface TableSpec {
   /** What can be seen of a state from outside. */
   readonly observe: (state: State) => string;
   /** The daemon's xstate machine of that name, and in which state it is for each thing that the module has one for. */
-  readonly lifecycle: { readonly machine: string; readonly of: (state: State) => readonly string[] };
+  readonly lifecycle?: { readonly machine: string; readonly of: (state: State) => readonly string[] };
 }
 
 export interface Table {
@@ -31,7 +31,7 @@ export interface Table {
   readonly sha256: string;
   readonly states: readonly TableState[];
   /** Machine and its transitions, `from > to`. */
-  readonly lifecycle: { readonly machine: string; readonly transitions: readonly string[] };
+  readonly lifecycle?: { readonly machine: string; readonly transitions: readonly string[] };
 }
 
 export interface TableState {
@@ -102,6 +102,15 @@ export const tableSpecs: readonly TableSpec[] = [
     observe: (state) => `owner ${only(state('owner'))}`,
     lifecycle: { machine: 'stream', of: (state) => [only(state('owner'))] },
   },
+  {
+    name: 'session',
+    module: 'Session',
+    constants: { Paths: '{1, 2, 3}', Size: '1' },
+    observe: (state) => {
+      const attached = state('far').match(/"attached"/g)?.length ?? 0;
+      return `client ${only(state('client'))}, last hop ${only(state('server'))}, ${attached} circuits`;
+    },
+  },
 ];
 
 /** The one string in a value. */
@@ -145,7 +154,7 @@ export async function buildTable(tools: Tools, spec: TableSpec): Promise<Table> 
       module: spec.module,
       sha256: tableHash(spec),
       states: determinize(graph),
-      lifecycle: { machine: lifecycle.machine, transitions: transitions(graph) },
+      ...(lifecycle && { lifecycle: { machine: lifecycle.machine, transitions: transitions(graph) } }),
     };
   } finally {
     rmSync(folder, { recursive: true, force: true });
@@ -177,7 +186,7 @@ function readGraph(dot: string, spec: TableSpec): Graph {
       if (value === undefined) throw new Error(`${spec.module} has no variable ${variable}: ${text}`);
       return value;
     };
-    states.set(node[1]!, { seen: spec.observe(state), stages: spec.lifecycle.of(state) });
+    states.set(node[1]!, { seen: spec.observe(state), stages: spec.lifecycle?.of(state) ?? [] });
     if (node[3] !== undefined) initial.push(node[1]!);
   }
   return { states, edges, initial };

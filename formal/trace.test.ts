@@ -12,6 +12,8 @@ import { CircuitEnd } from '@nyx/core/engine/contract.ts';
 import type { LinkEnd } from '@nyx/core/link/contract.ts';
 import type { Link } from '@nyx/core/link/link.ts';
 import * as wires from '@nyx/core/link/virtual-wire.ts';
+import { SessionError } from '@nyx/core/stream/contract.ts';
+import type { Session } from '@nyx/core/stream/session.ts';
 import { circuitMachine } from '@nyx/daemon/actors/circuit.ts';
 import { linkMachine } from '@nyx/daemon/actors/link.ts';
 import { streamMachine } from '@nyx/daemon/actors/stream.ts';
@@ -203,6 +205,102 @@ test('circuits that are closed, refused, cut and left by dead relays', () => {
   assert.ok(courses.size >= 5, [...courses].join('\n'));
 });
 
+/**
+ * A session on up to three circuits whose relays die, as its client and its last hop see it. The client attaches another
+ * circuit while it has one, as soon as it has none, or long after the last hop has stopped waiting.
+ */
+function followSession(seed: number): Follower {
+  const follower = new Follower(readTable('session'));
+  const network = new VirtualNetwork(suite, seed, { latencyMs: 10, jitterMs: 2, lossRatio: 0, duplicateRatio: 0 });
+  let client = 'open';
+  let served: Session | undefined;
+  let isServed = true;
+  const see = () => {
+    if (served === undefined) return;
+    const last = isServed ? (served.pathCount > 0 ? 'open' : 'waiting') : 'ended';
+    follower.see(`client ${client}, last hop ${last}, ${isServed ? served.pathCount : 0} circuits`);
+  };
+  const user = network.add('user', { relay: false });
+  const exit = network.add('exit', {
+    exit: true,
+    serve: (session) => {
+      served ??= session as Session;
+      return { onStream: (stream) => stream.connected(4, '192.0.2.1', 1), onClose() {} };
+    },
+    host: {
+      onIncomingSessionEnd: (session) => {
+        if (session !== served) return;
+        isServed = false;
+        see();
+      },
+    },
+  });
+  const ways = [1, 2, 3].map((n) => [network.add(`guard ${n}`), network.add(`middle ${n}`)] as const);
+  let built = 0;
+  const circuit = () => ({
+    hops: [...ways[built++]!, exit].map(({ contact }) => contact),
+    class: 'fast' as const,
+    delayMeanUs: 0,
+    expiry: 2_000_000_000,
+  });
+  const { session } = user.engine.buildCircuit(
+    circuit(),
+    {
+      onDetached() {},
+      onClose: (code) => {
+        if (client === 'open') client = code === SessionError.noError ? 'done' : 'failed';
+        see();
+      },
+    },
+    network.nowMs,
+  );
+  const stream = session.openStream({ kind: 'tcp', host: 'a.test', port: 1 })!;
+  stream.write(Uint8Array.of(1));
+  const pass = (ms: number) =>
+    network.run(network.nowMs + ms, () => {
+      see();
+      return false;
+    });
+  const attach = () => {
+    if (built < 3 && client === 'open') user.engine.attachCircuit(session, circuit(), network.nowMs);
+  };
+  pass(1000);
+  if (seed % 2 === 0) attach();
+  pass(1000 + (seed % 5) * 100);
+  ways[0]![seed % 2]!.down = true;
+  if (seed % 3 === 0) ways[1]![1]!.down = true;
+  // What has nothing to say does not find out.
+  stream.write(Uint8Array.of(2));
+  pass(seed % 4 === 1 ? 60_000 : 6000);
+  attach();
+  pass(8000);
+  stream.write(Uint8Array.of(3));
+  pass(500);
+  if (client === 'open' && seed % 5 !== 0) {
+    session.close(SessionError.noError, 'done');
+    client = 'done';
+    see();
+  }
+  for (const node of seed % 5 === 0 ? ways.flat() : []) node.down = true;
+  pass(200_000);
+  assert.equal(isServed, false, `seed ${seed}: the last hop kept a session whose circuits are gone`);
+  return follower;
+}
+
+test('sessions whose circuits die, that are brought onto others in time or too late, and that end', () => {
+  const courses = new Set<string>();
+  for (let seed = 1; seed <= 20; seed++) courses.add(followSession(seed).seen.join(' → '));
+  const all = [...courses].join('\n');
+
+  for (const sight of [
+    'last hop waiting, 0 circuits → client open, last hop open, 1',
+    'open, 2 circuits',
+    'client failed',
+  ]) {
+    assert.ok(all.includes(sight), `nobody saw "${sight}" in\n${all}`);
+  }
+});
+
 /** The same code with one fault put in, in a folder of its own. */
 async function faulty(context: TestContext, file: string, find: string, put: string): Promise<Wires> {
   const folder = mkdtempSync(join(tmpdir(), 'nyx-faulty-'));
@@ -269,8 +367,8 @@ for (const [name, machine] of [
 ] as const) {
   test(`the ${name} machine has the states and transitions of the modules, and no others`, () => {
     const allowed = tableSpecs
-      .filter(({ lifecycle }) => lifecycle.machine === name)
-      .flatMap((spec) => readTable(spec.name).lifecycle.transitions);
+      .filter(({ lifecycle }) => lifecycle?.machine === name)
+      .flatMap((spec) => readTable(spec.name).lifecycle!.transitions);
     assert.deepEqual(transitionsOf(machine.config as MachineConfig), [...new Set(allowed)].sort());
   });
 }
