@@ -17,9 +17,12 @@ import type { PooledCircuit } from './pooled-circuit.ts';
 
 /** A circuit of loops is replaced after this. */
 const CIRCUIT_LIFE_MS = 600_000;
-/** A loop that has not come back after so many times its mean, and a second for the network itself, is lost. */
-const LATE_FACTOR = 4;
-const LATE_MS = 1000;
+/**
+ * A loop that has not come back after so many times its mean, and half a second for the network itself, is lost. Sessions send a
+ * lost PING again, soon: with more time, a mix that drops every other cell would lose hardly a loop.
+ */
+const LATE_FACTOR = 3;
+const LATE_MS = 500;
 /** So many loops in a row are tried on a path that is silent. */
 const MAX_SILENT_LOOPS = 8;
 /** After a path that could not be had. */
