@@ -27,6 +27,8 @@ export interface NyxLabOptions {
   readonly epochSeconds?: number;
   /** Of voting, with several authorities. */
   readonly phaseMs?: number;
+  /** Authorities measure what relays carry. Default false: scenarios want the lines for themselves. */
+  readonly measuresBandwidth?: boolean;
   readonly startTimeoutMs?: number;
   readonly say: (line: string) => void;
 }
@@ -149,6 +151,7 @@ export class NyxLab {
           minNodes: this.#options.nodes.filter((node) => node.role !== 'client').length,
           peers: others.map(({ publicKey, url }) => ({ key: publicKey, url })),
           ...(others.length > 0 && { phaseMs: this.#options.phaseMs ?? 1500 }),
+          ...(!this.#options.measuresBandwidth && { measure: { bytesPerEpoch: 0 } }),
           // All nodes are new, and two cores solve all of their puzzles.
           params: { rampEpochs: 1, puzzleBits: 2, puzzleMemoryKib: 8192 },
         },

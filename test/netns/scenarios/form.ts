@@ -91,6 +91,7 @@ export async function form(context: ScenarioContext): Promise<Formed> {
     discovery: 'p2p',
     epochSeconds: EPOCH_SECONDS,
     phaseMs: 2000,
+    measuresBandwidth: true,
   });
   try {
     for (const [name, target] of [
