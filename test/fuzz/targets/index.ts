@@ -16,6 +16,15 @@ import {
 } from './edges.ts';
 import { enginePeer } from './engine.ts';
 import { linkControl, linkHandshake } from './link.ts';
+import {
+  keyBundle,
+  lanePayload,
+  mailboxRecord,
+  messageAddress,
+  messageAnswer,
+  messageFragment,
+  replyToken,
+} from './messages.ts';
 import { hopRoute, setupMessages, setupTrain } from './onion.ts';
 import { sessionClient, sessionServer } from './session.ts';
 import { sphinxPacket } from './sphinx.ts';
@@ -35,6 +44,13 @@ export const targets: readonly FuzzTarget[] = [
   linkHandshake,
   enginePeer,
   batchRecords,
+  messageAddress,
+  replyToken,
+  keyBundle,
+  lanePayload,
+  messageFragment,
+  messageAnswer,
+  mailboxRecord,
   descriptor,
   view,
   vote,
