@@ -15,6 +15,7 @@ import {
   udpFrame,
 } from './edges.ts';
 import { enginePeer } from './engine.ts';
+import { fecRepairs } from './fec.ts';
 import { linkControl, linkHandshake } from './link.ts';
 import {
   keyBundle,
@@ -36,6 +37,7 @@ export const targets: readonly FuzzTarget[] = [
   frames,
   sessionClient,
   sessionServer,
+  fecRepairs,
   hopRoute,
   setupTrain,
   setupMessages,

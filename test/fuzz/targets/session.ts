@@ -2,6 +2,9 @@
  * A live session that gets hostile payloads: the input is a list of `kind ‖ length ‖ payload`, played to a client or a
  * server that has streams, questions and datagrams under way and whose owner reads, writes and answers meanwhile.
  */
+import { FecBudget } from '@nyx/core/fec/budget.ts';
+import { ReedSolomon } from '@nyx/core/fec/reed-solomon.ts';
+import { FecTally } from '@nyx/core/fec/stats.ts';
 import type { SessionApi, SessionHost, SessionStream } from '@nyx/core/stream/contract.ts';
 import { Session } from '@nyx/core/stream/session.ts';
 import { PAYLOAD_BYTES } from '@nyx/core/wire/datagram.ts';
@@ -10,7 +13,9 @@ import { frameDictionary, framePayloads } from './wire.ts';
 
 const limits = { maxStreams: 8, streamWindowBytes: 65_536, sessionWindowBytes: 262_144, sendBufferBytes: 65_536 };
 /** Everything the windows allow, what the writer below queues, and the queues of control frames and datagrams. */
-const maxBufferedBytes = 2 * 1024 * 1024;
+const maxBufferedBytes = 3 * 1024 * 1024;
+
+const fecResources = () => ({ codecs: [new ReedSolomon()], budget: new FecBudget(), tally: new FecTally() });
 
 class Owner implements SessionHost {
   readonly streams: SessionStream[] = [];
@@ -45,7 +50,11 @@ function play(role: 'client' | 'server', input: Uint8Array): void {
   const tape = new Tape(input);
   const owner = new Owner();
   let nowMs = 1000;
-  const session = new Session({ ...limits, role, capabilities: ['a'] }, owner, nowMs);
+  const session = new Session(
+    { ...limits, role, capabilities: ['a'], fec: { resources: fecResources(), policy: { ratio: 0.5 } } },
+    owner,
+    nowMs,
+  );
   owner.session = session;
   if (role === 'client') {
     const stream = session.openStream({ kind: 'tcp', host: 'a.example', port: 80 });
