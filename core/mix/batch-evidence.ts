@@ -4,7 +4,7 @@
  * docs/adr/0021-batches-with-proofs.md.
  */
 import { compareBytes, joinBytes, readNumber, writeNumber } from '../directory/bytes.ts';
-import { memberPrime, verifyMembers } from './accumulator.ts';
+import { verifyMembers } from './accumulator.ts';
 import { type BatchRecords, compareDigests, type Proof, type Receipt, Side, type Statement } from './batch-records.ts';
 import { verify } from './vdf.ts';
 
@@ -123,7 +123,7 @@ export function delayHolds(records: BatchRecords, statement: Statement): boolean
 export function membershipHolds(records: BatchRecords, proof: Proof): boolean {
   const { suite, group } = records;
   const { inputs, outputs } = proof.statement;
-  const primes = proof.digests.map((digest) => memberPrime(suite, group, digest));
+  const primes = proof.digests.map((digest) => records.primeOf(digest));
   return verifyMembers(suite, group, proof.side === Side.in ? inputs : outputs, primes, proof);
 }
 

@@ -11,8 +11,10 @@ import { CellStore } from './cell-store.ts';
 import type { DelayOwner } from './delay-queue.ts';
 import { Exponential } from './exponential.ts';
 
-/** Closed batches that may wait for their delay, and the open one. */
-const MAX_BATCHES = 16;
+/** Closed batches that may wait for their delay, and the open one: more would only make the way longer. */
+const MAX_BATCHES = 6;
+/** An initial window finds room also where batches are small. */
+const MIN_CAPACITY = 128;
 const OWNER_SHARE = 0.5;
 /** The circuit ends here: nobody is to be told. */
 export const OWN_END = 0;
@@ -44,6 +46,7 @@ export class BatchQueue {
   readonly #random: Random;
   readonly #dice: Exponential;
   readonly #store: CellStore;
+  readonly #capacity: number;
   #open: Held[] = [];
   #known = new Set<string>();
   #openedMs: TimeMs = 0;
@@ -60,7 +63,8 @@ export class BatchQueue {
     this.#random = random;
     this.#dice = new Exponential(random);
     this.#options = options;
-    this.#store = new CellStore(MAX_BATCHES * options.cells);
+    this.#capacity = Math.max(MIN_CAPACITY, MAX_BATCHES * options.cells);
+    this.#store = new CellStore(this.#capacity);
   }
 
   /** Cells that wait, in the open batch and in closed ones. */
@@ -84,7 +88,7 @@ export class BatchQueue {
 
   /** Whether an owner that has `waiting` cells here may put in another one. */
   hasRoom(waiting: number): boolean {
-    const capacity = MAX_BATCHES * this.#options.cells;
+    const capacity = this.#capacity;
     return this.#waiting < capacity && waiting < OWNER_SHARE * capacity && waiting < capacity - this.#waiting;
   }
 

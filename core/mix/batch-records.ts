@@ -7,7 +7,7 @@
 import type { CryptoSuite, SignKeyPair } from '../crypto/suite.ts';
 import { joinBytes as join, readNumber, writeNumber } from '../directory/bytes.ts';
 import type { UnixSeconds } from '../ports.ts';
-import { DIGEST_BYTES } from './accumulator.ts';
+import { DIGEST_BYTES, memberPrime } from './accumulator.ts';
 import type { RsaGroup } from './rsa-group.ts';
 
 /** Most cells in a batch: a receipt and a proof have to fit into one message of the control channel, as evidence. */
@@ -15,6 +15,8 @@ export const MAX_BATCH_CELLS = 128;
 export const CERTIFICATE_BYTES = 144;
 export const TAG_BYTES = 8;
 const SIGNATURE_BYTES = 64;
+/** Of some ten batches: about a megabyte. */
+const MAX_PRIMES = 4096;
 const SIGNED_CERTIFICATE_BYTES = CERTIFICATE_BYTES - SIGNATURE_BYTES;
 
 const text = new TextEncoder();
@@ -107,10 +109,23 @@ export function certifyBatchKey(
 export class BatchRecords {
   readonly suite: Suite;
   readonly group: RsaGroup;
+  readonly #primes = new Map<string, bigint>();
 
   constructor(suite: Suite, group: RsaGroup) {
     this.suite = suite;
     this.group = group;
+  }
+
+  /** The prime of a digest. A cell's is needed when it is proved to us and when we prove it: the last ones are kept. */
+  primeOf(digest: Uint8Array): bigint {
+    const key = String.fromCharCode(...digest);
+    let prime = this.#primes.get(key);
+    if (prime === undefined) {
+      prime = memberPrime(this.suite, this.group, digest);
+      if (this.#primes.size >= MAX_PRIMES) this.#primes.delete(this.#primes.keys().next().value!);
+      this.#primes.set(key, prime);
+    }
+    return prime;
   }
 
   get statementBytes(): number {

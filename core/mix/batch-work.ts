@@ -4,7 +4,7 @@
  */
 import type { CryptoSuite, SignKeyPair } from '../crypto/suite.ts';
 import type { UnixSeconds } from '../ports.ts';
-import { generatorOf, memberPrime, proveMembers, raise } from './accumulator.ts';
+import { generatorOf, proveMembers, raise } from './accumulator.ts';
 import {
   breaksReceipt,
   type Cheat,
@@ -23,7 +23,6 @@ import {
   Side,
   type Statement,
 } from './batch-records.ts';
-import type { RsaGroup } from './rsa-group.ts';
 import { evaluate, prove, type Turns } from './vdf.ts';
 
 /** Cells of a batch that came from one neighbour, or go to one. */
@@ -85,8 +84,8 @@ export function* proveBatch(
         bytes: records.encodeReceipt(certificate, key, batch, tag, digests),
       })),
   });
-  const inPrimes = yield* primesOf(suite, group, job.inputs);
-  const outPrimes = yield* primesOf(suite, group, job.outputs);
+  const inPrimes = yield* primesOf(records, job.inputs);
+  const outPrimes = yield* primesOf(records, job.outputs);
   const generator = generatorOf(suite, group);
   const fields = {
     number: batch,
@@ -118,16 +117,12 @@ export function* proveBatch(
   tell({ kind: 'proofs', batch, messages });
 }
 
-function* primesOf(
-  suite: Pick<CryptoSuite, 'sha256'>,
-  group: RsaGroup,
-  shares: readonly BatchShare[],
-): Turns<bigint[][]> {
+function* primesOf(records: BatchRecords, shares: readonly BatchShare[]): Turns<bigint[][]> {
   const primes: bigint[][] = [];
   for (const { digests } of shares) {
     const some: bigint[] = [];
     for (const digest of digests) {
-      some.push(memberPrime(suite, group, digest));
+      some.push(records.primeOf(digest));
       if (some.length % 8 === 0) yield;
     }
     primes.push(some);
