@@ -179,11 +179,12 @@ function removeAbandoned(): void {
   if (!existsSync(NAMESPACES)) return;
   for (const name of readdirSync(NAMESPACES)) {
     const pid = new RegExp(`^${PREFIX}-(\\d+)-`).exec(name)?.[1];
-    if (pid !== undefined && !isNode(Number(pid))) removeNamespace(name);
+    if (pid !== undefined && !isRunning(Number(pid))) removeNamespace(name);
   }
 }
 
-function isNode(pid: number): boolean {
+/** A run with this process id: numbers come again, but seldom as a Node's. */
+export function isRunning(pid: number): boolean {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('node');
   } catch {

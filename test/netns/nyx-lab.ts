@@ -1,13 +1,13 @@
 /** Daemons on the hosts of a lab, one each, configured as operators would: real addresses, no exceptions for one machine. */
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ConfigInput } from '@nyx/daemon/config/schema.ts';
 import { createNativeSuite } from '@nyx/daemon/io/native-suite.ts';
 import { type NodeFailure, NodeProcess, type ReadyNode } from '@nyx/daemon/node-process.ts';
 import { connectNyx, type NyxClient } from '@nyx/sdk/index.ts';
-import { type InterfaceOptions, Lab, type LabHost } from './lab.ts';
+import { type InterfaceOptions, isRunning, Lab, type LabHost } from './lab.ts';
 
 export interface LabNodeSpec {
   readonly name: string;
@@ -42,6 +42,8 @@ export interface LabNode extends ReadyNode {
   readonly configPath: string;
 }
 
+/** `FOLDER-PID-…`. */
+const FOLDER = 'nyx-netns';
 const LINK_PORT = 9001;
 const DIRECTORY_PORT = 9030;
 const P2P_PORT = 9040;
@@ -58,7 +60,8 @@ export class NyxLab {
   private constructor(options: NyxLabOptions) {
     this.#options = options;
     this.lab = Lab.open(options.seed);
-    this.folder = mkdtempSync(join(tmpdir(), 'nyx-netns-'));
+    removeAbandoned();
+    this.folder = mkdtempSync(join(tmpdir(), `${FOLDER}-${process.pid}-`));
     this.#authorities = options.nodes
       .filter(({ authority }) => authority)
       .map((spec) => makeAuthority(spec, this.folder));
@@ -170,6 +173,14 @@ export class NyxLab {
       shutdown: { drainTimeoutMs: 500 },
       ...spec.config,
     };
+  }
+}
+
+/** Data of runs that were killed. */
+function removeAbandoned(): void {
+  for (const name of readdirSync(tmpdir())) {
+    const pid = new RegExp(`^${FOLDER}-(\\d+)-`).exec(name)?.[1];
+    if (pid !== undefined && !isRunning(Number(pid))) rmSync(join(tmpdir(), name), { recursive: true, force: true });
   }
 }
 

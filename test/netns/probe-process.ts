@@ -48,6 +48,8 @@ switch (mode) {
   case 'tcp-target':
     await startTarget(host, port);
     console.log('ready');
+    // It ends with whoever started it.
+    process.stdin.resume().once('end', () => process.exit(0));
     break;
   case 'tcp-download':
     await tcpDownload(Number(rest[0]), Number(rest[1]));
