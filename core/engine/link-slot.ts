@@ -3,7 +3,6 @@
  * circuits that run over it.
  */
 import type { Link } from '../link/link.ts';
-import { CellFifo } from '../mix/cell-fifo.ts';
 import type { TimeMs } from '../ports.ts';
 import { CellBuffer, DATAGRAM_BYTES } from '../wire/datagram.ts';
 import type { EngineCircuit } from './circuit.ts';
@@ -13,7 +12,7 @@ import { FULL_QUEUE_CELLS, type LinkCover } from './link-cover.ts';
 import type { MessageSource } from './message-lane.ts';
 import type { Timed } from './timer-heap.ts';
 
-/** Packets of the message lane that may wait for the link to come up. A power of two. */
+/** Packets of the message lane that may wait for the link to come up. */
 const MAX_HELD_MESSAGES = 64;
 
 export class LinkSlot implements Timed {
@@ -38,7 +37,7 @@ export class LinkSlot implements Timed {
   /** What the link has brought in packets of the message lane; undefined = none yet. */
   messages: MessageSource | undefined = undefined;
   /** Packets of the message lane that wait for the link to come up. */
-  heldMessages: CellFifo | undefined = undefined;
+  heldMessages: Uint8Array[] | undefined = undefined;
   #cover: LinkCover | undefined = undefined;
   /** Where cells of a constant link are finished before they queue. */
   #stage: CellBuffer | undefined = undefined;
@@ -103,10 +102,12 @@ export class LinkSlot implements Timed {
     this.commitControl();
   }
 
-  /** Keeps a packet of the message lane until the link is up; false = no room. */
+  /** Keeps a copy of a packet of the message lane until the link is up; false = no room. */
   holdMessage(bytes: Uint8Array): boolean {
-    this.heldMessages ??= new CellFifo(MAX_HELD_MESSAGES);
-    return this.heldMessages.push(bytes);
+    this.heldMessages ??= [];
+    if (this.heldMessages.length >= MAX_HELD_MESSAGES) return false;
+    this.heldMessages.push(bytes.slice());
+    return true;
   }
 
   /** Constant mode: sends the oldest cell that waits; false = none does. */

@@ -41,6 +41,8 @@ const WAITING_SHARE = 0.125;
 const WAITING_BYTES = 1440;
 /** Packets that may wait for links to come up, all together. */
 const MAX_HELD_IN_ALL = 4096;
+/** One of them, with the object it is in. */
+const HELD_BYTES = DATAGRAM_BYTES + 200;
 /** Packets that one flush lets go: some milliseconds' worth. */
 const RELEASES_PER_FLUSH = 1024;
 /** A waiting datagram has its header free: there stands the next hop's NodeID, or the reply id. */
@@ -99,7 +101,7 @@ export class MessageLane {
   }
 
   get memoryBytes(): number {
-    return this.#delays.memoryBytes + this.#held * DATAGRAM_BYTES;
+    return this.#delays.memoryBytes + this.#held * HELD_BYTES;
   }
 
   /** A packet (1240 bytes, borrowed) has come over a link. */
@@ -177,14 +179,11 @@ export class MessageLane {
 
   /** Sends what has waited for the link. */
   linkUp(slot: LinkSlot): void {
-    const { heldMessages } = slot;
-    if (heldMessages === undefined) return;
-    const { bytes } = this.#scratch;
-    while (heldMessages.shift(bytes)) {
-      this.#held--;
-      this.#commit(slot, bytes);
-    }
+    const held = slot.heldMessages;
+    if (held === undefined) return;
     slot.heldMessages = undefined;
+    this.#held -= held.length;
+    for (const bytes of held) this.#commit(slot, bytes);
   }
 
   linkClosed(slot: LinkSlot): void {

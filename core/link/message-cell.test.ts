@@ -1,5 +1,6 @@
 /** Cells of the message lane on a link: sealed, opened once, under the keys of the moment. */
 import assert from 'node:assert/strict';
+import { createHash, hkdfSync } from 'node:crypto';
 import { test } from 'node:test';
 import { createNativeSuite } from '@nyx/daemon/io/native-suite.ts';
 import { createSeededRandom } from '../crypto/seeded-random.ts';
@@ -7,6 +8,7 @@ import { Drop } from '../drop-reason.ts';
 import { CellBuffer, CellType, CT_BYTES, DATAGRAM_BYTES, readLinkId, TYPE_OFFSET } from '../wire/datagram.ts';
 import type { LinkHandshakeOptions } from './contract.ts';
 import type { Link } from './link.ts';
+import { rekeyedLinkKeys } from './link-keys.ts';
 import { VirtualNode, VirtualWire } from './virtual-wire.ts';
 
 const suite = createNativeSuite();
@@ -113,4 +115,40 @@ test('a first cell of the message lane proves an initiator as a control cell doe
   const accepted = [...b.links.values()][0]!;
   assert.equal(open(accepted, sealed(link, somePacket()), wire.nowMs), Drop.none);
   assert.deepEqual(b.up, [accepted]);
+});
+
+test('keys and CIDs of the lane are where docs/protocol.md §2.2 has them, and nothing before them has moved', () => {
+  const bytes = (length: number) => {
+    const made = new Uint8Array(length);
+    random.fill(made);
+    return made;
+  };
+  const direction = () => ({
+    hp: bytes(32),
+    control: bytes(32),
+    cid: bytes(12),
+    message: bytes(32),
+    messageCid: bytes(12),
+  });
+  const before = {
+    initiatorToResponder: direction(),
+    responderToInitiator: direction(),
+    rekeySecret: bytes(32),
+    transcript: bytes(32),
+  };
+  const [secret, init, response] = [bytes(64), bytes(100), bytes(90)];
+  const chainingKey = hkdfSync('sha256', secret, before.rekeySecret, 'nyx1 link rekey', 32);
+  const transcript = createHash('sha256').update(before.transcript).update(init).update(response).digest();
+  const okm = new Uint8Array(hkdfSync('sha256', new Uint8Array(chainingKey), transcript, 'nyx1 link keys', 272));
+  const keys = rekeyedLinkKeys(suite, before, secret, init, response);
+  const fields = (part: typeof keys.initiatorToResponder) => [part.hp, part.control, part.cid];
+  const lane = (part: typeof keys.initiatorToResponder) => [part.message, part.messageCid];
+  const expected = [
+    ...fields(keys.initiatorToResponder),
+    ...fields(keys.responderToInitiator),
+    keys.rekeySecret,
+    ...lane(keys.initiatorToResponder),
+    ...lane(keys.responderToInitiator),
+  ];
+  assert.deepEqual(new Uint8Array(Buffer.concat(expected)), okm);
 });

@@ -228,6 +228,22 @@ describe('what relays do with packets that are not good', () => {
     assert.equal(a.node.engine.counters.drops[Drop.noRoute], 32);
   });
 
+  test('what is sent before a link is up waits for it, up to 64 packets', () => {
+    const { network, client, boxes, random } = build(46, 1);
+    const packet = new Uint8Array(PACKET_BYTES);
+    const drops = Array.from({ length: 70 }, (_, i) => {
+      createPacket(suite, random, hopsOf(boxes, () => 0), bytesOf(`${i}`), packet);
+      return client.engine.sendMessagePacket(boxes[0]!.node.contact, packet, network.nowMs);
+    });
+    assert.deepEqual(drops, [...Array(64).fill(Drop.none), ...Array(6).fill(Drop.messageQueueFull)]);
+    assert.equal(client.engine.messages.held, 64);
+    network.run(network.nowMs + 1000);
+    assert.equal(client.engine.messages.held, 0);
+    // A client may bring 50 at once.
+    assert.equal(boxes[0]!.came.length + boxes[0]!.node.engine.counters.drops[Drop.messageRate]!, 64);
+    assert.equal(boxes[0]!.came.length, 50);
+  });
+
   test('a node that takes no messages, one that is no relay, and one that is shutting down', () => {
     const { network, client, boxes, random } = build(44, 1);
     const mute = network.add('mute');
