@@ -232,7 +232,13 @@ describe('what relays do with packets that are not good', () => {
     const { network, client, boxes, random } = build(46, 1);
     const packet = new Uint8Array(PACKET_BYTES);
     const drops = Array.from({ length: 70 }, (_, i) => {
-      createPacket(suite, random, hopsOf(boxes, () => 0), bytesOf(`${i}`), packet);
+      createPacket(
+        suite,
+        random,
+        hopsOf(boxes, () => 0),
+        bytesOf(`${i}`),
+        packet,
+      );
       return client.engine.sendMessagePacket(boxes[0]!.node.contact, packet, network.nowMs);
     });
     assert.deepEqual(drops, [...Array(64).fill(Drop.none), ...Array(6).fill(Drop.messageQueueFull)]);
