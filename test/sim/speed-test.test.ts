@@ -64,6 +64,30 @@ for (const cellsPerMs of [0.5, 2]) {
   });
 }
 
+test('cells that a node takes and does not pass on do not count', () => {
+  const { network, node, run } = measuring(5, 2);
+  const limited = network.tap!;
+  const relay = network.nodes.find(({ name }) => name === 'own relay')!;
+  const passedMs: number[] = [];
+  let cells = 0;
+  network.tap = (datagram, from, to) => {
+    if (from === node && to === relay) {
+      // The circuit comes up; then of three cells one goes through.
+      if (cells++ > 40 && cells % 3 !== 0) return false;
+      if (!limited(datagram, from, to)) return false;
+      passedMs.push(network.nowMs);
+      return true;
+    }
+    return limited(datagram, from, to);
+  };
+  const { result } = run();
+  // Less the last few, for which the session waits long.
+  const half = passedMs.slice(passedMs.length >> 1, Math.floor(0.95 * passedMs.length));
+  const passed = (half.length * DATAGRAM_BYTES * 1000) / (half.at(-1)! - half[0]!);
+  assert.ok(result !== undefined && passedMs.length > 100);
+  assert.ok((result.bytesPerSecond ?? 0) < 1.2 * passed, `${result.bytesPerSecond} of ${passed}`);
+});
+
 test('a node that takes no circuits, or passes nothing on, has no speed', () => {
   const refusing = measuring(2, 2);
   refusing.node.down = true;
