@@ -3,6 +3,7 @@
  * session may be used from the first moment (0-RTT), and is forward secret once the last hop's reply is in.
  */
 import { Drop } from '../drop-reason.ts';
+import type { DelayOwner } from '../mix/delay-queue.ts';
 import type { ClientOnion } from '../onion/client-onion.ts';
 import { createFreshKeys, type FreshKeys, finishReply } from '../onion/fresh-exchange.ts';
 import type { Random, TimeMs } from '../ports.ts';
@@ -40,6 +41,8 @@ const REKEY_AFTER_CELLS = 2 ** 30 / 1280;
  */
 const DEAD_AFTER_MS = 20_000;
 const DEAD_AFTER_RTTS = 32;
+/** Our own batches are full: the session waits this long before it sends on. */
+const FULL_RETRY_MS = 5;
 /** A session without buffers, about. */
 export const SESSION_BYTES = 8192;
 
@@ -49,7 +52,7 @@ function newChallenge(random: Random): readonly [number, number] {
   return [readUint32(bytes, 0), readUint32(bytes, 4)];
 }
 
-export class ClientCircuit implements EngineCircuit, PathHost {
+export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner {
   dueMs: TimeMs = Number.POSITIVE_INFINITY;
   heapIndex = -1;
   dirty = false;
@@ -62,6 +65,8 @@ export class ClientCircuit implements EngineCircuit, PathHost {
   #refused = false;
   /** Class cmix: the first hop has to prove what becomes of our cells. */
   readonly #batched: boolean;
+  /** Cells in our own batches: a node that mixes for others sends its own cells among theirs, and has to prove them too. */
+  #mixed = 0;
   readonly #context: EngineContext;
   readonly #onion: ClientOnion;
   readonly #link: LinkSlot;
@@ -231,6 +236,10 @@ export class ClientCircuit implements EngineCircuit, PathHost {
     const payload = sendScratch.layerPayloads[onion.hops - 1]!;
     let budget = CELLS_PER_TURN;
     while (!this.#ended && budget-- > 0 && !link.full && path.wantsSend(nowMs)) {
+      if (this.#mixesItself && !this.#context.batches.queue!.hasRoom(this.#mixed)) {
+        timers.set(this, nowMs + FULL_RETRY_MS);
+        return false;
+      }
       const index = onion.allocateIndex();
       if (index < 0) {
         this.end(CircuitEnd.limit, undefined, nowMs);
@@ -258,24 +267,45 @@ export class ClientCircuit implements EngineCircuit, PathHost {
 
   /** Seals what is in the scratch cell's payload for every hop and puts it on the link. */
   #sendCell(index: number): void {
-    const { sendScratch } = this.#context;
+    const { sendScratch, mixScratch, batches } = this.#context;
     const onion = this.#onion;
     onion.sealForward(index, CellType.data, 0, sendScratch);
-    const cell = this.#link.peek();
+    const cell = this.#mixesItself ? mixScratch : this.#link.peek();
     cell.cell.set(sendScratch.cell);
-    if (this.#batched) {
-      const { batches } = this.#context;
-      batches.gave(this.#link, batches.digest(cell.cell), this.#nowMs);
-    }
     writeHeader(cell, this.#forwardCid, onion.forwardCounter(index), CellType.data, 0);
-    this.#link.commitCell(cell);
     this.#cellsSinceRekey++;
+    const digest = this.#batched ? batches.digest(cell.cell) : undefined;
+    if (digest !== undefined && this.#mixesItself) {
+      const begin = batches.beginOf(digest);
+      const refused = batches.push(cell.bytes, this, 0, undefined, begin, this.#link, digest, this.#nowMs);
+      if (refused === Drop.none) this.#mixed++;
+      return;
+    }
+    if (digest !== undefined) batches.gave(this.#link, digest, this.#nowMs);
+    this.#link.commitCell(cell);
+  }
+
+  get #mixesItself(): boolean {
+    return this.#batched && this.#context.batches.queue !== undefined;
+  }
+
+  /** The batch that a cell of ours was in leaves. */
+  release(bytes: Uint8Array, _note: number, _nowMs: TimeMs): void {
+    this.#mixed--;
+    if (this.#ended || this.#link.link.state !== 'up') {
+      this.#context.counters.drops[Drop.closed]!++;
+      return;
+    }
+    const cell = this.#link.peek();
+    cell.bytes.set(bytes);
+    this.#link.commitCell(cell);
   }
 
   /** Drop cover: a cell that the last hop opens and finds nothing in. False = not now. */
   sendCover(nowMs: TimeMs): boolean {
     const link = this.#link;
     if (this.#ended || !this.#ready || link.link.state !== 'up' || link.full) return false;
+    if (this.#mixesItself && !this.#context.batches.queue!.hasRoom(this.#mixed)) return false;
     const onion = this.#onion;
     const index = onion.allocateIndex();
     const payload = this.#context.sendScratch.layerPayloads[onion.hops - 1]!;

@@ -204,6 +204,31 @@ describe('honest mixes', () => {
   });
 });
 
+test('a mix that is a client too sends its own cells in its batches, and is not suspected', () => {
+  const world = build(106);
+  const { network, hosts, side, guard, middle, exit, state } = world;
+  const { session } = side.node.engine.buildCircuit(
+    {
+      hops: [guard, middle, exit].map(({ node }) => node.contact),
+      class: 'cmix',
+      delayMeanUs: 0,
+      batchMs: MAX_WAIT_MS + 150,
+      expiry: network.unixSeconds + 3600,
+    },
+    { onClose() {} },
+    network.nowMs,
+  );
+  write(session, 4000);
+  assert.ok(runBatches(network, hosts, 20_000, () => state.received >= 4000));
+  assert.ok(side.node.engine.cmix.cells >= 4);
+  settle(network, hosts);
+  assert.ok(guard.node.engine.cmix.proved > 0);
+  for (const { node, host } of [side, guard, middle, exit]) {
+    assert.equal(node.engine.cmix.unproved + node.engine.cmix.withheld, 0, node.name);
+    assert.equal(host.suspects.length + host.cheats.length, 0, node.name);
+  }
+});
+
 test('a relay without batches refuses the class, and a client that can not check it does not ask for it', () => {
   const network = new VirtualNetwork(suite, 105);
   const client = network.add('client', { relay: false });
