@@ -119,7 +119,11 @@ test('seals: the right keys open them, nobody else’s, and no changed bit passe
   assert.equal(openMessage(suite, other.secrets, id, sealed), undefined, 'wrong keys');
   assert.equal(openMessage(suite, { ...secrets, mailboxId: bytes(32) }, id, sealed), undefined, 'another mailbox');
   assert.equal(openMessage(suite, secrets, bytes(16), sealed), undefined, 'another message');
-  // Either half alone is not enough.
+  // Either half alone is not enough: with the right public keys, but one secret of another.
+  const wrongKem = { ...other.secrets.kem, publicKey: secrets.kem.publicKey, decapsulate: () => bytes(32) };
+  const wrongDh = { ...other.secrets.dh, publicKey: secrets.dh.publicKey, agree: () => bytes(32) };
+  assert.equal(openMessage(suite, { ...secrets, kem: wrongKem }, id, sealed), undefined, 'the KEM secret counts');
+  assert.equal(openMessage(suite, { ...secrets, dh: wrongDh }, id, sealed), undefined, 'the DH secret counts');
   assert.equal(openMessage(suite, { ...secrets, kem: other.secrets.kem }, id, sealed), undefined);
   assert.equal(openMessage(suite, { ...secrets, dh: other.secrets.dh }, id, sealed), undefined);
   for (let i = 0; i < sealed.length; i += 13) {

@@ -79,7 +79,8 @@ const kolmogorovSmirnov = (a: readonly number[], b: readonly number[]): number =
 
 const gapsOf = (times: readonly number[]): number[] => times.slice(1).map((at, i) => at - times[i]!);
 
-const sendingTimes = (seed: string, deaf: boolean, idle: boolean): number[] => {
+/** Ten minutes of slots, and when replies came. */
+const sendingTimes = (seed: string, deaf: boolean, idle: boolean): { sent: number[]; replied: number[] } => {
   const lane = new TestLane(seed, quiet);
   const alice = lane.join('alice', { cover: 'always' });
   const bob = lane.join('bob');
@@ -88,13 +89,14 @@ const sendingTimes = (seed: string, deaf: boolean, idle: boolean): number[] => {
   lane.run(30_000);
   alice.deaf = deaf;
   alice.sentAtMs.length = 0;
-  if (!idle) {
-    for (let i = 0; i < 40; i++) alice.messenger.send(bob.address, lane.bytes(5000), 580_000, lane.nowMs);
+  alice.repliedAtMs.length = 0;
+  while (lane.nowMs < 630_000) {
+    if (!idle) alice.messenger.send(bob.address, lane.bytes(100), 60_000, lane.nowMs);
+    lane.run(lane.nowMs + 1500);
   }
-  lane.run(600_000);
   const ends = alice.events.filter(({ kind }) => kind === 'acknowledged').length;
-  assert.equal(ends, deaf || idle ? 1 : 41, 'acknowledgements came, or did not');
-  return alice.sentAtMs;
+  assert.ok(deaf || idle ? ends === 1 : ends > 380, `acknowledgements came, or did not: ${ends}`);
+  return { sent: alice.sentAtMs, replied: alice.repliedAtMs };
 };
 
 test('the times of sending are the same whether acknowledgements come, are all lost, or nothing is sent', () => {
@@ -102,12 +104,19 @@ test('the times of sending are the same whether acknowledgements come, are all l
   const unanswered = sendingTimes('unanswered', true, false);
   const idle = sendingTimes('idle', false, true);
   // 1.95: one in a thousand pairs of equal distributions is above it; the seeds are fixed.
-  assert.ok(kolmogorovSmirnov(gapsOf(answered), gapsOf(unanswered)) < 1.95, 'answered, unanswered');
-  assert.ok(kolmogorovSmirnov(gapsOf(answered), gapsOf(idle)) < 1.95, 'answered, idle');
-  for (const times of [answered, unanswered, idle]) {
-    const expected = 570 * 10;
-    assert.ok(Math.abs(times.length - expected) < 4 * Math.sqrt(expected), `${times.length} packets`);
+  assert.ok(kolmogorovSmirnov(gapsOf(answered.sent), gapsOf(unanswered.sent)) < 1.95, 'answered, unanswered');
+  assert.ok(kolmogorovSmirnov(gapsOf(answered.sent), gapsOf(idle.sent)) < 1.95, 'answered, idle');
+  for (const { sent } of [answered, unanswered, idle]) {
+    const expected = 600 * 10;
+    assert.ok(Math.abs(sent.length - expected) < 4 * Math.sqrt(expected), `${sent.length} packets`);
   }
+  // From a reply to the next packet it is as long as from any packet to the next: the process has no memory.
+  const waits = answered.replied.flatMap((at) => {
+    const next = answered.sent.find((sentAt) => sentAt >= at);
+    return next === undefined ? [] : [next - at];
+  });
+  assert.ok(waits.length > 380, `${waits.length} replies`);
+  assert.ok(kolmogorovSmirnov(waits, gapsOf(idle.sent)) < 1.95, 'after a reply');
 });
 
 test('in mode active cover ends at the deadline, whenever the acknowledgement comes', () => {

@@ -84,6 +84,8 @@ export interface TestClient {
   readonly events: OutboxEvent[];
   /** When a packet of any kind left. */
   readonly sentAtMs: TimeMs[];
+  /** When a reply came. */
+  readonly repliedAtMs: TimeMs[];
   /** Of payloads that left: what a mailbox node sees. */
   readonly payloads: Uint8Array[];
   online: boolean;
@@ -202,6 +204,7 @@ export class TestLane {
       answers: [],
       events: [],
       sentAtMs: [],
+      repliedAtMs: [],
       payloads: [],
       online: false,
       deaf: false,
@@ -240,6 +243,7 @@ export class TestLane {
             if (decoded.type === 'packet') {
               client.messenger.handlePacket(nodeIdHex(client.address.mailboxId), decoded.packet, this.nowMs);
             } else if (!client.deaf) {
+              client.repliedAtMs.push(this.nowMs);
               client.messenger.handleReply(decoded.replyId, decoded.reply, this.nowMs);
             }
             send(encodeRecord({ type: 'taken', sequence }));
