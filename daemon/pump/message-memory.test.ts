@@ -94,6 +94,33 @@ test('tables grow without losing a tag; halves of zeros are tags as well', () =>
   assert.equal(table.size, count);
 });
 
+test('a thread that still fills the table before sees what another has put into the next one meanwhile', (context) => {
+  const words = createMessageWords();
+  const [slow, quick] = [new MessageTable(words), new MessageTable(words)];
+  const lastOfFirst = 0.75 * 2 ** 12 - 1;
+  const known = tags(lastOfFirst + 1);
+  for (let i = 0; i < lastOfFirst; i++) quick.note(known[2 * i]!, known[2 * i + 1]!);
+  // Between its look at all tables and its claim the slow one is held up.
+  const { compareExchange } = Atomics;
+  let other: Drop | undefined;
+  const held = ((...args: Parameters<typeof compareExchange>) => {
+    Atomics.compareExchange = compareExchange;
+    assert.equal(
+      quick.note(known[2 * lastOfFirst]!, known[2 * lastOfFirst + 1]!),
+      Drop.none,
+      'the first table is full',
+    );
+    other = quick.note(77, 78);
+    return compareExchange(...args);
+  }) as typeof compareExchange;
+  context.after(() => {
+    Atomics.compareExchange = compareExchange;
+  });
+  Atomics.compareExchange = held;
+  assert.equal(slow.note(77, 78), Drop.setupReplayed);
+  assert.equal(other, Drop.none);
+});
+
 test('of threads that are given the same tags at a time, at most one takes each, over the ends of tables', async () => {
   const count = 20_000;
   const words = createMessageWords();

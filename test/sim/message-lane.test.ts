@@ -9,6 +9,7 @@ import { createPacket, PACKET_BYTES, type SphinxHop } from '@nyx/core/sphinx/pac
 import { createReplyBlock, openReply, useReplyBlock } from '@nyx/core/sphinx/reply-block.ts';
 import { CT_OFFSET, DATAGRAM_BYTES, HEADER_OFFSET } from '@nyx/core/wire/datagram.ts';
 import { createNativeSuite } from '@nyx/daemon/io/native-suite.ts';
+import { RawPeer } from './raw-peer.ts';
 import { type SimNode, VirtualNetwork, type WireOptions } from './virtual-network.ts';
 
 const suite = createNativeSuite();
@@ -226,6 +227,47 @@ describe('what relays do with packets that are not good', () => {
     network.run(network.nowMs + 60_000);
     assert.equal(a.node.engine.messages.held, 0, 'the link that never came up has let them go');
     assert.equal(a.node.engine.counters.drops[Drop.noRoute], 32);
+  });
+
+  test('who was given a link to has nothing to say over it, and a packet that is none is dropped', () => {
+    const { network, client, boxes, random } = build(47, 1);
+    let peer: RawPeer | undefined;
+    const hostile = network.add('hostile', {
+      engine: (options, deps) => {
+        peer = new RawPeer(options, deps);
+        return peer.asEngine();
+      },
+    });
+    const relay = boxes[0]!;
+    const { counters } = relay.node.engine;
+    const packet = new Uint8Array(PACKET_BYTES);
+    const hops = hopsOf([relay, { node: hostile, came: [] }], () => 0);
+    createPacket(suite, random, hops, bytesOf('to a hostile node'), packet);
+    client.engine.sendMessagePacket(relay.node.contact, packet, network.nowMs);
+    assert.ok(network.run(network.nowMs + 5000, () => peer!.links.length === 1));
+    network.run(network.nowMs + 100);
+    createPacket(
+      suite,
+      random,
+      hopsOf([relay], () => 0),
+      bytesOf('back'),
+      packet,
+    );
+    peer!.sendPacket(peer!.links[0]!, packet);
+    network.run(network.nowMs + 100);
+    assert.equal(counters.drops[Drop.notAllowed], 1);
+    // Over a link of its own it may.
+    peer!.connect(relay.node.contact, network.nowMs);
+    assert.ok(network.run(network.nowMs + 5000, () => peer!.links.length === 2));
+    peer!.sendPacket(peer!.links[1]!, packet);
+    random.fill(packet);
+    peer!.sendPacket(peer!.links[1]!, packet);
+    network.run(network.nowMs + 100);
+    assert.equal(counters.drops[Drop.badMessage], 1);
+    assert.deepEqual(
+      relay.came.map(({ event }) => textOf(event.payload)),
+      ['back'],
+    );
   });
 
   test('what is sent before a link is up waits for it, up to 64 packets', () => {

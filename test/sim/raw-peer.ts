@@ -7,7 +7,7 @@ import type { EngineDependencies } from '@nyx/core/engine/engine.ts';
 import { LinkHandshakes } from '@nyx/core/link/handshake.ts';
 import type { Link } from '@nyx/core/link/link.ts';
 import type { PeerAddress } from '@nyx/core/ports.ts';
-import { CellBuffer, DATAGRAM_BYTES, readLinkId } from '@nyx/core/wire/datagram.ts';
+import { CellBuffer, CellType, DATAGRAM_BYTES, readLinkId, TYPE_OFFSET } from '@nyx/core/wire/datagram.ts';
 
 export class RawPeer implements Pick<EngineApi, 'handleDatagrams' | 'flush' | 'nextTimeoutMs'> {
   readonly links: Link[] = [];
@@ -54,6 +54,15 @@ export class RawPeer implements Pick<EngineApi, 'handleDatagrams' | 'flush' | 'n
     const sent = link.send(type, ...parts);
     this.#deps.host.onWake();
     return sent;
+  }
+
+  /** A cell of the message lane, on a link that is up. */
+  sendPacket(link: Link, packet: Uint8Array): void {
+    const cell = new CellBuffer(new ArrayBuffer(DATAGRAM_BYTES), 0);
+    cell.ct.set(packet);
+    cell.bytes[TYPE_OFFSET] = CellType.message;
+    link.finish(cell);
+    this.#emit(link.via, link.address, cell.bytes);
   }
 
   handleDatagrams(datagram: Uint8Array, via: Via, from: PeerAddress, nowMs: number): void {
