@@ -2,21 +2,23 @@
  * `npm run sim:adversary [-- --users 100,1000,10000 --seed 1 --out docs/simulation]`: a global passive observer and an n−1
  * attacker against the classes and cover modes, with the real delay queue, cover, loops and, where that can be afforded, engines, in
  * virtual time. Writes adversary.json, a page with tables, and plots; some minutes on one core. `--from adversary.json`
- * only draws and tabulates an earlier run. Exit code 2: bad command line.
+ * only draws and tabulates an earlier run; with `--only web,single,chat,relays,engines,loops` it measures some of these
+ * parts anew and keeps the others. Exit code 2: bad command line.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { plot } from '../svg-plot.ts';
-import { type AdversaryReport, simulate } from './run.ts';
+import { type AdversaryReport, modes, type Part, parts, simulate } from './run.ts';
 import { entropyPlot, guessPlot, rocPlot, summarize } from './summary.ts';
 
 const { values } = parseArgs({
   options: {
     users: { type: 'string', default: '100,1000,10000' },
-    targets: { type: 'string', default: '100' },
+    targets: { type: 'string', default: '60' },
     seed: { type: 'string', default: '1' },
-    from: { type: 'string' },
+    from: { type: 'string', multiple: true },
+    only: { type: 'string' },
     out: { type: 'string', default: 'docs/simulation' },
   },
 });
@@ -31,13 +33,22 @@ if (bad || !Number.isInteger(targets) || targets < 10 || targets > 1000) {
   process.exit(2);
 }
 
+const isPart = (part: string): part is Part => parts.some((known) => known === part);
+const requested: readonly string[] = values.only?.split(',') ?? (values.from === undefined ? parts : []);
+const wanted = requested.filter(isPart);
+if (wanted.length < requested.length) {
+  process.stderr.write(`--only ${values.only}: of ${parts.join(', ')}, with commas between\n`);
+  process.exit(2);
+}
+
 const startedMs = Date.now();
 const progress = (line: string) =>
   void process.stderr.write(`${((Date.now() - startedMs) / 1000).toFixed(0)} s  ${line}\n`);
-const report: AdversaryReport =
-  values.from === undefined
-    ? await simulate({ users, targets, seed: values.seed }, progress)
-    : JSON.parse(readFileSync(values.from, 'utf8'));
+const earlier = values.from?.map((file): AdversaryReport => JSON.parse(readFileSync(file, 'utf8'))).reduce(merge);
+const report =
+  wanted.length === 0 && earlier !== undefined
+    ? earlier
+    : await simulate({ users, targets, seed: values.seed }, wanted, earlier, progress);
 
 mkdirSync(values.out, { recursive: true });
 const write = (name: string, text: string) => writeFileSync(join(values.out, name), text);
@@ -48,6 +59,12 @@ const figures = JSON.stringify(
   2,
 ).replace(/\[[^[\]{}]*\]/g, (list) => list.replace(/\s+/g, ' ').replace('[ ', '[').replace(' ]', ']'));
 write('adversary.json', `${figures}\n`);
+const isWhole =
+  report.attacks.length === 3 * modes.length * report.options.users.length && report.detections.length > 0;
+if (!isWhole) {
+  process.stdout.write(`${join(values.out, 'adversary.json')} written: not all parts are there\n`);
+  process.exit(0);
+}
 write('adversary.md', summarize(report));
 for (const model of ['web', 'single'] as const) {
   write(`adversary-roc-${model}.svg`, plot(rocPlot(report, model)));
@@ -55,3 +72,18 @@ for (const model of ['web', 'single'] as const) {
 }
 write('adversary-entropy.svg', plot(entropyPlot(report)));
 process.stdout.write(`${join(values.out, 'adversary.json')}, adversary.md and plots written\n`);
+
+/** Parts that were run apart. */
+function merge(a: AdversaryReport, b: AdversaryReport): AdversaryReport {
+  const some = <T>(x: readonly T[], y: readonly T[]) => (y.length > 0 ? y : x);
+  return {
+    ...a,
+    cpuSeconds: a.cpuSeconds + b.cpuSeconds,
+    meanCells: { ...a.meanCells, ...b.meanCells },
+    attacks: [...a.attacks.filter(({ model }) => !b.attacks.some((other) => other.model === model)), ...b.attacks],
+    engines: some(a.engines, b.engines),
+    relays: some(a.relays, b.relays),
+    detections: some(a.detections, b.detections),
+    falseAlarms: some(a.falseAlarms, b.falseAlarms),
+  };
+}

@@ -43,7 +43,8 @@ export interface SimulateOptions {
 
 export interface AdversaryReport {
   readonly options: SimulateOptions;
-  readonly seconds: number;
+  /** Of all parts, whenever they were run. */
+  readonly cpuSeconds: number;
   readonly durationsMs: Readonly<Record<TrafficModel, number>>;
   readonly meanCells: Readonly<Record<TrafficModel, number>>;
   readonly attacks: readonly AttackResult[];
@@ -55,12 +56,23 @@ export interface AdversaryReport {
   readonly published: readonly Published[];
 }
 
-export async function simulate(options: SimulateOptions, progress: (line: string) => void): Promise<AdversaryReport> {
-  const startedMs = performance.now();
+export const parts = ['web', 'single', 'chat', 'relays', 'engines', 'loops'] as const;
+export type Part = (typeof parts)[number];
+
+/** @param earlier a report whose parts that are not wanted now are kept. */
+export async function simulate(
+  options: SimulateOptions,
+  wanted: readonly Part[],
+  earlier: AdversaryReport | undefined,
+  progress: (line: string) => void,
+): Promise<AdversaryReport> {
+  const cpuBefore = process.cpuUsage();
   const { users, targets, seed } = options;
-  const attacks: AttackResult[] = [];
-  const meanCells = {} as Record<TrafficModel, number>;
-  for (const model of ['single', 'chat', 'web'] as const) {
+  const isWanted = (part: Part) => wanted.includes(part);
+  const attacks = (earlier?.attacks ?? []).filter(({ model }) => !isWanted(model));
+  const meanCells = { ...earlier?.meanCells } as Record<TrafficModel, number>;
+  for (const model of ['web', 'single', 'chat'] as const) {
+    if (!isWanted(model)) continue;
     const attackOptions: AttackOptions = { model, durationMs: durations[model], users, targets, seed };
     const crowd = new Crowd(attackOptions);
     meanCells[model] = crowd.flows.reduce((sum, { length }) => sum + length, 0) / crowd.flows.length;
@@ -69,33 +81,25 @@ export async function simulate(options: SimulateOptions, progress: (line: string
       attacks.push(...attack(mode, crowd));
     }
   }
-  progress('relays: what an observer is surprised by');
-  const relays: RelayEntropy[] = [];
-  for (const [cellsPerSecond, delayMs, durationMs] of relayCases) {
-    const times = poissonArrivals(cellsPerSecond, durationMs, `${seed} ${cellsPerSecond}`);
-    relays.push(relayEntropy('poisson', times, delayMs, durationMs, seed));
+  const relays = isWanted('relays') ? measureRelays(seed, progress) : (earlier?.relays ?? []);
+  const engines = isWanted('engines') ? measureEngines(seed, progress) : (earlier?.engines ?? []);
+  let { detections = [], falseAlarms: calm = [] } = earlier ?? {};
+  if (isWanted('loops')) {
+    detections = [];
+    for (const scenario of scenarios) {
+      progress(`n−1: ${scenario.name}`);
+      detections = [...detections, await detect(scenario, ATTACK_RUNS, Number(seed))];
+    }
+    calm = [];
+    for (const loss of [0, 0.001, 0.003, 0.01]) {
+      progress(`n−1: nobody attacks, the wire loses ${loss}`);
+      calm = [...calm, await falseAlarms(loss, CALM_HOURS, 900 + Number(seed))];
+    }
   }
-  for (const [webUsers, delayMs, durationMs] of webCases) {
-    relays.push(relayEntropy('web', webArrivals(webUsers, durationMs, seed), delayMs, durationMs, seed));
-  }
-  const engines: EngineAttack[] = [];
-  for (const mode of [fast, mix(20), mix(100), mix(100, 'adaptive'), constant]) {
-    progress(`engines: ${mode.name}`);
-    engines.push(attackEngines(mode, ENGINE_USERS, ENGINE_MS, ENGINE_RUNS, Number(seed)));
-  }
-  const detections: Detection[] = [];
-  for (const scenario of scenarios) {
-    progress(`n−1: ${scenario.name}`);
-    detections.push(await detect(scenario, ATTACK_RUNS, Number(seed)));
-  }
-  const calm: FalseAlarms[] = [];
-  for (const loss of [0, 0.001, 0.003, 0.01]) {
-    progress(`n−1: nobody attacks, the wire loses ${loss}`);
-    calm.push(await falseAlarms(loss, CALM_HOURS, 900 + Number(seed)));
-  }
+  const { user, system } = process.cpuUsage(cpuBefore);
   return {
     options,
-    seconds: (performance.now() - startedMs) / 1000,
+    cpuSeconds: (user + system) / 1e6 + (earlier?.cpuSeconds ?? 0),
     durationsMs: durations,
     meanCells,
     attacks,
@@ -106,6 +110,26 @@ export async function simulate(options: SimulateOptions, progress: (line: string
     loopixFigure4: loopixFigure4(),
     published,
   };
+}
+
+function measureRelays(seed: string, progress: (line: string) => void): RelayEntropy[] {
+  progress('relays: what an observer is surprised by');
+  const relays: RelayEntropy[] = [];
+  for (const [cellsPerSecond, delayMs, durationMs] of relayCases) {
+    const times = poissonArrivals(cellsPerSecond, durationMs, `${seed} ${cellsPerSecond}`);
+    relays.push(relayEntropy('poisson', times, delayMs, durationMs, seed));
+  }
+  for (const [webUsers, delayMs, durationMs] of webCases) {
+    relays.push(relayEntropy('web', webArrivals(webUsers, durationMs, seed), delayMs, durationMs, seed));
+  }
+  return relays;
+}
+
+function measureEngines(seed: string, progress: (line: string) => void): EngineAttack[] {
+  return [fast, mix(20), mix(100), mix(100, 'adaptive'), constant].map((mode) => {
+    progress(`engines: ${mode.name}`);
+    return attackEngines(mode, ENGINE_USERS, ENGINE_MS, ENGINE_RUNS, Number(seed));
+  });
 }
 
 /** Cells a second, mean delay, time. */

@@ -4,7 +4,7 @@
  *
  * * `counts`: Pearson correlation of the numbers of cells in windows of 0.1, 0.5 and 2 s, shifted by the delay that the class and
  *   the wire have on average.
- * * `lagged`: the same in windows of 0.5 s at the best of nine shifts around it (cross-correlation).
+ * * `lagged`: the same in windows of 0.5 s at the best of five shifts around it (cross-correlation).
  * * `ranks`: Spearman's correlation of the numbers in windows of 1 s, as RAPTOR (Sun et al., USENIX Security 2015) uses it for bytes.
  * * `gaps`: correlation of the logarithms of the first 300 inter-packet delays.
  * * `likelihood`: log-likelihood of the times seen, when the flow's cells are delayed by the known law, against all times
@@ -26,7 +26,7 @@ export const statistics = [
 export type Statistic = (typeof statistics)[number];
 
 const LAG_WINDOW_MS = 500;
-const MAX_LAG = 4;
+const MAX_LAG = 2;
 const RANK_WINDOW_MS = 1000;
 const MAX_GAPS = 300;
 /** Bins of the matched filter: a fortieth of the mean delay, at least so much. */

@@ -67,7 +67,7 @@ export function summarize(report: AdversaryReport): string {
   );
   return `# What an observer of all links gets out of it
 
-Written by \`npm run sim:adversary\` (seed ${options.seed}, ${report.seconds.toFixed(0)} s on one core); figures in [adversary.json](adversary.json). What the meter's
+Written by \`npm run sim:adversary\` (seed ${options.seed}, ${report.cpuSeconds.toFixed(0)} CPU seconds); figures in [adversary.json](adversary.json). What the meter's
 figures mean: [ADR 22](../adr/0022-measuring-anonymity.md); what to choose: [mixing.md](../mixing.md).
 
 ## In short
@@ -87,7 +87,7 @@ Traffic: \`web\`, ${durationsMs.web / 1000} s of pages (log-normal, median 60 ce
 messages of one to four cells, twelve a minute (${meanCells.chat.toFixed(0)} cells); \`single\`, one cell somewhere in ${durationsMs.single / 1000} s (\`test/sim/adversary/traffic.ts\`). Class \`cmix\`: batches of ${BATCH.cells}, at most ${BATCH.longestWaitMs} ms of waiting, ${BATCH.computeMs} ms of computation,
 however many at a time; 20 relays, 40 at 10 000 users. With ${Math.min(options.targets, options.users[0]!)} targets a share has a standard error of up to 5 %; a guess at random is right once in as many times as there are users.
 
-The statistics (\`statistics.ts\`): correlation of counts in windows, the same at the best of nine shifts, Spearman's rank correlation (RAPTOR's), inter-packet delays, and the likelihood under the known law of delays (Danezis, PET 2004 §3).
+The statistics (\`statistics.ts\`): correlation of counts in windows, the same at the best of five shifts, Spearman's rank correlation (RAPTOR's), inter-packet delays, and the likelihood under the known law of delays (Danezis, PET 2004 §3).
 
 ## Web browsing
 ${attackTable('web')}
