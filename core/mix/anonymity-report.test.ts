@@ -7,7 +7,7 @@ const nothing: AnonymityInputs = {
   relay: undefined,
   client: undefined,
   assumedCellsPerSecond: undefined,
-  batchCells: undefined,
+  batchCells: 100,
 };
 const client: AnonymityInputs['client'] = { mixHops: 5, mixDelayMs: 20, exitBits: 3.5, constant: undefined };
 const window = { seconds: 10, cells: 5000, waitedMs: 5000 * 20 };
@@ -25,14 +25,14 @@ test('what is not known has no figure, and a reason', () => {
     }
     assert.deepEqual(
       figures.flatMap(({ bits }) => bits ?? []),
-      [0],
-      'only that class fast hides nothing from who sees both ends',
+      [0, Math.log2(100)],
+      'only that class fast hides nothing from who sees both ends, and how large a full batch is',
     );
   }
 });
 
 test('a relay measures its own queues, and each worker for itself', () => {
-  const relay = { windows: [window], constantLinks: 0, grantsConstant: true };
+  const relay = { windows: [window], constantLinks: 0, grantsConstant: true, smallestBatch: undefined };
   const one = find({ ...nothing, relay }, 'mix', /this relay/);
   assert.equal(one.basis, 'measured');
   assert.ok(Math.abs(one.bits! - poissonMixBits(10)) < 1e-9);
@@ -60,7 +60,7 @@ test('a client says what a rate would give only when it is told one', () => {
 });
 
 test('constant links are counted where they are seen', () => {
-  const relay = { windows: [], constantLinks: 32, grantsConstant: true };
+  const relay = { windows: [], constantLinks: 32, grantsConstant: true, smallestBatch: 16 };
   assert.equal(find({ ...nothing, relay }, 'constant', /which client/).bits, 5);
   assert.match(
     find({ ...nothing, relay: { ...relay, constantLinks: 0 } }, 'constant', /which client/).note,
@@ -72,7 +72,12 @@ test('constant links are counted where they are seen', () => {
   assert.match(own.note, /1 of 2 links constant both ways/);
 });
 
-test('a full batch is one of its cells', () => {
-  assert.equal(find({ ...nothing, batchCells: 128 }, 'cmix', /batch/).bits, 7);
-  assert.match(find(nothing, 'cmix', /batch/).note, /not carried out/);
+test('a batch is as good as the smallest', () => {
+  const relay = { windows: [], constantLinks: 0, grantsConstant: true, smallestBatch: 16 };
+  assert.equal(find({ ...nothing, batchCells: 128 }, 'cmix', /full batch/).bits, 7);
+  assert.equal(find({ ...nothing, relay }, 'cmix', /this relay/).bits, 4);
+  assert.equal(
+    find({ ...nothing, relay: { ...relay, smallestBatch: undefined } }, 'cmix', /this relay/).bits,
+    undefined,
+  );
 });

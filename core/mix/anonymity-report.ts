@@ -31,7 +31,13 @@ export interface MixWindow {
 export interface AnonymityInputs {
   /** Undefined: this node is no relay. */
   readonly relay:
-    | { readonly windows: readonly MixWindow[]; readonly constantLinks: number; readonly grantsConstant: boolean }
+    | {
+        readonly windows: readonly MixWindow[];
+        readonly constantLinks: number;
+        readonly grantsConstant: boolean;
+        /** Cells of the smallest of the last batches of class cmix; undefined: there were none. */
+        readonly smallestBatch: number | undefined;
+      }
     | undefined;
   /** Undefined: this node is no client. */
   readonly client:
@@ -46,8 +52,8 @@ export interface AnonymityInputs {
     | undefined;
   /** Cells a second of class mix at each relay of a path, as the caller supposes; a client can't see them. */
   readonly assumedCellsPerSecond: number | undefined;
-  /** Cells of a batch of class cmix; undefined: this version does not carry the class out. */
-  readonly batchCells: number | undefined;
+  /** Cells of a full batch of class cmix, as configured here. */
+  readonly batchCells: number;
 }
 
 /** Cells below which a window is too short to speak of a rate. */
@@ -81,7 +87,7 @@ export function measuredMix(windows: readonly MixWindow[]): MixMeasure | undefin
 }
 
 export function anonymityReport(inputs: AnonymityInputs): AnonymityFigure[] {
-  return [...fast(inputs), ...mix(inputs), ...constant(inputs), cmix(inputs)];
+  return [...fast(inputs), ...mix(inputs), ...constant(inputs), ...cmix(inputs)];
 }
 
 function fast({ client }: AnonymityInputs): AnonymityFigure[] {
@@ -184,11 +190,20 @@ function constant({ relay, client }: AnonymityInputs): AnonymityFigure[] {
   return figures;
 }
 
-function cmix({ batchCells }: AnonymityInputs): AnonymityFigure {
-  const batch = { class: 'cmix', observer: 'sees all links', subject: 'one cell in a full batch' } as const;
-  if (batchCells === undefined) return unknown(batch, 'the class is not carried out by this version');
-  const note = `batches of ${batchCells}; fewer when other cells of a batch are of the same sender or of the observer`;
-  return { ...batch, bits: uniformBits(batchCells), basis: 'configured', note };
+function cmix({ relay, batchCells }: AnonymityInputs): AnonymityFigure[] {
+  const here = { class: 'cmix', observer: 'sees all links', subject: 'one cell, in a batch of this relay' } as const;
+  const full = { class: 'cmix', observer: 'sees all links', subject: 'one cell, in a full batch' } as const;
+  const fewer = 'fewer when other cells of a batch are of the same sender or of the observer';
+  const figure: AnonymityFigure = {
+    ...full,
+    bits: uniformBits(batchCells),
+    basis: 'configured',
+    note: `batches of ${batchCells}; ${fewer}`,
+  };
+  if (relay === undefined) return [unknown(here, 'this node is no relay'), figure];
+  if (relay.smallestBatch === undefined) return [unknown(here, 'no batch has left this relay yet'), figure];
+  const note = `${relay.smallestBatch} cells in the smallest of the last 64 batches; ${fewer}`;
+  return [{ ...here, bits: uniformBits(relay.smallestBatch), basis: 'measured', note }, figure];
 }
 
 function unknown(about: Pick<AnonymityFigure, 'class' | 'observer' | 'subject'>, note: string): AnonymityFigure {

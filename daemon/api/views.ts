@@ -342,6 +342,7 @@ export const anonymity = async (
           windows: meter.mixWindows,
           constantLinks: meter.sum((stats) => stats.cover.served),
           grantsConstant: cover.grantCellsPerSecond > 0,
+          smallestBatch: batches(host).smallestRecent,
         }
       : undefined,
     client: roles.includes('client')
@@ -359,7 +360,7 @@ export const anonymity = async (
         }
       : undefined,
     assumedCellsPerSecond,
-    batchCells: undefined,
+    batchCells: context.config.cmix.cells,
   });
   const loops = meter.latest.find(({ stats }) => stats.loops !== undefined)?.stats.loops;
   return {
