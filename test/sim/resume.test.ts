@@ -1,6 +1,7 @@
 /** Whole engines: a session outlives its circuits. What the application wrote arrives once, whichever relay dies. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { CircuitEnd } from '@nyx/core/engine/contract.ts';
 import { attachBody, deriveTicket, provesTicket } from '@nyx/core/engine/session-ticket.ts';
 import type { SessionApi, SessionStream } from '@nyx/core/stream/contract.ts';
 import { SessionError } from '@nyx/core/stream/contract.ts';
@@ -26,16 +27,20 @@ class Resuming {
   detached = 0;
   stalled = 0;
   readonly closes: number[] = [];
-  readonly ended: { circuit: number; session: SessionApi }[] = [];
+  readonly ended: { circuit: number; session: SessionApi; reason: CircuitEnd }[] = [];
   #next = 0;
 
-  constructor(seed: number, options: { readonly resumes?: boolean; readonly eager?: boolean } = {}) {
+  constructor(
+    seed: number,
+    options: { readonly resumes?: boolean; readonly eager?: boolean; readonly exitMemoryBytes?: number } = {},
+  ) {
     this.network = new VirtualNetwork(suite, seed, wire);
     const { network } = this;
     const now = () => network.nowMs;
     this.client = network.add('client', { relay: false });
     this.exit = network.add('exit', {
       exit: true,
+      ...(options.exitMemoryBytes === undefined ? {} : { memoryBytes: options.exitMemoryBytes }),
       serve: () => ({
         onStream: (stream) => {
           this.up = new PatternReader(stream, 1, now);
@@ -43,7 +48,7 @@ class Resuming {
         },
         onClose() {},
       }),
-      host: { onIncomingSessionEnd: (session, circuit) => void this.ended.push({ session, circuit }) },
+      host: { onIncomingSessionEnd: (session, circuit, reason) => void this.ended.push({ session, circuit, reason }) },
     });
     this.middles = [1, 2, 3, 4].map((n) => network.add(`middle ${n}`));
     this.guards = [1, 2, 3, 4].map((n) => network.add(`guard ${n}`));
@@ -178,14 +183,38 @@ describe('a session whose circuit dies', () => {
   });
 
   test('waiting sessions go first when the exit runs out of memory', () => {
-    const run = new Resuming(6, { resumes: false });
-    const { network } = run;
+    const memoryBytes = 4_700_000;
+    const run = new Resuming(6, { resumes: false, exitMemoryBytes: memoryBytes });
+    const { network, exit } = run;
     network.run(network.nowMs + 20_000, () => run.down.bytes > DOWN_BYTES / 4);
     run.middles[0]!.down = true;
     network.run(network.nowMs + 5000, () => run.closes.length > 0);
-    assert.equal(run.ended.length, 0);
-    run.exit.engine.shutdown(network.nowMs);
-    assert.equal(run.ended.length, 1);
+    network.run(network.nowMs + 1500);
+    assert.equal(run.ended.length, 0, 'it waits, with what it has not sent');
+    const waitingBytes = exit.engine.bufferedBytes;
+    assert.ok(waitingBytes > 1_000_000 && waitingBytes < 0.75 * memoryBytes, `${waitingBytes}`);
+
+    // Others come and read slowly: what the exit holds for them does not fit beside it.
+    const other = network.add('other client', { relay: false });
+    const closes: number[] = [];
+    const hops = [run.guards[1]!, run.middles[1]!, exit].map((node) => node.contact);
+    const { session } = other.engine.buildCircuit(
+      { hops, class: 'fast', delayMeanUs: 0, expiry: network.unixSeconds + 3600 },
+      { onClose: (code) => void closes.push(code) },
+      network.nowMs,
+    );
+    const streams = [session.openStream(TARGET)!];
+    assert.ok(network.run(network.nowMs + 10_000, () => run.ended.length > 0));
+    assert.deepEqual(
+      run.ended.map(({ reason }) => reason),
+      [CircuitEnd.memory],
+    );
+    assert.equal(exit.engine.counters.shed, 1, 'the one that waited, and nobody who is there');
+    assert.ok(exit.engine.bufferedBytes <= memoryBytes, `${exit.engine.bufferedBytes}`);
+    const readers = streams.map((stream) => new PatternReader(stream, 2, () => network.nowMs));
+    for (const stream of streams) stream.end();
+    assert.ok(network.run(network.nowMs + 60_000, () => readers.every(({ bytes }) => bytes === DOWN_BYTES)));
+    assert.deepEqual(closes, []);
   });
 });
 
