@@ -18,6 +18,7 @@ const suites = [
   'onion',
   'relay',
   'session',
+  'multipath',
   'fec',
   'udp',
   'directory',
@@ -101,6 +102,8 @@ async function runSuite(suite: Suite): Promise<unknown> {
       return runScript('relay.ts', []);
     case 'session':
       return runScript('session.ts', [String(quick ? 200_000_000 : 1_000_000_000)]);
+    case 'multipath':
+      return runScript('multipath.ts', [String(quick ? 50_000_000 : 200_000_000)]);
     case 'fec':
       return runScript('fec.ts', [quick ? '1000' : '8000']);
     case 'udp':

@@ -13,7 +13,7 @@ export const Scheduler = {
   lowestLatency: 'lowest_latency',
   /** Whichever has room: each carries what its congestion window lets through. */
   loadBalance: 'load_balance',
-  /** As load_balance, and stream data goes out again on the quickest other path: half the rate, no wait for one that dies. */
+  /** As load_balance, and stream data goes out again on another path: half the rate, no wait for one that dies. */
   redundant: 'redundant',
 } as const;
 export type Scheduler = (typeof Scheduler)[keyof typeof Scheduler];
@@ -58,15 +58,28 @@ export function choosesPath(
   return arrivesNoLater(path, quickest, queuedBytes());
 }
 
-/** The one that is to send again what `path` has sent; undefined: there is no other. */
-export function quickestBeside(path: SessionPath, paths: readonly SessionPath[]): SessionPath | undefined {
-  return quickestUsable(paths, path);
+/**
+ * The one that is to send again what `path` has sent: which has the least of that to do, the quickest of those. Undefined:
+ * there is no other.
+ */
+export function pathForCopy(path: SessionPath, paths: readonly SessionPath[]): SessionPath | undefined {
+  let best: SessionPath | undefined;
+  let fewest = Number.POSITIVE_INFINITY;
+  for (const other of paths) {
+    if (other === path || other.state !== PathState.usable) continue;
+    const waiting = other.copies === undefined ? 0 : other.copies.count;
+    if (waiting > fewest) continue;
+    if (waiting === fewest && other.recovery.rtt.expectedMs >= best!.recovery.rtt.expectedMs) continue;
+    best = other;
+    fewest = waiting;
+  }
+  return best;
 }
 
-function quickestUsable(paths: readonly SessionPath[], but?: SessionPath): SessionPath | undefined {
+function quickestUsable(paths: readonly SessionPath[]): SessionPath | undefined {
   let quickest: SessionPath | undefined;
   for (const path of paths) {
-    if (path.state !== PathState.usable || path === but) continue;
+    if (path.state !== PathState.usable) continue;
     if (quickest === undefined || path.recovery.rtt.expectedMs < quickest.recovery.rtt.expectedMs) quickest = path;
   }
   return quickest;

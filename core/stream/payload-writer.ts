@@ -29,7 +29,7 @@ import {
 } from '../wire/frames.ts';
 import { CopyQueue } from './copy-queue.ts';
 import type { FlowControl } from './flow-control.ts';
-import { choosesPath, quickestBeside, Scheduler, schedulers } from './path-choice.ts';
+import { choosesPath, pathForCopy, Scheduler, schedulers } from './path-choice.ts';
 import { Control, type SessionCore } from './session-core.ts';
 import { PROTECTED_BYTES } from './session-fec.ts';
 import { INITIAL_STREAM_WINDOW_BYTES } from './session-options.ts';
@@ -361,10 +361,10 @@ export class PayloadWriter {
 
   // ---- Scheduler `redundant`
 
-  /** The quickest other path is to send it as well. */
+  /** Another path is to send it as well. */
   #copy(stream: Stream, offset: number, length: number, fin: boolean): void {
     const { paths, path } = this.#core;
-    const other = quickestBeside(path, paths);
+    const other = pathForCopy(path, paths);
     if (other === undefined) return;
     other.copies ??= new CopyQueue();
     other.copies.push(stream.id, offset, length, fin);
