@@ -25,7 +25,7 @@ import type { NodeContact } from '@nyx/core/engine/contract.ts';
 import { fromPromise, setup } from 'xstate';
 import type { Authority } from '../directory/authority.ts';
 import { authoritySetOf } from '../directory/authority-set.ts';
-import { DeltaStore } from '../directory/delta-store.ts';
+import { DAY_OF_DELTAS, DeltaStore } from '../directory/delta-store.ts';
 import { DirectoryClient, type HeldView } from '../directory/directory-client.ts';
 import type { DirectoryServerHost } from '../directory/directory-server.ts';
 import { fetchParams } from '../directory/directory-source.ts';
@@ -92,7 +92,9 @@ export class Directory {
     this.#evidence = new EvidenceStore(join(config.dataDir, 'evidence'));
     const servesHttp = config.directory.listen !== undefined;
     const serves = servesHttp || (config.p2p.enabled && config.p2p.listen.length > 0);
-    this.#deltas = serves ? new DeltaStore(join(config.dataDir, 'deltas')) : undefined;
+    // Peers are given the last step alone.
+    const kept = servesHttp ? DAY_OF_DELTAS : 1;
+    this.#deltas = serves ? new DeltaStore(join(config.dataDir, 'deltas'), kept) : undefined;
     this.client = new DirectoryClient(
       {
         authorities: authoritySetOf(config, authority?.key.publicKey),

@@ -5,15 +5,18 @@ import { join } from 'node:path';
 import { writeDurably } from './sealed-files.ts';
 
 /** A client that was away for a day of hourly epochs catches up by deltas. */
-const MAX_DELTAS = 25;
+export const DAY_OF_DELTAS = 25;
 
 export class DeltaStore {
   readonly #folder: string;
+  readonly #max: number;
   /** Hex of the first view's digest, oldest first. */
   readonly #from: string[];
 
-  constructor(folder: string) {
+  /** Keeps the last `max`. */
+  constructor(folder: string, max: number = DAY_OF_DELTAS) {
     this.#folder = folder;
+    this.#max = max;
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     this.#from = readdirSync(folder)
       .flatMap((name) => /^([0-9a-f]{64})\.bin$/.exec(name)?.[1] ?? [])
@@ -25,7 +28,7 @@ export class DeltaStore {
   async keep(from: string, delta: Uint8Array): Promise<void> {
     await writeDurably(this.#file(from), delta);
     if (!this.#from.includes(from)) this.#from.push(from);
-    while (this.#from.length > MAX_DELTAS) rmSync(this.#file(this.#from.shift()!), { force: true });
+    while (this.#from.length > this.#max) rmSync(this.#file(this.#from.shift()!), { force: true });
   }
 
   /** The delta that begins with that view (hex of its digest). */

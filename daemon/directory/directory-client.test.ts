@@ -52,7 +52,7 @@ interface Made {
 
 function make(sources: readonly string[] = [], at = join(folder, `${counter++}`), makesDeltas = true): Made {
   const evidence = new EvidenceStore(join(at, 'evidence'));
-  const deltas = new DeltaStore(join(at, 'deltas'));
+  const deltas = new DeltaStore(join(at, 'deltas'), makesDeltas ? undefined : 1);
   const views: HeldView[] = [];
   const problems: string[] = [];
   const client = new DirectoryClient(
@@ -134,13 +134,15 @@ describe('directory client', () => {
     now = epochStart(2) + 10;
     await source.client.take(viewOf(2));
     const next = (await source.client.deltaFrom(a.client.held!.verified.digest))!;
-    const broken = next.slice();
+    const broken = new Uint8Array(next);
     broken[broken.length - 100]! ^= 1;
     await assert.rejects(a.client.offer(broken), { name: 'DirectoryError' });
     await assert.rejects(make().client.offer(next), refused('INCOMPLETE'));
     assert.equal(await source.client.deltaFrom(first), undefined, 'it does not lead to the newest any more');
     assert.equal(await b.client.offer(source.client.held!.bytes), true);
     assert.equal(await b.client.deltaFrom(a.client.held!.verified.digest), undefined, 'none came, and none is made');
+    assert.equal(await a.client.offer(next), true);
+    assert.equal(readdirSync(join(a.folder, 'deltas')).length, 1, 'only the last step is kept');
   });
 
   test('a delta is smaller than the bundle, and a bad one is made up for by the bundle', async () => {
