@@ -100,7 +100,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
         onReady: (capabilities) => this.#owner?.onReady?.(capabilities),
         onStream: (stream) => this.#owner?.onStream?.(stream),
         onResolve: (id, kind, value) => this.#owner?.onResolve?.(id, kind, value),
-        onDatagram: (flow, data) => this.#owner?.onDatagram?.(flow, data),
+        onDatagram: (flow, data, lifetimeMs) => this.#owner?.onDatagram?.(flow, data, lifetimeMs),
         onWantSend: () => context.markCircuit(this),
         onAttach: (path, id, proof) => this.#onAttach(path, id, proof),
         // What becomes of it then is seen to when the circuit has ended.

@@ -86,7 +86,8 @@ export interface SessionHost {
   onStream?(stream: SessionStream): void;
   /** Server: RESOLVE; answer with session.resolved(). */
   onResolve?(requestId: number, kind: 'name' | 'address', value: string): void;
-  onDatagram?(flowId: number, data: Uint8Array): void;
+  /** `lifetimeMs`: how old its sender lets it become; undefined: it has not said. Borrows `data`. */
+  onDatagram?(flowId: number, data: Uint8Array, lifetimeMs?: number): void;
   /**
    * Server: a newcomer's path asks for a session by its id. True: that session has adopted the path. Without this
    * callback, or with false, the newcomer is refused.
@@ -177,6 +178,8 @@ export interface SessionStats {
   readonly scheduler: Scheduler;
   /** Undefined: without error correction. */
   readonly fec: FecStats | undefined;
+  /** Not sent, or not delivered, because they were too old. */
+  readonly datagramsExpired: number;
   readonly paths: readonly PathStats[];
 }
 
@@ -191,8 +194,11 @@ export interface SessionApi {
   ): void;
   /** Server: answers onResolve. */
   resolved(requestId: number, code: number, addresses: readonly ResolvedAddress[], name?: string): void;
-  /** Unreliable; false when it does not fit (max ~1120 bytes) or the queue is full. */
-  sendDatagram(flowId: number, data: Uint8Array): boolean;
+  /**
+   * Unreliable; false when it does not fit (max ~1120 bytes) or the queue is full. After `lifetimeMs` (whole milliseconds;
+   * default 0: no limit) it is neither sent nor, as far as the peer can tell its age, delivered.
+   */
+  sendDatagram(flowId: number, data: Uint8Array, lifetimeMs?: number): boolean;
   /** Client: how both ends spread data over the session's paths from now on. */
   setScheduler(scheduler: Scheduler): void;
   /** Client: error correction from now on, in both directions. Without effect where the session has none. */

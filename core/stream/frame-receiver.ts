@@ -4,6 +4,7 @@ import { Frame, FrameDecoder, readUint32, SESSION_ID_BYTES, Setting } from '../w
 import { decodePlugin } from './capabilities.ts';
 import { SessionError } from './contract.ts';
 import { CryptoMessage } from './crypto-stream.ts';
+import { DatagramClock } from './datagram-clock.ts';
 import type { FlowControl } from './flow-control.ts';
 import { schedulers } from './path-choice.ts';
 import { Received } from './receive-buffer.ts';
@@ -143,6 +144,8 @@ export class FrameReceiver {
       case Frame.datagram:
         this.#core.host.onDatagram?.(frame.id, payload.subarray(frame.dataStart, frame.dataStart + frame.dataLength));
         return Drop.none;
+      case Frame.timedDatagram:
+        return this.#handleTimedDatagram(frame, payload);
       case Frame.connect:
         return this.#handleConnect(frame);
       case Frame.connected:
@@ -210,6 +213,20 @@ export class FrameReceiver {
       if (!path.recovery.onRecovered(frame.rangeLow[i]!)) return this.#core.violation('FEC_RECOVERED of no packet');
     }
     path.fec?.tally.add('recoveredByPeer', count);
+    return Drop.none;
+  }
+
+  /** One that is too old is not delivered. */
+  #handleTimedDatagram(frame: FrameDecoder, payload: Uint8Array): Drop {
+    const { path, nowMs, host } = this.#core;
+    path.datagramClock ??= new DatagramClock();
+    const ageMs = path.datagramClock.ageMs(frame.value, path.recovery.rtt.minMs ?? 0, nowMs);
+    if (ageMs > frame.code) {
+      this.#side.datagramsExpired++;
+      return Drop.none;
+    }
+    const data = payload.subarray(frame.dataStart, frame.dataStart + frame.dataLength);
+    host.onDatagram?.(frame.id, data, frame.code);
     return Drop.none;
   }
 

@@ -49,6 +49,7 @@ export class SessionCore {
   path!: SessionPath;
   /** The one that the session began on; gone, perhaps. */
   firstPath!: SessionPath;
+  readonly #beganMs: TimeMs;
   /** Undefined: this side does not correct errors. */
   fec: SessionFec | undefined = undefined;
   /** Where the payload that is being written has to end. */
@@ -63,9 +64,15 @@ export class SessionCore {
     this.closer = closer;
     this.nowMs = nowMs;
     this.lastReceivedMs = nowMs;
+    this.#beganMs = nowMs;
     this.idleTimeoutMs = options.idleTimeoutMs;
     this.scheduler = options.scheduler;
     this.tellsScheduler = this.isClient && options.scheduler !== Scheduler.latencyWeighted;
+  }
+
+  /** Whole milliseconds since the session began: it says nothing of the host's clock. */
+  get sessionMs(): number {
+    return Math.floor(this.nowMs - this.#beganMs);
   }
 
   /** Any path may have something to send. */

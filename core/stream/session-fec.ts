@@ -23,6 +23,8 @@ import { PathState, type SessionPath } from './session-path.ts';
 /** The mark at the end of a protected packet: FEC_SOURCE and the path's tag. */
 export const SOURCE_MARK_BYTES = 2;
 export const PROTECTED_BYTES = SYMBOL_BYTES - SOURCE_MARK_BYTES;
+/** In CAPS: datagrams may say when they left and how old they may become. */
+const TIMED_DATAGRAMS = 'timed-datagrams1';
 /** Tags are one byte; 0 stands for the path that a frame comes on. */
 const MAX_TAG = 255;
 /** A path that is so much slower than the source's own does not help it. */
@@ -31,6 +33,8 @@ const MAX_SLOWER = 1.25;
 export class SessionFec {
   /** What both sides can and we want; paths look here. */
   readonly wish: { policy: FecPolicy; codecs: readonly BlockCodec[] };
+  /** The peer knows TIMED_DATAGRAM. */
+  takesTimed = false;
   readonly #core: SessionCore;
   readonly #resources: FecResources;
   readonly #repair = new RepairDecoder();
@@ -46,10 +50,11 @@ export class SessionFec {
 
   /** Names for the CAPS message. */
   get capabilities(): string[] {
-    return this.#resources.codecs.map(({ capability }) => capability);
+    return [...this.#resources.codecs.map(({ capability }) => capability), TIMED_DATAGRAMS];
   }
 
   onPeerCapabilities(names: readonly string[]): void {
+    this.takesTimed = names.includes(TIMED_DATAGRAMS);
     this.wish.codecs = this.#resources.codecs.filter(({ capability }) => names.includes(capability));
   }
 

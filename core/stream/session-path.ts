@@ -11,6 +11,7 @@ import type { CongestionController } from './congestion.ts';
 import type { PathStats, SessionApi } from './contract.ts';
 import type { CopyQueue } from './copy-queue.ts';
 import { CryptoStream } from './crypto-stream.ts';
+import type { DatagramClock } from './datagram-clock.ts';
 import type { FrameFate } from './frame-fate.ts';
 import { Pacer } from './pacer.ts';
 import { Recovery } from './recovery.ts';
@@ -66,6 +67,8 @@ export class SessionPath {
   readonly crypto = new CryptoStream();
   /** Undefined: this session does not correct errors. */
   fec: PathFec | undefined = undefined;
+  /** Of the datagrams that say when they left; made with the first. */
+  datagramClock: DatagramClock | undefined = undefined;
   packetsReceived = 0;
   lastSentMs: TimeMs;
   lastReceivedMs: TimeMs;

@@ -441,7 +441,7 @@ test('what breaks the protocol closes the session', () => {
   const server = (write: (out: Uint8Array) => number) => attack(write);
   const client = (write: (out: Uint8Array) => number) => attack(write, new End({ role: 'client' }));
   assert.equal(
-    server((out) => writeValueFrame(out, 0, 0x0f, 1)),
+    server((out) => writeValueFrame(out, 0, 0x2f, 1)),
     protocolViolation,
   );
   assert.equal(

@@ -158,8 +158,8 @@ export class Session implements SessionApi, SessionCloser {
     this.#side.answer(requestId, code, sendable);
   }
 
-  sendDatagram(flowId: number, data: Uint8Array): boolean {
-    return this.#core.state === 'open' && this.#side.addDatagram(flowId, data);
+  sendDatagram(flowId: number, data: Uint8Array, lifetimeMs = 0): boolean {
+    return this.#core.state === 'open' && this.#side.addDatagram(flowId, data, lifetimeMs);
   }
 
   setScheduler(scheduler: Scheduler): void {
@@ -425,6 +425,7 @@ export class Session implements SessionApi, SessionCloser {
       reorderedBytes: this.#streams.reorderedBytes,
       scheduler: this.#core.scheduler,
       fec: this.#core.fec?.stats,
+      datagramsExpired: this.#side.datagramsExpired,
       paths: paths.map((path) => path.stats),
     };
   }

@@ -1,4 +1,5 @@
 /** What a session sends beside streams: datagrams, PING and PONG, questions for names and their answers. */
+import type { TimeMs } from '../ports.ts';
 import { PAYLOAD_BYTES } from '../wire/datagram.ts';
 import {
   connectSize,
@@ -7,16 +8,20 @@ import {
   OPAQUE_FRAME_BYTES,
   type ResolvedEntry,
   resolvedSize,
+  timedDatagramHeaderSize,
   writeDatagramHeader,
   writeOpaqueFrame,
   writeResolve,
   writeResolved,
+  writeTimedDatagramHeader,
 } from '../wire/frames.ts';
 import type { SessionApi } from './contract.ts';
 import { Answers, Questions } from './resolver.ts';
 import { Control, type SessionCore } from './session-core.ts';
 
 const MAX_DATAGRAM_QUEUE = 128;
+/** Takes as many bytes as any time will. */
+const MAX_SENT_MS = 2 ** 40;
 const MAX_PINGS = 16;
 const MAX_PONGS = 8;
 
@@ -29,10 +34,19 @@ interface Ping {
 interface Datagram {
   readonly flowId: number;
   readonly data: Uint8Array;
+  /** 0 = it may become as old as it likes. */
+  readonly lifetimeMs: number;
+  /** When the session first had the time to look at it, by its own clock and by sessionMs. */
+  expiresMs: TimeMs;
+  sentMs: number;
 }
 
 export class SideQueues {
   readonly #core: SessionCore;
+  /** Not sent, or not delivered, because their time had passed. */
+  datagramsExpired = 0;
+  /** The newest so many have been queued outside of the session's own time. */
+  #unseen = 0;
   readonly #datagrams: Datagram[] = [];
   readonly #pings: Ping[] = [];
   readonly #pingQueue: number[] = [];
@@ -49,13 +63,14 @@ export class SideQueues {
   // ---- Datagrams
 
   get hasDatagrams(): boolean {
+    this.#dropExpired();
     return this.#datagrams.length > 0;
   }
 
   /** What the next datagram takes of a payload; 0 = there is none. */
   get nextDatagramBytes(): number {
     const next = this.#datagrams[0];
-    return next === undefined ? 0 : datagramHeaderSize(next.flowId) + next.data.length;
+    return next === undefined ? 0 : this.#headerSize(next) + next.data.length;
   }
 
   get datagramBytes(): number {
@@ -65,20 +80,53 @@ export class SideQueues {
   }
 
   /** Copies `data`; false when the queue is full or no payload could hold it. */
-  addDatagram(flowId: number, data: Uint8Array): boolean {
+  addDatagram(flowId: number, data: Uint8Array, lifetimeMs: number): boolean {
     if (this.#datagrams.length >= MAX_DATAGRAM_QUEUE) return false;
-    if (datagramHeaderSize(flowId) + data.length > PAYLOAD_BYTES) return false;
-    this.#datagrams.push({ flowId, data: new Uint8Array(data) });
+    const datagram = {
+      flowId,
+      data: new Uint8Array(data),
+      lifetimeMs,
+      expiresMs: Number.POSITIVE_INFINITY,
+      sentMs: MAX_SENT_MS,
+    };
+    if (this.#headerSize(datagram) + data.length > PAYLOAD_BYTES) return false;
+    this.#datagrams.push(datagram);
+    this.#unseen++;
     this.#core.wakeAll();
     return true;
   }
 
+  /** A datagram past its time is not sent. */
+  #dropExpired(): void {
+    const { nowMs, sessionMs } = this.#core;
+    for (; this.#unseen > 0; this.#unseen--) {
+      const datagram = this.#datagrams[this.#datagrams.length - this.#unseen]!;
+      datagram.sentMs = sessionMs;
+      if (datagram.lifetimeMs > 0) datagram.expiresMs = nowMs + datagram.lifetimeMs;
+    }
+    while (this.#datagrams.length > 0 && this.#datagrams[0]!.expiresMs < nowMs) {
+      this.#datagrams.shift();
+      this.datagramsExpired++;
+    }
+  }
+
+  #headerSize({ flowId, lifetimeMs, sentMs }: Datagram): number {
+    return this.#isTimed(lifetimeMs) ? timedDatagramHeaderSize(flowId, sentMs, lifetimeMs) : datagramHeaderSize(flowId);
+  }
+
+  #isTimed(lifetimeMs: number): boolean {
+    return lifetimeMs > 0 && this.#core.fec?.takesTimed === true;
+  }
+
   writeDatagrams(out: Uint8Array, at: number): number {
     let pos = at;
+    this.#dropExpired();
     while (this.#datagrams.length > 0) {
-      const { flowId, data } = this.#datagrams[0]!;
-      if (this.#core.payloadEnd - pos < datagramHeaderSize(flowId) + data.length) break;
-      pos = writeDatagramHeader(out, pos, flowId, data.length);
+      const { flowId, data, lifetimeMs, sentMs } = this.#datagrams[0]!;
+      if (this.#core.payloadEnd - pos < this.#headerSize(this.#datagrams[0]!) + data.length) break;
+      pos = this.#isTimed(lifetimeMs)
+        ? writeTimedDatagramHeader(out, pos, flowId, sentMs, lifetimeMs, data.length)
+        : writeDatagramHeader(out, pos, flowId, data.length);
       out.set(data, pos);
       pos += data.length;
       this.#datagrams.shift();
@@ -235,6 +283,7 @@ export class SideQueues {
   /** The session is over; questions are told by failQuestions. */
   clear(): void {
     this.#datagrams.length = 0;
+    this.#unseen = 0;
     this.#pings.length = 0;
     this.#answers?.clear();
   }

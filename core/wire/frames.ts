@@ -20,6 +20,7 @@ export const Frame = {
   maxStreams: 0x0c,
   dataBlocked: 0x0d,
   streamDataBlocked: 0x0e,
+  timedDatagram: 0x0f,
   crypto: 0x10,
   localizedString: 0x20,
   settings: 0x30,
@@ -139,6 +140,12 @@ export class FrameDecoder {
         break;
       case Frame.datagram:
         this.id = reader.varint();
+        this.#data(reader.varint());
+        break;
+      case Frame.timedDatagram:
+        this.id = reader.varint();
+        this.value = reader.varint();
+        this.code = reader.varint();
         this.#data(reader.varint());
         break;
       case Frame.connect:
@@ -349,6 +356,23 @@ export function writeCryptoHeader(out: Uint8Array, at: number, offset: number, l
 
 export function datagramHeaderSize(flowId: number): number {
   return 3 + varintSize(flowId);
+}
+
+/** TIMED_DATAGRAM: when it left, by the sender's clock of the session, and how old it may become, milliseconds. */
+export function timedDatagramHeaderSize(flowId: number, sentMs: number, lifetimeMs: number): number {
+  return 3 + varintSize(flowId) + varintSize(sentMs) + varintSize(lifetimeMs);
+}
+
+export function writeTimedDatagramHeader(
+  out: Uint8Array,
+  at: number,
+  flowId: number,
+  sentMs: number,
+  lifetimeMs: number,
+  length: number,
+): number {
+  const pos = writePairFrame(out, at, Frame.timedDatagram, flowId, sentMs);
+  return writeVarint2(out, writeVarint(out, pos, lifetimeMs), length);
 }
 
 export function writeDatagramHeader(out: Uint8Array, at: number, flowId: number, length: number): number {

@@ -74,7 +74,7 @@ export class Exit {
     return {
       onStream: (stream) => served.open(stream),
       onResolve: (requestId, kind, value) => served.resolve(requestId, kind, value),
-      onDatagram: (flowId, data) => served.handleDatagram(flowId, data),
+      onDatagram: (flowId, data, lifetimeMs) => served.handleDatagram(flowId, data, lifetimeMs),
       onClose: () => this.sessionEnded(circuit),
     };
   }
@@ -167,10 +167,10 @@ class ExitSession {
     });
   }
 
-  handleDatagram(flowId: number, data: Uint8Array): void {
+  handleDatagram(flowId: number, data: Uint8Array, lifetimeMs = 0): void {
     const association = this.#associations.get(flowId);
     if (association === undefined) this.#shared.onDropped();
-    else association.handle(data);
+    else association.handle(data, lifetimeMs);
   }
 
   end(code: number): void {

@@ -46,6 +46,7 @@ export class UdpAssociation {
   #unresolved = 0;
   #lastUsedMs: number;
   #idleTimer: NodeJS.Timeout | undefined;
+  #lifetimeMs = 0;
   #closed = false;
 
   constructor(session: SessionApi, stream: SessionStream, options: UdpAssociationOptions) {
@@ -69,8 +70,9 @@ export class UdpAssociation {
     this.#onReadable();
   }
 
-  /** One frame of the client. Borrows. */
-  handle(frame: Uint8Array): void {
+  /** One frame of the client. Borrows. Answers live as long as the client lets its own datagrams live. */
+  handle(frame: Uint8Array, lifetimeMs: number): void {
+    this.#lifetimeMs = lifetimeMs;
     const datagram = decodeUdpFrame(frame);
     if (this.#closed || datagram === undefined || !this.#options.policy.mayAllowPort(datagram.port)) {
       this.#options.onDropped();
@@ -168,7 +170,7 @@ export class UdpAssociation {
     }
     this.#lastUsedMs = nowMs;
     const frame = encodeUdpFrame(from.address, from.port, message);
-    if (!this.#session.sendDatagram(this.#stream.id, frame)) this.#options.onDropped();
+    if (!this.#session.sendDatagram(this.#stream.id, frame, this.#lifetimeMs)) this.#options.onDropped();
   };
 
   /** The client ends the association by ending the stream; bytes have no business in it. */

@@ -7,7 +7,7 @@
  *   username = [ "nyx" ";" ] option *( ";" option )        or just "nyx"
  *   option   = "hops=" 3…7  |  "class=" ( "fast" | "mix" | "cmix" )  |  "isolation=" 1…200 characters but ";"  |
  *              "paths=" 1…8  |  "strategy=" ( "latency_weighted" | "lowest_latency" | "load_balance" | "redundant" )  |
- *              "fec=" ( "off" | "adaptive" | ratio )
+ *              "fec=" ( "off" | "adaptive" | ratio )  |  "deadline=" 1…60000
  *
  * Each option at most once; anything else in such a list is an error. Every other username is opaque.
  *
@@ -22,8 +22,8 @@ import { schedulers } from '@nyx/core/stream/path-choice.ts';
 import type { DialOptions } from '../pump/contract.ts';
 
 const processKey = randomBytes(32);
-const optionStart = /^(?:nyx(?:;|$)|(?:hops|class|isolation|paths|strategy|fec)=)/;
-const optionNames: readonly string[] = ['hops', 'class', 'isolation', 'paths', 'strategy', 'fec'];
+const optionStart = /^(?:nyx(?:;|$)|(?:hops|class|isolation|paths|strategy|fec|deadline)=)/;
+const optionNames: readonly string[] = ['hops', 'class', 'isolation', 'paths', 'strategy', 'fec', 'deadline'];
 const classes: readonly CircuitClass[] = ['fast', 'mix', 'cmix'];
 const maxIsolationChars = 200;
 
@@ -60,7 +60,7 @@ export function credentialOptions(
 
 function parseOptions(
   text: string,
-): Pick<DialOptions, 'hops' | 'class' | 'isolation' | 'paths' | 'strategy' | 'fec'> | string {
+): Pick<DialOptions, 'hops' | 'class' | 'isolation' | 'paths' | 'strategy' | 'fec' | 'deadlineMs'> | string {
   const parts = text.split(';');
   if (parts[0] === 'nyx') parts.shift();
   const seen = new Map<string, string>();
@@ -85,6 +85,10 @@ function parseOptions(
   const fecText = seen.get('fec');
   const fec = fecText === undefined ? undefined : parseFecPolicy(fecText);
   if (fecText !== undefined && fec === undefined) return 'option fec must be off, adaptive or a ratio as in 0.3';
+  const deadline = seen.get('deadline');
+  if (deadline !== undefined && !(/^[1-9]\d{0,4}$/.test(deadline) && Number(deadline) <= 60_000)) {
+    return 'option deadline must be 1…60000 (milliseconds)';
+  }
   const isolation = seen.get('isolation');
   if (isolation !== undefined && (isolation.length === 0 || isolation.length > maxIsolationChars)) {
     return `option isolation must have 1…${maxIsolationChars} characters`;
@@ -96,6 +100,7 @@ function parseOptions(
     ...(paths !== undefined && { paths: Number(paths) }),
     ...(strategy !== undefined && { strategy }),
     ...(fec !== undefined && { fec }),
+    ...(deadline !== undefined && { deadlineMs: Number(deadline) }),
   };
 }
 

@@ -171,6 +171,8 @@ export interface DialOptions {
   readonly paths?: number;
   /** How it is spread over them. */
   readonly strategy?: Scheduler;
+  /** Datagrams: how old one may become before it is neither sent nor delivered, 1…60 000; undefined = no limit. */
+  readonly deadlineMs?: number;
   /** Error correction, both ways; undefined = as configured. */
   readonly fec?: FecPolicy;
   /** Use this ready circuit (from buildPath) and no other. */

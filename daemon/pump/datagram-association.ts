@@ -21,11 +21,19 @@ export class DatagramAssociation implements NyxDatagrams, CircuitUser {
   address = '';
   port = 0;
   readonly #stream: SessionStream;
+  /** 0 = none. */
+  readonly #deadlineMs: number;
   readonly #onReleased: (association: DatagramAssociation) => void;
   #closed = false;
 
   /** Takes over the stream. `onReleased` is called once, when it is over. */
-  constructor(circuit: PooledCircuit, stream: SessionStream, onReleased: (a: DatagramAssociation) => void) {
+  constructor(
+    circuit: PooledCircuit,
+    stream: SessionStream,
+    deadlineMs: number,
+    onReleased: (a: DatagramAssociation) => void,
+  ) {
+    this.#deadlineMs = deadlineMs;
     this.circuit = circuit;
     this.#stream = stream;
     this.#onReleased = onReleased;
@@ -50,7 +58,7 @@ export class DatagramAssociation implements NyxDatagrams, CircuitUser {
     } catch {
       return false; // a host or port that no frame can carry
     }
-    if (!this.circuit.session.sendDatagram(this.#stream.id, frame)) return false;
+    if (!this.circuit.session.sendDatagram(this.#stream.id, frame, this.#deadlineMs)) return false;
     this.bytesSent += data.length;
     return true;
   }
@@ -74,6 +82,7 @@ export class DatagramAssociation implements NyxDatagrams, CircuitUser {
 export function associate(
   circuit: PooledCircuit,
   timeoutMs: number,
+  deadlineMs: number,
   onReleased: (association: DatagramAssociation) => void,
 ): Promise<DatagramAssociation> {
   return new Promise((resolve, reject) => {
@@ -82,7 +91,7 @@ export function associate(
       reject(new DialError(DialErrorCode.limit, 'the session takes no further streams'));
       return;
     }
-    const association = new DatagramAssociation(circuit, stream, onReleased);
+    const association = new DatagramAssociation(circuit, stream, deadlineMs, onReleased);
     const timer = setTimeout(() => {
       association.onClose = undefined;
       association.close();

@@ -126,7 +126,8 @@ export class SessionDialer implements Dialer {
 
   async datagrams(options: DialOptions): Promise<DatagramAssociation> {
     return await this.#withCircuit(options, undefined, async (circuit) => {
-      const association = await associate(circuit, options.timeoutMs ?? DIAL_TIMEOUT_MS, (ended) => {
+      const { timeoutMs = DIAL_TIMEOUT_MS, deadlineMs = 0 } = options;
+      const association = await associate(circuit, timeoutMs, deadlineMs, (ended) => {
         this.#associations.delete(ended);
         ended.circuit.leave(ended, this.#host.nowMs());
       });
