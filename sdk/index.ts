@@ -28,6 +28,7 @@ export {
   type SendResult,
   type SendUntil,
 } from './messages.ts';
+export type { RetryPolicy } from './retry.ts';
 export {
   type DialOptions,
   type LostStream,

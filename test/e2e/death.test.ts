@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url';
 import type { Child, Supervisor } from '@nyx/proto/types.ts';
 import { connectNyx } from '@nyx/sdk/index.ts';
 import { TappedNetwork, type TappedNode, until } from './fixture.ts';
+import { transferWithKills } from './kill-transfer.ts';
 import { socksConnect } from './socks-client.ts';
 import { echoExactly, serve, serveEcho, type TestServer } from './transfer.ts';
 
@@ -93,6 +94,35 @@ async function nextDialWorks(without: TappedNode | undefined): Promise<void> {
   await echoExactly(socket, 256 * 1024);
   console.log(`# next dial and 256 KiB after ${(performance.now() - startedMs).toFixed(0)} ms`);
 }
+
+test('on two paths a middle is killed: every byte arrives, the pause is short', async () => {
+  const { api } = network.client;
+  const changes: string[] = [];
+  const stop = new AbortController();
+  const watching = (async () => {
+    for await (const { name } of api.events({ kinds: ['path'], signal: stop.signal })) changes.push(name);
+  })();
+  const report = await transferWithKills(api, {
+    bytes: 64 * 1024 * 1024,
+    path: { paths: 2, isolation: 'two paths' },
+    maxKills: 1,
+    everyMs: 700,
+    timeoutMs: 60_000,
+    kill: (nodeId) => {
+      const node = network.nodes.get(nodeId)!;
+      return node.role === 'mix' && process.kill(node.pid, 'SIGKILL');
+    },
+  });
+  console.log(`# ${JSON.stringify(report.kills)}, ${report.megabytesPerSecond.toFixed(0)} MB/s`);
+  assert.equal(report.error, undefined);
+  assert.ok(report.sha256Equal);
+  assert.equal(report.kills.length, 1);
+  // `npm run test:kill` asks for 500 ms, of a machine that has nothing else to do.
+  assert.ok(report.longestStallMs < 2000, `${report.longestStallMs} ms`);
+  assert.ok(changes.includes('added'));
+  stop.abort();
+  await watching;
+});
 
 for (const [role, choose] of [
   ['middle', (path: TappedNode[]) => path[1]!],
