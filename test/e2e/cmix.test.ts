@@ -12,6 +12,9 @@ import { echoExactly, serveEcho, type TestServer } from './transfer.ts';
 const CLI = fileURLToPath(new URL('../../cli/nyx-cli.mjs', import.meta.url));
 const run = promisify(execFile);
 
+/** A busy machine computes proofs slowly. */
+const PATIENCE_MS = 60_000;
+
 let network: TappedNetwork;
 let echo: TestServer;
 
@@ -50,10 +53,14 @@ test('64 KiB through three mixes by batches and back; every cell is proved, nobo
   assert.equal(path.pathClass, 'PATH_CLASS_CMIX');
   assert.ok(path.rttMs! > 6 * 30, `${path.rttMs} ms`);
   for (const relay of honest.map((name) => network.node(name))) {
-    const { cmix } = await until(`${relay.name} to have its cells proved`, async () => {
-      const status = await relay.api.status();
-      return status.cmix!.proved >= 2 * 58 && status;
-    });
+    const { cmix } = await until(
+      `${relay.name} to have its cells proved`,
+      async () => {
+        const status = await relay.api.status();
+        return status.cmix!.proved >= 2 * 58 && status;
+      },
+      PATIENCE_MS,
+    );
     assert.ok(cmix!.batches >= 4 && cmix!.cells >= 2 * 58, `${relay.name}: ${cmix!.cells} cells`);
     assert.equal(cmix!.refused + cmix!.withheld + cmix!.unproved + cmix!.cheats.length, 0);
     assert.ok(cmix!.delayMs! > 15, `${cmix!.delayMs}`);
@@ -70,10 +77,14 @@ test('a mix that does not compute its delays is caught by its neighbours, named 
   const socket = await api.connect({ host, port, pathId, allowHalfOpen: true });
   await echoExactly(socket, 4096);
   for (const node of [network.client, network.node('mix-0'), network.node('exit-0')]) {
-    const cheats = await until(`${node.name} to know of it`, async () => {
-      const { cmix } = await node.api.status();
-      return cmix!.cheats.length > 0 && cmix!.cheats;
-    });
+    const cheats = await until(
+      `${node.name} to know of it`,
+      async () => {
+        const { cmix } = await node.api.status();
+        return cmix!.cheats.length > 0 && cmix!.cheats;
+      },
+      PATIENCE_MS,
+    );
     assert.deepEqual(new Set(cheats.map(({ nodeId, kind }) => `${nodeId} ${kind}`)), new Set([`${liar} delay`]));
   }
   // Anybody can check the evidence, and nobody can change it.
