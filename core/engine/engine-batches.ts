@@ -27,6 +27,7 @@ const About = { receipt: 1, proof: 2, heard: 3, statement: 4, evidence: 5 } as c
 const HEARD_BYTES = 72;
 const SIGNATURE_BYTES = 64;
 /** Where a record has its batch key and number. */
+const IDENTITY_BYTES = 32;
 const KEY_OFFSET = 32;
 const NUMBER_OFFSET = CERTIFICATE_BYTES;
 
@@ -230,19 +231,20 @@ export class EngineBatches implements Timed {
   }
 
   handleMessage(slot: LinkSlot, body: Uint8Array, nowMs: TimeMs): Drop {
-    const { nodeId } = slot.link;
-    const { cmix } = this.#context.host;
-    if (nodeId === undefined || cmix === undefined) return Drop.notAllowed;
+    if (this.#context.host.cmix === undefined) return Drop.notAllowed;
     // Whoever has given us no cell of the class and got none has nothing to say about batches.
     const from = this.#neighbours.get(slot.handle);
     if (from === undefined) return Drop.notAllowed;
     const bytes = body.slice(1);
     switch (body[0]) {
-      case About.receipt:
-        return this.#check({ kind: 'receipt', nodeId, bytes }, from);
+      case About.receipt: {
+        const nodeId = this.#signerOf(bytes, slot);
+        return nodeId === undefined ? Drop.notAllowed : this.#check({ kind: 'receipt', nodeId, bytes }, from);
+      }
       case About.proof: {
         const at = batchOf(bytes, KEY_OFFSET, NUMBER_OFFSET);
-        if (at === undefined) return Drop.badFrame;
+        const nodeId = this.#signerOf(bytes, slot);
+        if (at === undefined || nodeId === undefined) return Drop.notAllowed;
         const tag = this.#tagOf(bytes);
         const receipt = from.ledger.receiptFor(at.number, tag);
         return this.#check({ kind: 'proof', nodeId, bytes, receipt, heard: this.#statements.get(at.key) }, from);
@@ -260,6 +262,17 @@ export class EngineBatches implements Timed {
       default:
         return Drop.badFrame;
     }
+  }
+
+  /**
+   * Who has to have signed a record: the neighbour. One whose name was not in our view when the link came up counts as without
+   * a name for the link's life; then it is whatever mix of the view the record says, and nothing is held against the neighbour.
+   */
+  #signerOf(record: Uint8Array, slot: LinkSlot): Uint8Array | undefined {
+    const { suite, host } = this.#context;
+    if (slot.link.nodeId !== undefined || record.length < CERTIFICATE_BYTES) return slot.link.nodeId;
+    const nodeId = suite.blake3(record.subarray(0, IDENTITY_BYTES));
+    return host.resolve(nodeId) === undefined ? undefined : nodeId;
   }
 
   /** Behind the statement, whose length is that of the rest but two elements, list and signature: read by the check; here only for the receipt. */

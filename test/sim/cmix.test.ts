@@ -53,7 +53,7 @@ function sink(onBytes: (count: number) => void): SessionOwner {
   };
 }
 
-function build(seed: number, lossRatio = 0, onOpened?: (out: Uint8Array) => void) {
+function build(seed: number, lossRatio = 0, onOpened?: (out: Uint8Array) => void, exitKnows = () => true) {
   const network = new VirtualNetwork(suite, seed, { latencyMs: 1, jitterMs: 0, lossRatio, duplicateRatio: 0 });
   const state = { received: 0 };
   const add = (name: string, kind: 'client' | 'mix' | 'exit'): Part => {
@@ -64,7 +64,10 @@ function build(seed: number, lossRatio = 0, onOpened?: (out: Uint8Array) => void
       exit: kind === 'exit',
       nodeId: mix.nodeId,
       engineOptions: kind === 'client' ? {} : { cmix: { cells: CELLS, maxWaitMs: MAX_WAIT_MS } },
-      host: { cmix: host },
+      host: {
+        cmix: host,
+        ...(kind === 'exit' ? { resolve: (id) => (exitKnows() ? network.resolve(id) : undefined) } : {}),
+      },
       ...(onOpened && name === 'guard' ? { engine: watched(onOpened) } : {}),
       serve: () =>
         sink((n) => {
@@ -248,6 +251,21 @@ test('a relay without batches refuses the class, and a client that can not check
   assert.equal(checking.circuitEvents.at(-1)?.kind, 'ended');
 });
 
+/** What the mix of this name tells when it has not computed its delays: any element in the place of the result. */
+function lazy(truth: readonly BatchProgress[], name: string): BatchProgress[] {
+  const records = smallRecords(suite);
+  const { certificate, key } = testMix(suite, name).signer;
+  return truth.map((progress) => {
+    if (progress.kind !== 'proofs') return progress;
+    const messages = progress.messages.map(({ neighbour, bytes }) => {
+      const { statement, side, tag, digests, witness, quotient } = records.readProof(bytes)!;
+      const claimed = records.encodeStatement(certificate, key, statement, statement.inputs, statement.outputs);
+      return { neighbour, bytes: records.encodeProof(claimed, key, side, tag, digests, witness, quotient) };
+    });
+    return { ...progress, messages };
+  });
+}
+
 describe('a lying mix', () => {
   /** The mix in the middle lies; who finds out, and what evidence is there. */
   function caught(seed: number, lie: Lie): World {
@@ -278,24 +296,23 @@ describe('a lying mix', () => {
   }
 
   test('that does not compute the delay', () => {
-    const records = smallRecords(suite);
-    const { signer } = testMix(suite, 'middle 111');
-    const world = caught(111, (job, honest) =>
-      honest(job).map((progress) => {
-        if (progress.kind !== 'proofs') return progress;
-        return {
-          ...progress,
-          messages: progress.messages.map(({ neighbour, bytes }) => {
-            const { statement, side, tag, digests, witness, quotient } = records.readProof(bytes)!;
-            // Any element in the place of the result.
-            const { certificate, key } = signer;
-            const lazy = records.encodeStatement(certificate, key, statement, statement.inputs, statement.outputs);
-            return { neighbour, bytes: records.encodeProof(lazy, key, side, tag, digests, witness, quotient) };
-          }),
-        };
-      }),
-    );
+    const world = caught(111, (job, honest) => lazy(honest(job), 'middle 111'));
     assertCaught(world, CheatKind.delay, [world.guard, world.exit]);
+  });
+
+  test('that has a name in the view only after its link came up', () => {
+    let knows = false;
+    const world = build(118, 0, undefined, () => knows);
+    write(dial(world).session, TOTAL);
+    runBatches(world.network, world.hosts, 100);
+    knows = true;
+    const { exit, middle } = world;
+    assert.ok(exit.node.linkEvents.some(({ kind, nodeId }) => kind === 'up' && nodeId === undefined));
+    middle.host.lie = (job, honest) => lazy(honest(job), `middle ${world.network.seed}`);
+    runBatches(world.network, world.hosts, 8000);
+    const first = exit.host.cheats.find(({ found }) => found);
+    assert.deepEqual(first?.cheat.nodeId, middle.mix.nodeId);
+    assert.equal(exit.node.engine.cmix.unproved + exit.node.engine.cmix.withheld, 0);
   });
 
   test('that tells its neighbours different batches', () => {
