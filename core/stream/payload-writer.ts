@@ -76,13 +76,14 @@ export class PayloadWriter {
 
   /** The path is to carry what the session has to send. */
   #carries(path: SessionPath): boolean {
-    if (!this.#hasWork()) return false;
+    if (!this.hasWork()) return false;
     const { paths, scheduler, nowMs } = this.#core;
     if (paths.length === 1 && path.state !== PathState.attaching) return true;
     return choosesPath(path, paths, scheduler, nowMs, this.#streams.queuedBytes);
   }
 
-  #hasWork(): boolean {
+  /** The session has something to send, on whichever path. */
+  hasWork(): boolean {
     return (
       this.#core.control !== 0 ||
       this.#streams.hasData ||

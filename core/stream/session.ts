@@ -212,6 +212,8 @@ export class Session implements SessionApi, SessionCloser {
     core.inHandle = true;
     const result = this.#receiver.handle(path, packetNumber, payload);
     core.inHandle = false;
+    // What came (credit, losses) may be another path's to act upon, and only this one is polled now.
+    if (core.paths.length > 1 && this.#writer.hasWork()) core.wakeAll();
     this.#events.dispatch();
     return result;
   }
@@ -273,6 +275,7 @@ export class Session implements SessionApi, SessionCloser {
     const { recovery } = path;
     core.fec?.handleTimeout(path, nowMs);
     if (recovery.handleTimeout(nowMs)) {
+      if (core.paths.length > 1) core.wakeAll();
       if (recovery.probes > 0) this.#paths.onSilence(path);
       if (!this.#writer.wantsEliciting(path)) path.pingDue = true;
     }

@@ -82,6 +82,19 @@ describe('a session over several circuits', () => {
     assert.ok(ratio < 1.05, `${ratio} times the time`);
   });
 
+  test('credit that comes over one circuit wakes the one that is to use it', () => {
+    for (let seed = 1; seed <= 40; seed++) {
+      const sim = transfer({ seed, first: { delayMs: 20, jitterMs: 15 }, upBytes: 1, downBytes: 1e6 });
+      // The first window is small: when it is full, everything waits for credit, and is silent otherwise.
+      sim.pair.clock.at(seed, () => {
+        sim.pair.attach({ delayMs: 20, jitterMs: 15 });
+        sim.pair.attach({ delayMs: 20, jitterMs: 15 });
+      });
+      assert.ok(sim.pair.clock.run(60_000, sim.done));
+      assert.ok(sim.down.longestStallMs < 200, `seed ${seed}: ${sim.down.longestStallMs} ms`);
+    }
+  });
+
   test('lowest_latency keeps to the quickest circuit', () => {
     const { pair, done } = transfer({
       seed: 4,
