@@ -25,7 +25,7 @@ export function summarize(report: DhtReport): string {
   const total = rows.reduce((bytes, [, each]) => bytes + each, 0);
   return `# The DHT and the spreading of the view, simulated
 
-Written by \`npm run sim:dht\` (seed ${options.seed}): ${options.nodes} nodes, of which ${percent(options.churnPerHour, 0)} leave every hour and half of these come back after some hours; ${hours.length} hours of virtual time,
+Written by \`npm run sim:dht -- --nodes ${options.nodes} --lookups ${options.lookups}\` (seed ${options.seed}): ${options.nodes} nodes, of which ${percent(options.churnPerHour, 0)} leave every hour and half of these come back after some hours; ${hours.length} hours of virtual time,
 the first of which, in which all join, is left out. All figures: [dht.json](dht.json).
 
 **Real**: identity keys, descriptors and their signatures, the count of votes, views and deltas, and the rules of records (validity, place, which of two is newer:
