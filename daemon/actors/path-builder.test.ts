@@ -316,6 +316,17 @@ describe('path builder', () => {
     );
   });
 
+  test('private targets are asked for only where that is allowed, whatever subnets may be', () => {
+    const needExit = { host: '10.0.0.1', port: 443 };
+    const view = held(exits(20));
+    const careful = new Bench('careful');
+    careful.take(view);
+    assert.throws(() => careful.builder.build({ ...constraints, needExit }, {}), { code: 'EXIT_POLICY' });
+    const allowed = new Bench('allowed', { path: { allowPrivateTargets: true } });
+    allowed.take(view);
+    assert.equal(allowed.builder.build({ ...constraints, needExit }, {})[0]!.hops.length, 3);
+  });
+
   test('round-trip times make faster paths for bits that are counted', () => {
     const bench = new Bench('latency', { path: { strategy: 'latency', latencyBias: 1 } });
     bench.take(held(exits(60)));
