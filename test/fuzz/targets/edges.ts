@@ -321,8 +321,10 @@ interface StreamRequest {
 }
 
 const methods = () => {
-  const { NodeService, StreamService, PathService, KeyService } = loadApi();
-  return [NodeService, StreamService, PathService, KeyService].flatMap(({ service }) => Object.values(service));
+  const { NodeService, StreamService, PathService, KeyService, MessageService } = loadApi();
+  return [NodeService, StreamService, PathService, KeyService, MessageService].flatMap(({ service }) =>
+    Object.values(service),
+  );
 };
 
 export const apiRequest: FuzzTarget = {
