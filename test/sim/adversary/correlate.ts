@@ -22,7 +22,7 @@ export interface AttackResult {
   readonly users: number;
   readonly targets: number;
   readonly byStatistic: Readonly<Record<Statistic, Quality>>;
-  /** The one with the most true positives at one false in a thousand; then by first guesses. */
+  /** By true positives at one false in a thousand, and area. */
   readonly best: Statistic;
   /**
    * Mean of −log2 of the probability that the likelihoods give the true flow: what is still hidden of it, bits. Undefined with
@@ -62,6 +62,12 @@ export class Crowd {
   }
 }
 
+export function bestOf(byStatistic: Readonly<Partial<Record<Statistic, Quality>>>): Statistic {
+  const worth = (quality: Quality | undefined) =>
+    quality === undefined ? -1 : quality.truePositiveAt['1e-3'] + 0.5 * quality.area;
+  return statistics.reduce((a, b) => (worth(byStatistic[b]) > worth(byStatistic[a]) ? b : a));
+}
+
 /** @param wanted statistics; only they are in the results. */
 export function attack(mode: Mode, crowd: Crowd, wanted: readonly Statistic[] = statistics): AttackResult[] {
   const { durationMs, users, seed, model, targets: most } = crowd.options;
@@ -96,9 +102,6 @@ export function attack(mode: Mode, crowd: Crowd, wanted: readonly Statistic[] = 
       }
       byStatistic[statistic] = quality(scores, targets, flows.length, count);
     }
-    const worth = (statistic: Statistic) =>
-      byStatistic[statistic].truePositiveAt['1e-3'] + 1e-3 * byStatistic[statistic].firstGuess;
-    const best = wanted.reduce((a, b) => (worth(b) > worth(a) ? b : a));
-    return { mode: mode.name, model, users: count, targets, byStatistic, best, hiddenBits };
+    return { mode: mode.name, model, users: count, targets, byStatistic, best: bestOf(byStatistic), hiddenBits };
   });
 }

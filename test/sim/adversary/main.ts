@@ -9,6 +9,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { plot } from '../svg-plot.ts';
+import { bestOf } from './correlate.ts';
 import { type AdversaryReport, modes, type Part, parts, simulate } from './run.ts';
 import { entropyPlot, guessPlot, rocPlot, summarize } from './summary.ts';
 
@@ -44,7 +45,7 @@ if (wanted.length < requested.length) {
 const startedMs = Date.now();
 const progress = (line: string) =>
   void process.stderr.write(`${((Date.now() - startedMs) / 1000).toFixed(0)} s  ${line}\n`);
-const earlier = values.from?.map((file): AdversaryReport => JSON.parse(readFileSync(file, 'utf8'))).reduce(merge);
+const earlier = values.from?.map((file) => read(file)).reduce(merge);
 const report =
   wanted.length === 0 && earlier !== undefined
     ? earlier
@@ -72,6 +73,11 @@ for (const model of ['web', 'single'] as const) {
 }
 write('adversary-entropy.svg', plot(entropyPlot(report)));
 process.stdout.write(`${join(values.out, 'adversary.json')}, adversary.md and plots written\n`);
+
+function read(file: string): AdversaryReport {
+  const report: AdversaryReport = JSON.parse(readFileSync(file, 'utf8'));
+  return { ...report, attacks: report.attacks.map((result) => ({ ...result, best: bestOf(result.byStatistic) })) };
+}
 
 /** Parts that were run apart. */
 function merge(a: AdversaryReport, b: AdversaryReport): AdversaryReport {
