@@ -11,6 +11,7 @@ import { parseArgs } from 'node:util';
 import { plot } from '../svg-plot.ts';
 import { bestOf } from './correlate.ts';
 import { type AdversaryReport, modes, type Part, parts, simulate } from './run.ts';
+import { statistics } from './statistics.ts';
 import { entropyPlot, guessPlot, rocPlot, summarize } from './summary.ts';
 
 const { values } = parseArgs({
@@ -55,7 +56,7 @@ mkdirSync(values.out, { recursive: true });
 const write = (name: string, text: string) => writeFileSync(join(values.out, name), text);
 // Lists of numbers on one line, as the formatter of this project has them; no more digits than mean anything.
 const figures = JSON.stringify(
-  report,
+  slim(report),
   (_key, value) => (typeof value === 'number' ? Number(value.toPrecision(5)) : value),
   2,
 ).replace(/\[[^[\]{}]*\]/g, (list) => list.replace(/\s+/g, ' ').replace('[ ', '[').replace(' ]', ']'));
@@ -73,6 +74,18 @@ for (const model of ['web', 'single'] as const) {
 }
 write('adversary-entropy.svg', plot(entropyPlot(report)));
 process.stdout.write(`${join(values.out, 'adversary.json')}, adversary.md and plots written\n`);
+
+/** Curves of the best statistics only: the others' rates are there without. */
+function slim(whole: AdversaryReport): AdversaryReport {
+  const attacks = whole.attacks.map((result) => {
+    const byStatistic = { ...result.byStatistic };
+    for (const statistic of statistics) {
+      if (statistic !== result.best) byStatistic[statistic] = { ...byStatistic[statistic], curve: [] };
+    }
+    return { ...result, byStatistic };
+  });
+  return { ...whole, attacks };
+}
 
 function read(file: string): AdversaryReport {
   const report: AdversaryReport = JSON.parse(readFileSync(file, 'utf8'));

@@ -85,7 +85,7 @@ wire's latency. What the exit gets from outside for a user is carried over 3 hop
 some milliseconds of jitter and keeps the order. There is no loss, no other traffic of the client, and no flow control: that makes it easier for the observer than it would be. It ignores the links between relays: that makes it harder.
 Traffic: \`web\`, ${durationsMs.web / 1000} s of pages (log-normal, median 60 cells) with pauses of 12 s, ${meanCells.web.toFixed(0)} cells a flow on average; \`chat\`, ${durationsMs.chat / 1000} s of
 messages of one to four cells, twelve a minute (${meanCells.chat.toFixed(0)} cells); \`single\`, one cell somewhere in ${durationsMs.single / 1000} s (\`test/sim/adversary/traffic.ts\`). Class \`cmix\`: batches of ${BATCH.cells}, at most ${BATCH.longestWaitMs} ms of waiting, ${BATCH.computeMs} ms of computation,
-however many at a time; 20 relays, 40 at 10 000 users. With ${Math.min(options.targets, options.users[0]!)} targets a share has a standard error of up to 5 %; a guess at random is right once in as many times as there are users.
+however many at a time; 20 relays, 40 at 10 000 users. With ${Math.min(options.targets, options.users[0]!)} targets a share has a standard error of up to ${(50 / Math.sqrt(Math.min(options.targets, options.users[0]!))).toFixed(0)} %, an area under chance one of 4 %; a guess at random is right once in as many times as there are users.
 
 The statistics (\`statistics.ts\`): correlation of counts in windows, the same at the best of five shifts, Spearman's rank correlation (RAPTOR's), inter-packet delays, and the likelihood under the known law of delays (Danezis, PET 2004 §3).
 
