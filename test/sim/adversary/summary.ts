@@ -77,7 +77,7 @@ figures mean: [ADR 22](../adr/0022-measuring-anonymity.md); what to choose: [mix
 * **A single message is hidden as well as the meter says**, and that depends on the traffic of others: see the table below.
 * **Cover \`constant\` is what hides flows**: no statistic does better than chance, at any number of users.
 * **Adaptive cover does not hide a flow** (it follows it), though it hides single cells on a link.
-* **An attacker that blocks or holds back everybody else's cells is noticed in about a minute by clients whose loops pass that relay**, and by nobody else. One that takes a tenth of them is not noticed in ten minutes.
+* **An attacker that blocks or holds back everybody else's cells is noticed in about a minute by clients whose loops pass that relay**, and by nobody else. One that takes a tenth of them goes unnoticed in most cases.
 
 ## Setting
 One client's link is watched (${Math.min(options.targets, options.users[0]!)} targets, one after the other), and all flows at the exits (${list} users). Exactly one of the flows is the client's. The observer knows the class's law of delays and the
