@@ -83,6 +83,12 @@ export interface SentMessage {
   cancel(): void;
 }
 
+interface MailboxNode {
+  readonly id: string;
+  readonly nodeId: Uint8Array;
+  readonly weight: number;
+}
+
 interface Pending {
   readonly isReply: boolean;
   readonly sent: PromiseWithResolvers<void>;
@@ -100,6 +106,7 @@ export class Messages {
   #replyVisit: MailboxVisit | undefined;
   readonly #opened = new Set<() => void>();
   readonly #pending = new Map<string, Pending>();
+  #nodesOf: { readonly view: unknown; readonly nodes: readonly MailboxNode[] } | undefined;
   #running = false;
   #cancelPoll: () => void = () => {};
   #cancelRenew: () => void = () => {};
@@ -482,14 +489,24 @@ export class Messages {
   }
 
   #anyMailboxNode(not: Uint8Array | undefined): Uint8Array | undefined {
-    const view = this.#parts.directory.view?.verified;
-    if (view === undefined) return undefined;
     const excluded = not && nodeIdHex(not);
-    const weights = view.nodes.map(({ nodeId, roles }, i) => {
-      const id = nodeIdHex(nodeId);
-      return roles.mailbox && id !== excluded && id !== this.#parts.nodeId ? Math.max(1, view.statuses[i]!.weight) : 0;
-    });
-    return view.nodes[chooseIndex(weights, this.#context.random)]?.nodeId;
+    const nodes = this.#mailboxNodes().filter(({ id }) => id !== excluded);
+    const weights = nodes.map(({ weight }) => weight);
+    return nodes[chooseIndex(weights, this.#context.random)]?.nodeId;
+  }
+
+  /** All but ourselves; looked for once in a view. */
+  #mailboxNodes(): readonly MailboxNode[] {
+    const view = this.#parts.directory.view?.verified;
+    if (view === undefined) return [];
+    if (this.#nodesOf?.view !== view) {
+      const nodes = view.nodes.flatMap(({ nodeId, roles }, i) => {
+        const id = roles.mailbox ? nodeIdHex(nodeId) : this.#parts.nodeId;
+        return id === this.#parts.nodeId ? [] : [{ id, nodeId, weight: Math.max(1, view.statuses[i]!.weight) }];
+      });
+      this.#nodesOf = { view, nodes };
+    }
+    return this.#nodesOf.nodes;
   }
 
   #mailboxNode(id: string): Uint8Array | undefined {
