@@ -20,6 +20,7 @@ import { type Case, type Context, check, flipped, spread } from './context.ts';
 import { frame, pingFrame, TestCircuit } from './peer.ts';
 
 const core = 'Core' as const;
+const plus = 'Plus' as const;
 const Reason = { unreachable: 2, refused: 3, expired: 6, protocol: 8 } as const;
 
 /** Sends a train that must be refused, and reads the refusal. */
@@ -402,11 +403,18 @@ function frameCases(): Case[] {
   const cases: Case[] = [];
   const violation = 1;
   const flow = 2;
-  const closes = (id: string, rule: string, payload: Uint8Array, code: number = violation) =>
+  const closes = (
+    id: string,
+    rule: string,
+    payload: Uint8Array,
+    code: number = violation,
+    section = '5',
+    level: Case['level'] = core,
+  ) =>
     cases.push({
       id: `frame.${id}`,
-      section: '5',
-      level: core,
+      section,
+      level,
       rule,
       run: async (context) => {
         const circuit = await context.newCircuit();
@@ -417,11 +425,11 @@ function frameCases(): Case[] {
         check(close.fields[0] === code, `code ${close.fields[0]}, not ${code}`);
       },
     });
-  const lives = (id: string, rule: string, payload: Uint8Array) =>
+  const lives = (id: string, rule: string, payload: Uint8Array, section = '5', level: Case['level'] = core) =>
     cases.push({
       id: `frame.${id}`,
-      section: '5',
-      level: core,
+      section,
+      level,
       rule,
       run: async (context) => {
         const circuit = await context.circuit();
@@ -430,8 +438,8 @@ function frameCases(): Case[] {
       },
     });
   const known = new Set([
-    ...[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 32],
-    ...[0x30, 0x31, 0x32, 0x33, 0x34, 0x35, 0x3f],
+    ...Array.from({ length: 17 }, (_, i) => i),
+    ...[0x20, 0x30, 0x31, 0x32, 0x33, 0x34, 0x35, 0x36, 0x37, 0x38, 0x3f],
     ...Array.from({ length: 16 }, (_, i) => 0x50 + i),
   ]);
   for (let type = 0; type < 0x70; type++) {
@@ -463,6 +471,22 @@ function frameCases(): Case[] {
   ] as const) {
     closes(`cut.${name}`, 'a frame that runs over the end of the payload breaks the protocol', full(tail));
   }
+  const corrects = (id: string, rule: string, payload: Uint8Array) => closes(id, rule, payload, violation, '5.6', plus);
+  corrects('recovered.none', 'FEC_RECOVERED counts from 1', frame(0x37, 0, 0));
+  corrects('recovered.many', 'FEC_RECOVERED counts to 32', frame(0x37, 33, ...Array.from({ length: 33 }, () => 0)));
+  corrects('recovered.unsent', 'FEC_RECOVERED of a number never sent is a violation', frame(0x37, 1, 1 << 20));
+  corrects('cut.recovered', 'FEC_RECOVERED that runs over the end of the payload', full(Uint8Array.of(0x37, 2, 0)));
+  corrects('cut.source', 'FEC_SOURCE that runs over the end of the payload', full(Uint8Array.of(0x38)));
+  corrects('cut.repair', 'FEC_REPAIR that runs over the end of the payload', full(Uint8Array.of(0x36, 0x44)));
+  lives('source', 'a packet may name its path for error correction', frame(0x38, 1), '5.6', plus);
+  closes(
+    'cut.timed',
+    'a frame that runs over the end of the payload breaks the protocol',
+    full(Uint8Array.of(0x0f, 0, 1, 1, 9)),
+    violation,
+    '5.1',
+    plus,
+  );
   cases.push({
     id: 'frame.padding',
     section: '5',
