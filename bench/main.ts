@@ -55,7 +55,7 @@ const json = flags.includes('--json');
 const quick = flags.includes('--quick');
 const wanted = suites.filter((suite) => names.length === 0 || names.includes(suite));
 /** Just-in-time compilers need some seconds of the real thing; every network gets the same. */
-const warmMs = quick ? 1_000 : 8_000;
+const warmMs = quick ? 1_000 : 15_000;
 const interrupt = new AbortController();
 for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => interrupt.abort(new Error('interrupted')));
 const onProgress = (message: string) => void process.stderr.write(`${message}\n`);

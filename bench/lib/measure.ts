@@ -76,8 +76,12 @@ export async function measureDownload(
       const start = performance.now();
       await Promise.all(
         keys.map(async (key) => {
-          const warm = async (bytes: number) =>
-            download(await dial(network, target, key, bounded, sockets), bytes, bounded);
+          const warm = async (bytes: number) => {
+            const socket = await dial(network, target, key, bounded, sockets);
+            await download(socket, bytes, bounded);
+            // Full circuits are left for fresh ones, whose nodes know nothing of the warmth.
+            socket.destroy();
+          };
           await warm(warmBytes);
           while (performance.now() - start < warmMs) await warm(8 * warmBytes);
         }),
