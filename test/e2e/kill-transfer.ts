@@ -131,8 +131,10 @@ async function send(socket: Socket, bytes: number): Promise<void> {
   socket.end();
 }
 
+/** Undefined when the stream is over by now. */
 async function carriedBy(api: NyxClient, streamId: number): Promise<Path | undefined> {
-  const [{ pathId }, paths] = await Promise.all([api.streams.get(streamId), api.paths.list()]);
+  const [streams, paths] = await Promise.all([api.streams.list(), api.paths.list()]);
+  const pathId = streams.find((stream) => stream.streamId === streamId)?.pathId;
   return paths.find((path) => path.pathId === pathId);
 }
 
