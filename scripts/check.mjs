@@ -37,7 +37,7 @@ if (files.length === 0) {
 // End-to-end tests bring up whole networks: one at a time, so that they do not starve each other on two cores.
 const together = files.filter((file) => !file.startsWith(join('test', 'e2e')));
 const alone = files.filter((file) => file.startsWith(join('test', 'e2e')));
-const flags = ['--test', '--test-reporter=spec', '--test-timeout=240000'];
+const flags = ['--test', '--test-reporter=spec', '--test-timeout=240000', '--import=./scripts/property-seed.mjs'];
 if (together.length > 0) {
   run('tests', process.execPath, [...flags, `--test-concurrency=${Math.min(4, availableParallelism())}`, ...together]);
 }

@@ -112,7 +112,11 @@ describe('primes', () => {
 });
 
 describe('the delay function', () => {
-  const element = fc.bigInt({ min: 2n, max: group.modulus - 1n }).map((x) => group.canonical(x));
+  // Without 1: it is its own square, so every claim about it is true. Inputs of batches are hashes.
+  const element = fc
+    .bigInt({ min: 2n, max: group.modulus - 2n })
+    .map((x) => group.canonical(x))
+    .filter((x) => x !== 1n);
   const squarings = fc.oneof(fc.integer({ min: 1, max: 1200 }), fc.constantFrom(127, 128, 129, 8192, 20_000));
 
   test('gives what the order of the group says, and a proof that holds', () => {
