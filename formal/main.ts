@@ -9,7 +9,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { findTools, ToolMissing, type Tools } from './jar.ts';
-import { configOf, type Instance, type Model, type Mutant, models } from './models.ts';
+import { configOf, type Gap, type Instance, type Model, type Mutant, models } from './models.ts';
 import { buildTable, tableFile, tableSpecs } from './tables.ts';
 import { endRuns, type Outcome, runTlc } from './tlc.ts';
 
@@ -19,7 +19,7 @@ const deepTimeoutMs = 4 * 3_600_000;
 const maxStepsShown = 24;
 
 interface Row {
-  readonly kind: 'model' | 'mutant';
+  readonly kind: 'model' | 'mutant' | 'gap';
   readonly module: string;
   readonly level: Model['level'];
   readonly constants: string;
@@ -91,9 +91,11 @@ function tasksOf(tools: Tools, model: Model): (() => Promise<Row>)[] {
   const text = readFileSync(join(import.meta.dirname, 'spec', `${model.module}.tla`), 'utf8');
   const instances = model.instances.filter(({ deep }) => !deep || values.deep);
   const mutants = values['no-mutants'] ? [] : model.mutants;
+  const gaps = values['no-mutants'] ? [] : (model.gaps ?? []);
   return [
     ...instances.map((instance) => () => checkModel(tools, model, instance, text)),
     ...mutants.map((mutant) => () => checkMutant(tools, model, mutant, text)),
+    ...gaps.map((gap) => () => checkGap(tools, model, gap, text)),
   ];
 }
 
@@ -157,8 +159,7 @@ async function checkModel(tools: Tools, model: Model, instance: Instance, text: 
 }
 
 async function checkMutant(tools: Tools, model: Model, mutant: Mutant, original: string): Promise<Row> {
-  const base = model.instances[mutant.instance ?? 0]!;
-  const instance = { ...base, constants: { ...base.constants, ...mutant.constants } };
+  const instance = instanceFor(model, mutant);
   const text = [mutant, ...(mutant.also ?? [])].reduce((before, patch) => applyPatch(model, before, patch), original);
   const isTemporal = model.temporal.includes(mutant.kills);
   const config = configOf(instance, isTemporal ? [] : [mutant.kills], isTemporal ? [mutant.kills] : []);
@@ -172,6 +173,22 @@ async function checkMutant(tools: Tools, model: Model, mutant: Mutant, original:
   const good = outcome.result === 'violated' && outcome.property === expected;
   const result = good ? 'killed' : outcome.result === 'ok' ? 'SURVIVED' : `ERROR ${outcome.property ?? ''}`;
   return row('mutant', model, instance, outcome, good, result, mutant);
+}
+
+/** What the docs say is not seen must indeed not be: a property that holds by now no longer belongs among the gaps. */
+async function checkGap(tools: Tools, model: Model, gap: Gap, text: string): Promise<Row> {
+  const { property, about } = gap;
+  const instance = instanceFor(model, gap);
+  const config = configOf(instance, [property], []);
+  const outcome = await runTlc(tools, { module: model.module, text, config, timeoutMs: defaultTimeoutMs });
+  const good = outcome.result === 'violated' && outcome.property === property;
+  const result = good ? 'unseen' : outcome.result === 'ok' ? 'NOT A GAP' : `ERROR ${outcome.property ?? ''}`;
+  return row('gap', model, instance, outcome, good, result, { kills: property, fault: about });
+}
+
+function instanceFor(model: Model, { instance = 0, constants }: Pick<Mutant, 'instance' | 'constants'>): Instance {
+  const base = model.instances[instance]!;
+  return { ...base, constants: { ...base.constants, ...constants } };
 }
 
 /** Throws when the text to replace is not there exactly once: the mutant no longer fits its module. */
@@ -194,7 +211,7 @@ function row(
   outcome: Outcome,
   good: boolean,
   result: string,
-  mutant?: Mutant,
+  mutant?: Pick<Mutant, 'kills' | 'fault'>,
 ): Row {
   const { distinct: states, depth, seconds } = outcome;
   const constants = Object.entries(instance.constants)
@@ -263,9 +280,10 @@ function report(rows: readonly Row[], staleTables: readonly string[]): number {
     const plain = rows.map(({ outcome, ...rest }) => ({ ...rest, steps: rest.good ? undefined : outcome.steps }));
     console.log(JSON.stringify({ ok, staleTables, seconds, rows: plain }, undefined, 2));
   }
+  const gaps = rows.filter(({ kind }) => kind === 'gap');
   const count = (items: readonly Row[]) => `${items.filter(({ good }) => good).length} of ${items.length}`;
   const states = runs.reduce((sum, item) => sum + item.states, 0).toLocaleString('en');
-  const line = `formal: ${ok ? 'ok' : 'FAILED'}: ${count(runs)} models hold (${states} states), ${count(mutants)} mutants killed, ${seconds.toFixed(0)} s`;
+  const line = `formal: ${ok ? 'ok' : 'FAILED'}: ${count(runs)} models hold (${states} states), ${count(mutants)} mutants killed, ${count(gaps)} gaps as stated, ${seconds.toFixed(0)} s`;
   if (values.json) console.error(line);
   else console.log(line);
   return ok ? 0 : 1;

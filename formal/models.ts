@@ -35,6 +35,16 @@ export interface Model {
   readonly invariants: readonly string[];
   readonly temporal: readonly string[];
   readonly mutants: readonly Mutant[];
+  /** Properties that one would want and that do not hold: the module has to show each violated, as the docs say. */
+  readonly gaps?: readonly Gap[];
+}
+
+export interface Gap {
+  readonly property: string;
+  /** What happens unseen. */
+  readonly about: string;
+  readonly instance?: number;
+  readonly constants?: Readonly<Record<string, string>>;
 }
 
 const set = (...items: readonly (string | number)[]): string =>
@@ -670,46 +680,153 @@ const session: Model = {
   ],
 };
 
+/** Cells that are given, those that go on, those that the mix makes up, and whom it lies to. */
+const batch = (
+  given: readonly number[],
+  onward: readonly number[],
+  own: readonly number[],
+  liesTo: readonly string[],
+  rest: Omit<Instance, 'constants'>,
+): Instance => ({
+  constants: {
+    Cells: set(...given),
+    Onward: set(...onward),
+    Own: set(...own),
+    LiesTo: set(...liesTo),
+    Linked: '{TRUE}',
+  },
+  ...rest,
+});
+
 const mixBatch: Model = {
   module: 'MixBatch',
-  level: 'design',
-  about: 'a batch of class cmix: nothing added, dropped or doubled unseen by a corrupt mix',
+  level: 'built',
+  about: 'a batch of class cmix: what neighbours check, what a lying mix can do, and what nobody sees of it',
   instances: [
-    { constants: { Cells: set(1, 2), Own: set(9) } },
-    { constants: { Cells: set(1, 2, 3), Own: set(8, 9) }, deep: true },
+    batch([1, 2], [], [], ['u'], { idle: ['Send', 'SettleGot', 'Compare', 'Frame'] }),
+    batch([1], [1], [], ['w'], { idle: ['Frame'] }),
+    batch([1, 2], [1], [9], [], { idle: ['Compare', 'SettleGot', 'Frame'] }),
+    batch([1], [1], [9], ['u', 'w'], { idle: ['Frame'], deep: true }),
+    batch([1, 2], [1, 2], [], ['w'], { idle: ['Frame'], deep: true }),
   ],
-  invariants: ['TypeOK', 'NothingDropped', 'NothingDoubled', 'NothingAdded', 'NothingEarly'],
-  temporal: ['BatchEnds'],
+  invariants: [
+    'TypeOK',
+    'HonestIsNotAccused',
+    'ProvedIsInBatch',
+    'ProvedWasDelayed',
+    'BrokenReceiptIsShown',
+    'TakenOnce',
+    'NothingEarly',
+  ],
+  temporal: ['ReceiptIsKept', 'GivenIsCounted', 'TakenIsProved', 'SplitIsShown', 'HonestBatchLeaves'],
+  gaps: [
+    { property: 'DropIsSeen', about: 'a cell without a receipt is thrown away: it counts as lost, as if the link had' },
+    {
+      property: 'ExchangeIsSeen',
+      about: 'a cell is in the batch, and one of the mix leaves in its place',
+      instance: 1,
+      constants: { Own: set(9) },
+    },
+    {
+      property: 'AdditionIsSeen',
+      about: 'the mix puts a cell of its own into the batch',
+      instance: 1,
+      constants: { Own: set(9) },
+    },
+    { property: 'HasteIsSeen', about: 'cells leave before the delay is over', instance: 1 },
+    {
+      property: 'EverySplitIsSeen',
+      about: 'neighbours without a link are told different statements',
+      instance: 1,
+      constants: { Linked: '{FALSE}' },
+    },
+  ],
   mutants: [
     {
-      kills: 'NothingDropped',
-      fault: 'nobody looks for the own cell in the accumulator',
-      find: '~(ReceiptsHold /\\ IsPermutation /\\ CountHolds)',
-      put: '~(IsPermutation /\\ CountHolds)',
+      kills: 'HonestIsNotAccused',
+      fault: 'evidence of a broken receipt may be of the proof for another neighbour',
+      find: ' /\\ r.tag = p.tag /\\ ~',
+      put: ' /\\ ~',
+      instance: 2,
     },
     {
-      kills: 'NothingDoubled',
-      fault: 'the proof says only that everything given was taken',
-      find: 'IsPermutation == \\A c \\in All : gave[c] = (IF c \\in claimed THEN 1 ELSE 0)',
-      put: 'IsPermutation == \\A c \\in All : (gave[c] > 0) = (c \\in claimed)',
+      kills: 'HonestIsNotAccused',
+      fault: 'statements of two batches count as two of one',
+      find: 'Differ(a, b) == a.number = b.number /\\ ',
+      put: 'Differ(a, b) == ',
+      instance: 2,
     },
     {
-      kills: 'NothingAdded',
-      fault: 'the number of receipts is not compared with the number of cells',
-      find: '~(ReceiptsHold /\\ IsPermutation /\\ CountHolds)',
-      put: '~(ReceiptsHold /\\ IsPermutation)',
+      kills: 'HonestIsNotAccused',
+      fault: 'cells count as unproved before the proofs can be there',
+      find: '  /\\ honest => "w" \\in judged\n',
+      put: '',
+      instance: 2,
+    },
+    {
+      kills: 'ProvedIsInBatch',
+      fault: 'nobody checks that what is proved is in the accumulator',
+      find: 'THEN {"membership"}',
+      put: 'THEN {}',
+    },
+    {
+      kills: 'ProvedWasDelayed',
+      fault: 'nobody checks that the delay was computed',
+      find: 'IF ~computed THEN {"delay"}\n  ELSE ',
+      put: '',
+    },
+    {
+      kills: 'BrokenReceiptIsShown',
+      fault: 'the receipt is not compared with the proof',
+      find: 'THEN {"receipt"}',
+      put: 'THEN {}',
+    },
+    {
+      kills: 'TakenOnce',
+      fault: 'the next hop does not look into its replay window',
+      find: '     \\/ /\\ c \\notin seen\n        /\\ seen',
+      put: '     \\/ /\\ seen',
+      instance: 1,
     },
     {
       kills: 'NothingEarly',
-      fault: 'cells are given while the batch is still open',
-      find: '  /\\ phase = "closed"\n  /\\ phase\' = "given"',
-      put: '  /\\ phase \\in {"open", "closed"}\n  /\\ phase\' = "given"',
+      fault: 'cells leave when the batch is closed',
+      find: 'THEN phase \\in {"delayed", "told"}',
+      put: 'THEN phase # "open"',
+      instance: 2,
     },
     {
-      kills: 'BatchEnds',
-      fault: 'a closed batch is never given out',
-      find: 'WF_vars(Check) /\\ WF_vars(\\E f \\in [All -> 0..2] : Give(f))',
-      put: 'WF_vars(Check)',
+      kills: 'ReceiptIsKept',
+      fault: 'cells with a receipt that are never proved are only counted',
+      find: 'THEN {"withheld"} ELSE {}',
+      put: 'THEN {} ELSE {}',
+    },
+    {
+      kills: 'GivenIsCounted',
+      fault: 'cells that are never proved are kept for ever',
+      find: 'WF_vars(SettleGiven) /\\ ',
+      put: '',
+    },
+    {
+      kills: 'TakenIsProved',
+      fault: 'what a neighbour sends is not compared with what it proves',
+      find: '  /\\ \\E c \\in Leaving : got[c] = "got"\n',
+      put: '  /\\ FALSE\n',
+      instance: 1,
+    },
+    {
+      kills: 'SplitIsShown',
+      fault: 'neighbours do not tell each other which statements they have heard',
+      find: '/\\ WF_vars(Compare) ',
+      put: '',
+      instance: 1,
+    },
+    {
+      kills: 'HonestBatchLeaves',
+      fault: 'a batch whose delay is over is not given out',
+      find: '  /\\ \\A c \\in Leaving : WF_vars(honest /\\ c \\notin sent /\\ Send(c))\n',
+      put: '',
+      instance: 2,
     },
   ],
 };
