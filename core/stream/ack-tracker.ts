@@ -5,6 +5,8 @@ const MAX_RANGES = 512;
 /** Packets that one ACK answers in bulk. */
 const ACK_EVERY = 32;
 const MAX_DELAY_MS = 5;
+/** Where round trips are shorter, an answer that can carry the ACK is still given time to come. */
+const MIN_DELAY_MS = 1;
 /** The peer has no round trip time yet: the first packets are acknowledged at once. */
 const IMMEDIATE_PACKETS = 2;
 const PRUNE_DELAY_MS = 100;
@@ -37,7 +39,7 @@ export class AckTracker {
     this.#eliciting++;
     this.pending++;
     if (this.pending >= ACK_EVERY || this.#eliciting <= IMMEDIATE_PACKETS) this.now = true;
-    else if (this.pending === 1) this.#deadlineMs = nowMs + Math.min(MAX_DELAY_MS, rttMs / 4);
+    else if (this.pending === 1) this.#deadlineMs = nowMs + Math.max(MIN_DELAY_MS, Math.min(MAX_DELAY_MS, rttMs / 4));
   }
 
   due(nowMs: number): boolean {

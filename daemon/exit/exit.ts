@@ -24,6 +24,8 @@ export interface ExitDeps {
   readonly nameService?: NameService;
   /** Monotonic milliseconds. */
   readonly nowMs?: () => number;
+  /** As Transfer has it. */
+  readonly atTurnEnd?: (task: () => void) => void;
 }
 
 /** Exit of one worker. Options are checked in the constructor: throws for a policy rule or resolver that is wrong. */
@@ -32,7 +34,7 @@ export class Exit {
   readonly #deps: ExitDeps;
   readonly #policy: ExitPolicy;
   readonly #resolver: Resolver;
-  readonly #transfer = new Transfer();
+  readonly #transfer: Transfer;
   readonly #sessions = new Map<number, ExitSession>();
   readonly #sockets = new Set<Socket | UdpSocket>();
   #streams = 0;
@@ -44,6 +46,7 @@ export class Exit {
   constructor(options: ExitOptions, deps: ExitDeps) {
     this.#options = options;
     this.#deps = deps;
+    this.#transfer = new Transfer(deps.atTurnEnd);
     this.#policy = parseExitPolicy(options.policy, { allowPrivate: options.allowPrivate });
     this.#resolver = new Resolver(
       { dnsServers: options.dnsServers, allowPrivate: options.allowPrivate, timeoutMs: options.connectTimeoutMs },

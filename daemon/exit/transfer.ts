@@ -13,9 +13,15 @@ export interface Flushable {
 export class Transfer {
   #queue: Flushable[] = [];
   #flushing: Flushable[] = [];
+  readonly #atTurnEnd: (task: () => void) => void;
   #scheduled = false;
   #writeBuffer = Buffer.allocUnsafeSlow(transferBytes);
   readonly #readBuffer = Buffer.allocUnsafeSlow(transferBytes);
+
+  /** `atTurnEnd` runs a task once at the end of this turn of the event loop. */
+  constructor(atTurnEnd: (task: () => void) => void = setImmediate) {
+    this.#atTurnEnd = atTurnEnd;
+  }
 
   /**
    * Calls flush() once after this turn's I/O events, however often a stream is queued before: one write then carries
@@ -27,7 +33,7 @@ export class Transfer {
     this.#queue.push(stream);
     if (this.#scheduled) return;
     this.#scheduled = true;
-    setImmediate(this.#flushAll);
+    this.#atTurnEnd(this.#flushAll);
   }
 
   /** Where a socket's bytes land; they are gone when the socket's callback returns. */

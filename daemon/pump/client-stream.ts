@@ -22,6 +22,8 @@ export interface ClientStreamHost {
   nowMs(): number;
   /** Calls once after this time; gives what cancels that. */
   schedule(delayMs: number, callback: () => void): () => void;
+  /** Runs a task once at the end of this turn of the event loop. */
+  readonly atTurnEnd: (task: () => void) => void;
   tell(kind: 'opened' | 'connected' | 'closed', stream: StreamInfo, reason?: string): void;
   /** It is over: forget it. */
   release(stream: ClientStream): void;
@@ -79,7 +81,10 @@ export class ClientStream implements NyxConnection, CircuitUser {
     this.#reject = reject;
     // Whoever only watches the duplex hears of a failure there.
     promise.catch(() => {});
-    this.#duplex = new SessionDuplex(undefined, { onUnconfirmedEnd: (code) => this.#onUnconfirmedEnd(code) });
+    this.#duplex = new SessionDuplex(undefined, {
+      atTurnEnd: host.atTurnEnd,
+      onUnconfirmedEnd: (code) => this.#onUnconfirmedEnd(code),
+    });
     this.duplex = this.#duplex;
     this.#timer = setTimeout(() => {
       this.#fail(new DialError(DialErrorCode.timeout, `not connected after ${options.timeoutMs} ms`));

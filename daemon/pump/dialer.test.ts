@@ -76,6 +76,7 @@ class Harness {
           nowMs: () => this.network.nowMs,
           unixSeconds: () => this.network.unixSeconds,
           unixMs: () => this.network.unixSeconds * 1000,
+          atTurnEnd: setImmediate,
           schedule: (delayMs, callback) => {
             const timer = { atMs: this.network.nowMs + delayMs, callback };
             this.#timers.add(timer);

@@ -38,6 +38,8 @@ type Source = StreamInfo['source'];
 
 export interface DialerHost extends PoolHost {
   unixMs(): number;
+  /** Runs a task once at the end of this turn of the event loop. */
+  readonly atTurnEnd: (task: () => void) => void;
 }
 
 export interface SessionDialerOptions {
@@ -78,6 +80,7 @@ export class SessionDialer implements Dialer {
       pool: this.pool,
       nowMs: () => deps.host.nowMs(),
       schedule: (delayMs, callback) => deps.host.schedule(delayMs, callback),
+      atTurnEnd: deps.host.atTurnEnd,
       tell: (kind, stream, reason) => deps.host.tell({ type: 'stream', kind, stream, reason }),
       release: (stream) => this.#streams.delete(stream.id),
     };

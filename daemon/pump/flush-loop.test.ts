@@ -142,3 +142,57 @@ test('after stop() nothing is flushed', async () => {
   await turn();
   assert.equal(engine.flushes, 0);
 });
+
+test('what is to be done at the end of the turn is done before the flush, in order, once', async () => {
+  const engine = counted();
+  let nowMs = 10;
+  const loop = new FlushLoop(engine, () => nowMs);
+  const seen: string[] = [];
+  engine.onFlush = () => seen.push('flush');
+  loop.received(1, nowMs);
+  loop.atTurnEnd(() => seen.push('a'));
+  loop.atTurnEnd(() => {
+    seen.push('b');
+    loop.wake(); // is part of the flush that follows
+    loop.atTurnEnd(() => seen.push('c'));
+  });
+  await turn();
+  assert.deepEqual(seen, ['flush', 'a', 'b', 'flush']);
+  await turn();
+  assert.deepEqual(seen, ['flush', 'a', 'b', 'flush', 'c', 'flush']);
+  await turn();
+  assert.equal(engine.flushes, 3);
+
+  // A datagram alone: its bytes go to the reader within the same call, and nothing is left to do behind it.
+  nowMs += 5;
+  loop.atTurnEnd(() => seen.push('d'));
+  loop.received(1, nowMs);
+  assert.deepEqual(seen.slice(6), ['d', 'flush']);
+  await turn();
+  assert.equal(engine.flushes, 4);
+
+  loop.atTurnEnd(() => seen.push('e'));
+  loop.stop();
+  loop.atTurnEnd(() => seen.push('f'));
+  await turn();
+  assert.deepEqual(seen.slice(8), ['e', 'f'], 'readers get what there is, though nothing is flushed any more');
+  assert.equal(engine.flushes, 4);
+});
+
+test('after a quiet spell a wake is answered when what runs has ended, not behind other events', async () => {
+  const engine = counted();
+  let nowMs = 10;
+  const loop = new FlushLoop(engine, () => nowMs);
+  loop.wake();
+  loop.wake();
+  assert.equal(engine.flushes, 0);
+  await new Promise<void>((resolve) => process.nextTick(resolve));
+  assert.equal(engine.flushes, 1);
+  nowMs += 0.1;
+  loop.wake();
+  await new Promise<void>((resolve) => process.nextTick(resolve));
+  assert.equal(engine.flushes, 1, 'too soon after the last');
+  await turn();
+  assert.equal(engine.flushes, 2);
+  loop.stop();
+});

@@ -1,7 +1,8 @@
 /**
  * When the engine is flushed. Everything that happens in one turn of the event loop (up to 32 buffers per socket,
  * writes of proxies) is answered by one flush in the check phase right behind it: batches grow with the load, and
- * without load nothing waits. Between turns one timer stands for all of the engine's.
+ * without load nothing waits. Before it, what has come for readers goes to them, so that one flush also carries the
+ * credit for it. Between turns one timer stands for all of the engine's.
  */
 import type { TimeMs } from '@nyx/core/ports.ts';
 
@@ -12,13 +13,16 @@ export interface Flushable {
 
 /** Longest sleep: what setTimeout can hold is less than Infinity. */
 const MAX_SLEEP_MS = 60_000;
-/** A datagram that comes so long after the last flush is taken to have come alone: less than a flush under load takes. */
+/** What comes so long after the last flush is taken to have come alone: less than a flush under load takes. */
 const QUIET_MS = 0.15;
 
 export class FlushLoop {
   readonly #engine: Flushable;
   readonly #nowMs: () => TimeMs;
   #scheduled = false;
+  /** For the next flush, and the list that takes its place meanwhile. */
+  #tasks: (() => void)[] = [];
+  #spareTasks: (() => void)[] = [];
   #timer: NodeJS.Timeout | undefined;
   /** What the timer stands for (it fires up to a millisecond later), Infinity = no timer. */
   #armedForMs: TimeMs = Number.POSITIVE_INFINITY;
@@ -30,16 +34,27 @@ export class FlushLoop {
     this.#nowMs = nowMs;
   }
 
-  /** There is something to do: flush at the end of this turn. */
+  /** There is something to do: flush at the end of this turn, after a quiet spell at the end of what is running now. */
   readonly wake = (): void => {
     if (this.#scheduled || this.#stopped) return;
     this.#scheduled = true;
-    setImmediate(this.#run);
+    if (this.#isQuiet(this.#nowMs())) process.nextTick(this.#run);
+    else setImmediate(this.#run);
+  };
+
+  /** Runs `task` once, just before the next flush, which it brings about. */
+  readonly atTurnEnd = (task: () => void): void => {
+    if (this.#stopped) {
+      setImmediate(task);
+      return;
+    }
+    this.#tasks.push(task);
+    this.wake();
   };
 
   /** The engine has taken in datagrams. One alone after a quiet spell is answered at once: nothing is there to wait for. */
   received(datagrams: number, nowMs: TimeMs): void {
-    if (datagrams > 1 || nowMs - this.#flushedMs < QUIET_MS) this.wake();
+    if (datagrams > 1 || !this.#isQuiet(nowMs)) this.wake();
     else if (!this.#stopped) this.#flush(nowMs);
   }
 
@@ -47,18 +62,36 @@ export class FlushLoop {
     this.#stopped = true;
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    for (const task of this.#tasks.splice(0)) setImmediate(task);
   }
 
+  #isQuiet(nowMs: TimeMs): boolean {
+    return nowMs - this.#flushedMs >= QUIET_MS;
+  }
+
+  /** What it was to do may have been done meanwhile by a flush at once. */
   readonly #run = (): void => {
-    this.#scheduled = false;
-    if (this.#stopped) return;
-    this.#flush(this.#nowMs());
+    if (this.#scheduled && !this.#stopped) this.#flush(this.#nowMs());
   };
 
   #flush(nowMs: TimeMs): void {
     this.#flushedMs = nowMs;
+    this.#runTasks();
+    this.#scheduled = false;
     this.#engine.flush(nowMs);
+    if (this.#tasks.length > 0) this.wake();
     this.#arm(nowMs);
+  }
+
+  #runTasks(): void {
+    const tasks = this.#tasks;
+    if (tasks.length === 0) return;
+    this.#tasks = this.#spareTasks;
+    // What they wake is part of the flush that follows.
+    this.#scheduled = true;
+    for (const task of tasks) task();
+    tasks.length = 0;
+    this.#spareTasks = tasks;
   }
 
   readonly #onTimer = (): void => {
@@ -66,7 +99,7 @@ export class FlushLoop {
     if (this.#stopped || this.#scheduled) return;
     const nowMs = this.#nowMs();
     // The timer may stand for something that has been put off since, or fire a little early.
-    if (this.#engine.nextTimeoutMs() <= nowMs) this.#run();
+    if (this.#engine.nextTimeoutMs() <= nowMs) this.#flush(nowMs);
     else this.#arm(nowMs);
   };
 

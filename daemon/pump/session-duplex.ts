@@ -28,6 +28,8 @@ const MIN_LENT_BYTES = 16 * 1024;
 let lent: Buffer | undefined;
 
 export interface SessionDuplexOptions {
+  /** Runs a task once at the end of this turn of the event loop. Default: setImmediate. */
+  readonly atTurnEnd?: (task: () => void) => void;
   /** Called once, when the duplex is finished with its stream for good. */
   readonly onReleased?: () => void;
   /**
@@ -174,7 +176,7 @@ export class SessionDuplex extends Duplex {
   #schedulePull(): void {
     if (this.#readScheduled || !this.#reading) return;
     this.#readScheduled = true;
-    setImmediate(this.#pull);
+    (this.#options.atTurnEnd ?? setImmediate)(this.#pull);
   }
 
   #pullNow(): void {

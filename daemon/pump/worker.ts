@@ -164,6 +164,7 @@ class PumpWorker {
           nowMs,
           unixSeconds: () => Date.now() / 1000,
           unixMs: () => Date.now(),
+          atTurnEnd: this.#loop.atTurnEnd,
           schedule: (delayMs, callback) => {
             const timer = setTimeout(callback, delayMs);
             return () => clearTimeout(timer);
@@ -188,7 +189,7 @@ class PumpWorker {
     // What a role does not need is not even loaded: a mix carries neither proxies nor an exit.
     if (roles.exit && exit) {
       const { Exit } = await import('../exit/exit.ts');
-      this.#exit = new Exit(exit, { log: this.#log });
+      this.#exit = new Exit(exit, { log: this.#log, atTurnEnd: this.#loop.atTurnEnd });
     }
     const reusePort = this.#options.reusePort ?? false;
     this.#sockets = await PumpSockets.open({
