@@ -25,6 +25,12 @@ export function isCanonicalAddress(text: string): boolean {
   return parseAddress(text)?.toString() === text;
 }
 
+/** In ::ffff:0:0/96: IPv4 written as IPv6. */
+export function isMappedAddress(text: string): boolean {
+  const address = text.includes(':') ? parseAddress(text) : undefined;
+  return address instanceof ipaddr.IPv6 && address.isIPv4MappedAddress();
+}
+
 /**
  * Undefined for an address of the public Internet, else the name of its special range: loopback, private, link-local,
  * shared (CGNAT), multicast, documentation, and every IPv6 range that embeds or translates IPv4 (mapped, 6to4, Teredo,
@@ -35,6 +41,21 @@ export function specialRange(address: IpAddress): string | undefined {
   if (range !== 'unicast') return range;
   if (address instanceof ipaddr.IPv6 && (address.parts[0]! & 0xe000) !== 0x2000) return 'not global unicast';
   return undefined;
+}
+
+/**
+ * Ways to an address, as bits. Loopback addresses are ways of their own: they lead to this machine alone, and a machine
+ * that IPv6 does not lead out of has ::1 nevertheless.
+ */
+export const Reach = { ipv4: 1, ipv6: 2, loopback4: 4, loopback6: 8 } as const;
+export const REACH_IPV4 = Reach.ipv4 | Reach.loopback4;
+export const REACH_IPV6 = Reach.ipv6 | Reach.loopback6;
+export const REACH_ALL = REACH_IPV4 | REACH_IPV6;
+
+/** The way to a literal address in canonical form: one bit of Reach. */
+export function reachOf(address: string): number {
+  if (address.includes(':')) return address === '::1' ? Reach.loopback6 : Reach.ipv6;
+  return address.startsWith('127.') ? Reach.loopback4 : Reach.ipv4;
 }
 
 /** The network that two hops of a path must not have in common: /16 for IPv4, /32 for IPv6. A key for maps. */

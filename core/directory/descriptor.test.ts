@@ -4,6 +4,7 @@ import { encode, rfc8949EncodeOptions } from 'cborg';
 import fc from 'fast-check';
 import { createSeededRandom } from '../crypto/seeded-random.ts';
 import { compatible, networkOf } from '../path/candidates.ts';
+import { parseAddress } from './address.ts';
 import {
   type DescriptorFields,
   decodeDescriptor,
@@ -149,6 +150,10 @@ describe('descriptor', () => {
   });
 
   test('says which field is wrong and what would be right', () => {
+    const withAddresses =
+      (...list: string[]) =>
+      (b: Record<string, unknown>) =>
+        Object.assign(b, { addresses: list.map((address) => ({ address, port: 9001 })) });
     const cases: [string, RegExp, (body: Record<string, unknown>) => void][] = [
       ['UNSUPPORTED_VERSION', /version 2; this node reads version 1/, (b) => Object.assign(b, { version: 2 })],
       ['MALFORMED', /has no version/, (b) => delete b.version],
@@ -172,6 +177,10 @@ describe('descriptor', () => {
           b.mixKeys = [key, key];
         },
       ],
+      ['BAD_FIELD', /literal IP/, withAddresses('2001:DB8::1')],
+      ['BAD_FIELD', /must not be IPv4 written as IPv6/, withAddresses('::ffff:c000:201')],
+      ['BAD_FIELD', /must not be there twice/, withAddresses('2001:db8::1', '192.0.2.1', '2001:db8::1')],
+      ['BAD_FIELD', /list of 1 to 8/, withAddresses(...Array.from({ length: 9 }, (_, i) => `192.0.2.${i}`))],
       ['BAD_POLICY', /accept nothing/, (b) => Object.assign(b, { exitPolicy: ['accept nothing'] })],
       ['BAD_FIELD', /list of 0 to 64/, (b) => Object.assign(b, { exitPolicy: new Array(65).fill('accept *:*') })],
       ['BAD_FIELD', /family must be a list/, (b) => Object.assign(b, { family: new Array(17).fill('a') })],
@@ -224,10 +233,15 @@ describe('descriptor', () => {
   });
 
   test('every valid combination of fields survives the round trip', () => {
+    const v6 = fc
+      .array(fc.integer({ min: 0, max: 0xffff }), { minLength: 7, maxLength: 7 })
+      .map((parts) => parseAddress(`2001:${parts.map((part) => part.toString(16)).join(':')}`)!.toString());
+    const address = fc.oneof(fc.ipV4(), v6);
     const arbitrary = fc.record({
-      addresses: fc.array(fc.record({ address: fc.ipV4(), port: fc.integer({ min: 1, max: 65535 }) }), {
+      addresses: fc.uniqueArray(fc.record({ address, port: fc.integer({ min: 1, max: 65535 }) }), {
         minLength: 1,
         maxLength: 8,
+        selector: (one) => `${one.address} ${one.port}`,
       }),
       roles: fc.record({ mix: fc.boolean(), exit: fc.boolean() }),
       family: fc.uniqueArray(fc.stringMatching(/^[!-~]{1,64}$/), { maxLength: 16 }),

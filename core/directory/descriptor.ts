@@ -16,7 +16,7 @@ import {
 } from '../crypto/suite.ts';
 import type { MixPublicKeys, NodeContact } from '../engine/contract.ts';
 import type { PeerAddress, UnixSeconds } from '../ports.ts';
-import { isCanonicalAddress } from './address.ts';
+import { isCanonicalAddress, isMappedAddress } from './address.ts';
 import { joinBytes } from './bytes.ts';
 import { DirectoryError, DirectoryErrorCode } from './directory-error.ts';
 import { MAX_POLICY_RULES, parseExitPolicy } from './exit-policy.ts';
@@ -324,13 +324,20 @@ function readMixKeys(reader: FieldReader): MixPublicKeys[] {
 }
 
 function readAddresses(reader: FieldReader): PeerAddress[] {
+  const seen = new Set<string>();
   return reader.array('addresses', 1, MAX_ADDRESSES).map((item, i) => {
     const entry = new FieldReader(item, `${what} addresses[${i}]`, ['address', 'port']);
     const address = entry.text('address', /^[0-9a-f.:]{2,45}$/, 'a literal IP address');
     if (!isCanonicalAddress(address)) {
       throw entry.bad('address', `must be a literal IP address in canonical form, is ${JSON.stringify(address)}`);
     }
-    return { address, port: entry.integer('port', 1, 65535) };
+    // It would be of a subnet and a family of addresses that it does not lead to.
+    if (isMappedAddress(address)) throw entry.bad('address', 'must not be IPv4 written as IPv6');
+    const port = entry.integer('port', 1, 65535);
+    const key = `${address} ${port}`;
+    if (seen.has(key)) throw entry.bad('address', 'must not be there twice with one port');
+    seen.add(key);
+    return { address, port };
   });
 }
 

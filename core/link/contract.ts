@@ -147,7 +147,8 @@ export interface LinkDependencies {
 export interface LinkHandshakesApi {
   /**
    * Opens a link: returns at once, in state `handshaking`; `send` on it already queues. Its first datagrams go out
-   * with the next `poll`. All addresses are tried in turn; after 5 s without an answer the link closes ('unreachable').
+   * with the next `poll`. All addresses are tried in turn, their families alternating, and the link keeps to
+   * the one from which the response came; after 5 s without an answer the link closes ('unreachable').
    */
   connect(peer: NodeContact, nowMs: TimeMs, via?: Via): Link;
   /** A datagram that came under link id 0. Borrows it; answers at most one datagram through `emit`. */

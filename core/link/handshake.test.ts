@@ -390,6 +390,20 @@ test('all addresses of a contact are tried in turn; without an answer the link c
   assert.equal(badKey.state, 'closed');
 });
 
+test('families alternate, and a link keeps to the address that answered, whichever was tried since', () => {
+  const { wire, a, b, seen } = setting({ seed: 17, delayMs: 300 });
+  const at = (address: string) => ({ address, port: 9 });
+  b.move('192.0.2.2');
+  const addresses = [at('192.0.2.1'), at('192.0.2.2'), at('2001:db8::1'), at('2001:db8::2')];
+  const link = a.handshakes.connect({ ...b.contact, addresses }, wire.nowMs);
+  assert.ok(wire.run(5000, () => a.up.length === 1));
+  const tried = seen.filter(({ from, to }) => from === 'a' && to !== 'b').map(({ to }) => to);
+  const inOrder = tried.filter((to, i) => to !== tried[i - 1]);
+  assert.deepEqual(inOrder.slice(0, 4), ['192.0.2.1', '2001:db8::1', '192.0.2.2', '2001:db8::2']);
+  assert.deepEqual(link.address, at('192.0.2.2'));
+  assert.equal(Math.round(link.rttMs ?? 0), 600);
+});
+
 test('a node that accepts nobody answers nothing', () => {
   const { wire, a, b, seen } = setting({ seed: 16 }, {}, { accept: false });
   a.connect(b);

@@ -1,4 +1,7 @@
-/** The opening side of a handshake: sends its init until a response, a refusal or the time-out. */
+/**
+ * The opening side of a handshake: sends its init until a response, a refusal or the time-out. The responder's addresses
+ * are tried in turn, families alternating (RFC 8305 §4), so that one family that leads nowhere costs one retry.
+ */
 import type { CryptoSuite } from '../crypto/suite.ts';
 import { Drop } from '../drop-reason.ts';
 import type { NodeContact, Via } from '../engine/contract.ts';
@@ -32,12 +35,18 @@ export const HANDSHAKE_TIMEOUT_MS = 5000;
 const maxAttempts = 64;
 const maxPromptCookies = 4;
 
+interface Route {
+  readonly address: PeerAddress;
+  transmissions: number;
+  lastSentMs: number;
+}
+
 export class LinkInitiator {
   /** Our receive link id. */
   readonly localId: number;
   readonly #suite: CryptoSuite;
   readonly #init: InitState;
-  readonly #addresses: readonly PeerAddress[];
+  readonly #routes: readonly Route[];
   /** Keys of datagrams to the responder, and of its answers. */
   readonly #toPeer: HandshakeKeys;
   readonly #toUs: HandshakeKeys;
@@ -47,9 +56,9 @@ export class LinkInitiator {
   readonly #giveUpMs: number;
   #nextSendMs: number;
   #retryMs = firstRetryMs;
-  #transmissions = 0;
-  #lastSentMs = 0;
-  #address: PeerAddress;
+  /** The one tried next, and the one tried last or, in the end, the one that answered. */
+  #next = 0;
+  #route: Route;
   #attempts = 0;
   /** The last cookie used; no real one is all zeros. */
   #cookie: Uint8Array = new Uint8Array(COOKIE_BYTES);
@@ -68,8 +77,8 @@ export class LinkInitiator {
     this.localId = localId;
     this.#suite = suite;
     this.#init = init;
-    this.#addresses = peer.addresses;
-    this.#address = peer.addresses[0]!;
+    this.#routes = alternate(peer.addresses).map((address) => ({ address, transmissions: 0, lastSentMs: 0 }));
+    this.#route = this.#routes[0]!;
     this.#toPeer = handshakeKeys(suite, peer.linkX25519);
     this.#toUs = handshakeKeys(suite, init.dh.publicKey);
     this.#nextSendMs = nowMs;
@@ -107,9 +116,9 @@ export class LinkInitiator {
     return this.#outcome;
   }
 
-  /** The address tried last. */
+  /** The address tried last; with an outcome, the one that it came from. */
   get address(): PeerAddress {
-    return this.#address;
+    return this.#route.address;
   }
 
   /** Known when only one transmission can have been answered. */
@@ -129,16 +138,21 @@ export class LinkInitiator {
   /** Sends the init if it is due, to each address in turn. */
   poll(via: Via, nowMs: number, emit: EmitDatagram): void {
     if (nowMs < this.#nextSendMs) return;
-    this.#address = this.#addresses[this.#transmissions % this.#addresses.length]!;
-    this.#transmissions += 1;
-    this.#lastSentMs = nowMs;
+    const route = this.#routes[this.#next % this.#routes.length]!;
+    this.#route = route;
+    this.#next += 1;
+    route.transmissions += 1;
+    route.lastSentMs = nowMs;
     this.#nextSendMs = nowMs + this.#retryMs;
     this.#retryMs = Math.min(maxRetryMs, this.#retryMs * 2);
-    for (const datagram of this.#datagrams) emit(via, this.#address, datagram.bytes);
+    for (const datagram of this.#datagrams) emit(via, route.address, datagram.bytes);
   }
 
-  /** Takes a response or a cookie reply; see `outcome`. Forged ones change nothing. */
-  handle(datagram: Uint8Array, nowMs: number): Drop {
+  /**
+   * Takes a response or a cookie reply; see `outcome`. Forged ones change nothing. `from` is nothing that anybody has
+   * proved: it chooses among the responder's own addresses, no more.
+   */
+  handle(datagram: Uint8Array, nowMs: number, from?: PeerAddress): Drop {
     if (datagram.length !== DATAGRAM_BYTES) return Drop.badLength;
     const received = this.#received;
     if (!received.open(this.#suite, this.#toUs, datagram)) return Drop.badMac;
@@ -147,8 +161,8 @@ export class LinkInitiator {
     if (this.#outcome !== undefined) return Drop.closed;
     this.#attempts += 1;
     if (this.#attempts > maxAttempts) return Drop.limit;
-    if (received.type === HandshakeType.response) return this.#handleResponse(received, nowMs);
-    if (received.type === HandshakeType.cookieReply) return this.#handleCookie(received, nowMs);
+    if (received.type === HandshakeType.response) return this.#handleResponse(received, nowMs, this.#routeOf(from));
+    if (received.type === HandshakeType.cookieReply) return this.#handleCookie(received, nowMs, this.#routeOf(from));
     return Drop.badHandshake;
   }
 
@@ -158,10 +172,18 @@ export class LinkInitiator {
     this.#init.transcript.wipe();
   }
 
-  #handleResponse(received: HandshakeDatagram, nowMs: number): Drop {
+  /** The tried address that a datagram came from; undefined: a responder behind a NAT answers from another. */
+  #routeOf(from: PeerAddress | undefined): Route | undefined {
+    const tried = this.#routes.filter(({ transmissions }) => transmissions > 0);
+    if (tried.length === 1) return tried[0];
+    return tried.find(({ address }) => address.port === from?.port && address.address === from.address);
+  }
+
+  #handleResponse(received: HandshakeDatagram, nowMs: number, route: Route | undefined): Drop {
     const opened = openResponse(this.#suite, this.#init, received.fragment.subarray(0, RESPONSE_BYTES));
     if (opened === undefined) return Drop.badTag;
-    if (this.#transmissions === 1) this.#rttMs = nowMs - this.#lastSentMs;
+    if (route !== undefined) this.#route = route;
+    if (route?.transmissions === 1) this.#rttMs = nowMs - route.lastSentMs;
     this.#outcome =
       opened.status === HandshakeStatus.accepted
         ? { keys: opened.keys, localId: this.localId, peerLinkId: opened.peerLinkId }
@@ -169,7 +191,7 @@ export class LinkInitiator {
     return Drop.none;
   }
 
-  #handleCookie(received: HandshakeDatagram, nowMs: number): Drop {
+  #handleCookie(received: HandshakeDatagram, nowMs: number, route = this.#route): Drop {
     const cookie = openCookie(this.#suite, this.#toUs, this.#datagrams[0]!.mac1, received.fragment);
     if (cookie === undefined) return Drop.badTag;
     for (const datagram of this.#datagrams) datagram.addMac2(this.#suite, this.#toPeer, cookie);
@@ -178,8 +200,19 @@ export class LinkInitiator {
       this.#cookies += 1;
       this.#cookie = cookie;
       this.#nextSendMs = nowMs;
-      this.#transmissions = 0;
+      this.#next = this.#routes.indexOf(route);
+      // What was sent without it is not answered any more.
+      route.transmissions = 0;
     }
     return Drop.none;
   }
+}
+
+/** Best first, as given, but each family in turn with the other; the first one stays the first. */
+function alternate(addresses: readonly PeerAddress[]): PeerAddress[] {
+  const isV6 = ({ address }: PeerAddress) => address.includes(':');
+  const leading = isV6(addresses[0]!);
+  const first = addresses.filter((address) => isV6(address) === leading);
+  const second = addresses.filter((address) => isV6(address) !== leading);
+  return first.flatMap((address, i) => [address, ...second.slice(i, i + 1)]).concat(second.slice(first.length));
 }

@@ -571,11 +571,14 @@ export class Link {
     this.#addId(handshake.localId);
   }
 
-  /** A datagram (1280 bytes, borrowed) under our id while we are `handshaking`: a response or a cookie reply. */
-  handleHandshake(datagram: Uint8Array, nowMs: number): Drop {
+  /**
+   * A datagram (1280 bytes, borrowed) under our id while we are `handshaking`: a response or a cookie reply. `from`: where
+   * it came from; without it, from where the last init went.
+   */
+  handleHandshake(datagram: Uint8Array, nowMs: number, from?: PeerAddress): Drop {
     const handshake = this.#handshake;
     if (handshake === undefined) return Drop.badHandshake;
-    const drop = handshake.handle(datagram, nowMs);
+    const drop = handshake.handle(datagram, nowMs, from);
     if (drop !== Drop.none || handshake.outcome === undefined) return drop;
     const { outcome } = handshake;
     this.#handshake = undefined;

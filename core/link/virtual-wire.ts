@@ -254,7 +254,7 @@ export class VirtualNode implements LinkHost {
     if (id === 0) return this.handshakes.handleDatagram(datagram, from, Via.listen, nowMs, this.#emit);
     const link = this.links.get(id);
     if (link === undefined) return Drop.unknownLink;
-    if (link.state === 'handshaking') return link.handleHandshake(datagram, nowMs);
+    if (link.state === 'handshaking') return link.handleHandshake(datagram, nowMs, from);
     const cell = this.#scratch;
     cell.bytes.set(datagram);
     link.unmask(id, cell);
