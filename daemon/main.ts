@@ -333,6 +333,7 @@ class Daemon {
         mailbox: config.roles.includes('mailbox'),
       },
       listen: addresses.listen ?? config.listen,
+      addressFamilies: config.addressFamilies,
       reusePort: config.workers > 1,
       udp: config.udp,
       socks: isClient ? (addresses.socks ?? config.proxies.socks) : undefined,
@@ -447,7 +448,8 @@ class Daemon {
   #addresses() {
     const { listen, socks, httpConnect } = this.#pool.addresses;
     return {
-      link: formatAddress(listen),
+      link: formatAddress(listen?.[0]),
+      links: listen?.map(formatAddress) ?? [],
       socks: formatAddress(socks),
       httpConnect: formatAddress(httpConnect),
       api: this.#servers.api,

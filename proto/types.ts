@@ -134,6 +134,7 @@ export interface Addresses {
   metrics: string;
   directory: string;
   p2p: string;
+  links: string[];
 }
 
 export interface Traffic {

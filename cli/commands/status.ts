@@ -48,7 +48,7 @@ export function formatStatus(info: GetNodeInfoResponse): string {
   ];
   if (addresses) {
     const given = Object.entries({
-      link: addresses.link,
+      link: addresses.links.length > 0 ? addresses.links.join(' ') : addresses.link,
       SOCKS5: addresses.socks,
       'HTTP CONNECT': addresses.httpConnect,
       API: addresses.api,

@@ -86,6 +86,8 @@ export interface EngineHost {
   send(via: Via, to: PeerAddress, batch: Uint8Array, length: number, release: () => void): void;
   /** Finds a node by NodeID in the verified view; undefined = unknown, the set-up is refused. */
   resolve(nodeId: Uint8Array): NodeContact | undefined;
+  /** Can this machine send to such an address at all? Links are opened to no other. Default: to all. */
+  reaches?(address: PeerAddress): boolean;
   /** A link came up, was rekeyed, or ended. `nodeId` is undefined for anonymous initiators. */
   onLink(event: LinkEvent): void;
   /** A client circuit of ours is ready (the last hop's reply verified), or ended. */
@@ -153,9 +155,12 @@ export type MessagePacketEvent =
   | { readonly kind: 'message'; readonly payload: Uint8Array }
   | { readonly kind: 'reply'; readonly replyId: Uint8Array; readonly payload: Uint8Array };
 
-/** Which of a node's sockets a datagram uses: the shared listening port, or the worker's own port for links it opens. */
+/**
+ * Which of a node's sockets a datagram uses: the shared listening port, or the worker's own port for links it opens. A
+ * node that listens at several addresses has 2, 3, … for the further ones.
+ */
 export const Via = { listen: 0, dial: 1 } as const;
-export type Via = (typeof Via)[keyof typeof Via];
+export type Via = number;
 
 /** The callbacks of a session that are its owner's; the engine itself takes key messages and sending. */
 export type SessionOwner = Omit<SessionHost, 'onAttach'>;

@@ -347,7 +347,7 @@ export class Engine implements EngineApi {
     const { link } = slot;
     slot.bytesIn += DATAGRAM_BYTES;
     if (link.state === 'handshaking') {
-      const drop = link.handleHandshake(bytes, nowMs);
+      const drop = link.handleHandshake(bytes, nowMs, from);
       this.#markLink(slot);
       return drop;
     }
@@ -773,8 +773,9 @@ export class Engine implements EngineApi {
     const present = this.#linkByNode.get(key);
     // One that is closing takes no more messages.
     if (present !== undefined && (present.link.state === 'up' || present.link.state === 'handshaking')) return present;
-    const link = this.#handshakes.connect(contact, nowMs, Via.dial);
-    // A contact whose keys are no keys gives a link that has ended already: it enters no table.
+    const addresses = contact.addresses.filter((address) => this.#host.reaches(address));
+    const link = this.#handshakes.connect({ ...contact, addresses }, nowMs, Via.dial);
+    // A contact whose keys are no keys, or that can not be reached from here, gives a link that has ended already: it enters no table.
     if (link.state === 'closed') return this.#newSlot(link);
     const slot = this.#slotOf(link);
     this.#linkByNode.set(key, slot);

@@ -63,6 +63,15 @@ export class HostGuard implements EngineHost {
     }
   }
 
+  reaches(address: PeerAddress): boolean {
+    try {
+      return this.#host.reaches?.(address) ?? true;
+    } catch (error) {
+      this.failed(error);
+      return true;
+    }
+  }
+
   resolve(nodeId: Uint8Array): NodeContact | undefined {
     try {
       return this.#host.resolve(nodeId);

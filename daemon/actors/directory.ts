@@ -318,7 +318,7 @@ export class Directory {
     const { config, suite } = this.#context;
     const { store } = this.#keys;
     const { listen } = this.#pool.addresses;
-    const addresses = config.announce.length > 0 ? config.announce : [listen!];
+    const addresses = config.announce.length > 0 ? config.announce : listen!;
     const isExit = config.roles.includes('exit');
     const { epoch } = this.#keys;
     const mixKeys = store.mixPublicKeys().filter((keys) => keys.epoch >= epoch);

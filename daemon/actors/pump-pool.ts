@@ -26,7 +26,7 @@ export class PumpPool {
   /** Set-ups seen, common to all workers; undefined where nobody sets up circuits through this node. */
   setupLogs: SetupLogs | undefined;
   /** Addresses that were got at the first start; later starts ask for the same ones. */
-  addresses: { listen?: ListenAddress; socks?: ListenAddress; httpConnect?: ListenAddress } = {};
+  addresses: { listen?: readonly ListenAddress[]; socks?: ListenAddress; httpConnect?: ListenAddress } = {};
   udpMode = '';
 
   /** A worker is up: it is told what the others know. */

@@ -40,6 +40,8 @@ export interface ApiHost {
   readonly state: () => string;
   readonly addresses: () => {
     readonly link: string;
+    /** All that `link` is the first of. */
+    readonly links: string[];
     readonly socks: string;
     readonly httpConnect: string;
     readonly api: string;

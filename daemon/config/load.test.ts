@@ -57,15 +57,79 @@ metrics: { listen: "127.0.0.1:0" }
     'nyx.yaml',
     '/etc/nyx',
   );
-  assert.deepEqual(config.listen, { host: '::', port: 9001 });
+  assert.deepEqual(config.listen, [{ host: '::', port: 9001 }]);
   assert.equal(config.proxies.socks, undefined);
   assert.deepEqual(config.exit.policy, ['accept *:443', 'reject *:*']);
   assert.equal(config.api.tls?.certFile, '/etc/nyx/c.pem');
   assert.deepEqual(config.metrics.listen, { host: '127.0.0.1', port: 0 });
 });
 
+test('a node listens at several addresses, of both families', () => {
+  const relay = `${base}roles: [mix]\n`;
+  const dual = parseConfig(
+    `${relay}listen: [0.0.0.0:9001, "[::]:9001"]\nannounce: [203.0.113.5:9001, "[2001:DB8:0::5]:9001"]\naddressFamilies: [ipv4, ipv6]\n`,
+    'nyx.yaml',
+  );
+  assert.deepEqual(
+    dual.listen.map(({ host }) => host),
+    ['0.0.0.0', '::'],
+  );
+  // As descriptors write it.
+  assert.deepEqual(dual.announce[1], { host: '2001:db8::5', port: 9001 });
+  assert.equal(parseConfig(base, 'nyx.yaml').addressFamilies, 'auto');
+  assert.deepEqual(parseConfig(base, 'nyx.yaml').listen, []);
+});
+
+const relays = `${base}roles: [mix]\n`;
+
 /** What is wrong → the line that is reported, with its place. */
 const bad: readonly (readonly [title: string, yaml: string, expected: RegExp])[] = [
+  [
+    'a listen address in a list that is none',
+    `${relays}listen: [127.0.0.1:9001, "::1:9001"]\n`,
+    /^t:5:26: listen\[1\] "::1:9001" is not an address; write IPv4:PORT or \[IPv6\]:PORT/,
+  ],
+  [
+    'a single listen address that is none',
+    `${relays}listen: example.org:9001\n`,
+    /^t:5:9: listen "example\.org:9001" is not an address; write /,
+  ],
+  ['a listen key that is no address at all', `${relays}listen: 9001\n`, /^t:5:9: listen is 9001; must be an address /],
+  [
+    'more listen addresses than there may be',
+    `${relays}listen: [127.0.0.1:1, 127.0.0.1:2, 127.0.0.1:3, 127.0.0.1:4, 127.0.0.1:5]\n`,
+    /^t:5:9: listen is a list; must have 1…4 addresses$/,
+  ],
+  [
+    'one listen address twice',
+    `${relays}listen: [127.0.0.1:9001, "[::1]:9001", 127.0.0.1:9001]\n`,
+    /^t:5:40: listen\[2\] is there twice; write each address once$/,
+  ],
+  [
+    'an announced family at which nothing listens',
+    `${relays}listen: 0.0.0.0:9001\nannounce: [203.0.113.5:9001, "[2001:db8::5]:9001"]\n`,
+    /^t:6:30: announce\[1\] is IPv6, but nothing listens there; add an address such as "\[::\]:9001" to listen$/,
+  ],
+  [
+    'a wildcard of a family that is not announced',
+    `${relays}listen: [0.0.0.0:9001, "[::]:9001"]\nannounce: [203.0.113.5:9001]\n`,
+    /^t:6:11: announce has no IPv6 address, but this node listens at ::; say where others reach it, e\.g\. "\[2001:db8::5\]:9001"$/,
+  ],
+  [
+    'an announced IPv4 address in the clothes of IPv6',
+    `${relays}listen: "[::]:9001"\nannounce: ["[::ffff:203.0.113.5]:9001"]\n`,
+    /^t:6:12: announce\[0\] "\[::ffff:203\.0\.113\.5\]:9001" is an IPv4 address written as IPv6; /,
+  ],
+  [
+    'a family of addresses that is none',
+    `${base}addressFamilies: [ipv5]\n`,
+    /^t:4:18: addressFamilies is a list; must be auto, or a list of ipv4 and ipv6$/,
+  ],
+  [
+    'an address of a family that is left out',
+    `${relays}listen: "[::1]:9001"\naddressFamilies: [ipv4]\n`,
+    /^t:5:9: listen is IPv6, which addressFamilies leaves out; add ipv6 there or remove it$/,
+  ],
   [
     'a bootstrap address that is a name',
     `${base}p2p:\n  enabled: true\n  bootstrap: [/dns4/example.org/tcp/1]\n`,

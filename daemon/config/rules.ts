@@ -19,25 +19,7 @@ export const checkRules = (config: Config): RuleViolation[] => {
   if (config.roles.includes('mailbox') && !config.roles.includes('mix')) {
     fail(['roles'], 'has mailbox without mix; a mailbox node passes packets on as well: add mix');
   }
-  if (relays && config.listen === undefined) {
-    fail(
-      ['listen'],
-      'is missing; the roles mix and exit need an address to accept links at, e.g. listen: 0.0.0.0:9001',
-    );
-  }
-  if (config.listen !== undefined && !relays) {
-    fail(['listen'], 'is of no use without the role mix or exit; remove it or add a role');
-  }
-  if (relays && config.listen !== undefined && isWildcard(config.listen.host) && config.announce.length === 0) {
-    fail(
-      ['announce'],
-      'is missing; with a wildcard listen address say where others reach this node, e.g. [203.0.113.5:9001]',
-    );
-  }
-  config.announce.forEach((address, index) => {
-    if (isWildcard(address.host)) fail(['announce', index], 'is a wildcard; give the address that others reach');
-    if (address.port === 0) fail(['announce', index], 'has port 0; give the port that others reach');
-  });
+  checkAddresses(config, relays, fail);
 
   const onlyClient = config.roles.length === 1 && config.roles[0] === 'client';
   if (config.cover.mode === 'constant' && !onlyClient) {
@@ -108,6 +90,58 @@ export const checkRules = (config: Config): RuleViolation[] => {
   }
   return found;
 };
+
+/** Where links are accepted, and where others are told to open them. */
+const checkAddresses = (
+  { listen, announce, addressFamilies }: Config,
+  relays: boolean,
+  fail: (path: (string | number)[], message: string) => void,
+): void => {
+  if (relays && listen.length === 0) {
+    fail(
+      ['listen'],
+      'is missing; the roles mix and exit need an address to accept links at, e.g. listen: 0.0.0.0:9001',
+    );
+  }
+  if (listen.length > 0 && !relays) {
+    fail(['listen'], 'is of no use without the role mix or exit; remove it or add a role');
+  }
+  for (const [key, addresses] of Object.entries({ listen, announce })) {
+    addresses.forEach(({ host, port }, index) => {
+      const at = key === 'listen' && addresses.length === 1 ? [key] : [key, index];
+      const isTwice = addresses.slice(0, index).some((other) => other.host === host && other.port === port);
+      if (isTwice && port !== 0) fail(at, 'is there twice; write each address once');
+      if (addressFamilies !== 'auto' && !addressFamilies.includes(familyOf(host))) {
+        fail(at, `is ${familyName(host)}, which addressFamilies leaves out; add ${familyOf(host)} there or remove it`);
+      }
+    });
+  }
+  announce.forEach(({ host, port }, index) => {
+    if (isWildcard(host)) fail(['announce', index], 'is a wildcard; give the address that others reach');
+    else if (listen.length > 0 && !listen.some((own) => familyOf(own.host) === familyOf(host))) {
+      fail(
+        ['announce', index],
+        `is ${familyName(host)}, but nothing listens there; add an address such as ${wildcardOf(host, port)} to listen`,
+      );
+    }
+    if (port === 0) fail(['announce', index], 'has port 0; give the port that others reach');
+  });
+  if (!relays) return;
+  for (const { host } of listen) {
+    if (!isWildcard(host) || announce.some((address) => familyOf(address.host) === familyOf(host))) continue;
+    const example = host.includes(':') ? '"[2001:db8::5]:9001"' : '203.0.113.5:9001';
+    fail(
+      ['announce'],
+      announce.length === 0
+        ? `is missing; with a wildcard listen address say where others reach this node, e.g. [${example}]`
+        : `has no ${familyName(host)} address, but this node listens at ${host}; say where others reach it, e.g. ${example}`,
+    );
+  }
+};
+
+const familyOf = (host: string): 'ipv4' | 'ipv6' => (host.includes(':') ? 'ipv6' : 'ipv4');
+const familyName = (host: string): string => (host.includes(':') ? 'IPv6' : 'IPv4');
+const wildcardOf = (host: string, port: number): string => (host.includes(':') ? `"[::]:${port}"` : `0.0.0.0:${port}`);
 
 /**
  * Two views of one epoch, each signed by a threshold t of n, have 2t − n signers in common, who lied. An honest authority

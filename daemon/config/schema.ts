@@ -2,6 +2,7 @@
  * The configuration's shape. What a value must be is said in its message, so that an error names what would be right.
  * Rules that span several keys are in rules.ts.
  */
+import { isMappedAddress, parseAddress as parseIp } from '@nyx/core/directory/address.ts';
 import { maxPuzzle } from '@nyx/core/directory/admission.ts';
 import { ExitPolicy } from '@nyx/core/directory/exit-policy.ts';
 import { MAX_PROVED_FAMILIES } from '@nyx/core/directory/family.ts';
@@ -23,13 +24,47 @@ const real = (min: number, max: number) =>
     .min(min, { error: `must be ${min}…${max}` })
     .max(max, { error: `must be ${min}…${max}` });
 
+/** Of `listen` and `announce` each; a descriptor could have more. */
+const MAX_LISTEN_ADDRESSES = 4;
+
+const notAnAddress = (text: string): string =>
+  `"${text}" is not an address; write IPv4:PORT or [IPv6]:PORT, e.g. 127.0.0.1:9150 (port 0 = any)`;
+
 const address = z.string().transform((text, context) => {
   const parsed = parseAddress(text);
   if (parsed === undefined) {
-    context.addIssue(`"${text}" is not an address; write IPv4:PORT or [IPv6]:PORT, e.g. 127.0.0.1:9150 (port 0 = any)`);
+    context.addIssue(notAnAddress(text));
     return z.NEVER;
   }
   return parsed;
+});
+
+/** Where links are accepted: one address or a list. Empty once parsed when absent. */
+const listenAddresses = z
+  .union([z.string(), z.array(z.string())], { error: 'must be an address such as 0.0.0.0:9001, or a list of them' })
+  .transform((given, context) => {
+    const list = typeof given === 'string' ? [given] : given;
+    if (list.length === 0 || list.length > MAX_LISTEN_ADDRESSES) {
+      context.addIssue({ code: 'custom', message: `must have 1…${MAX_LISTEN_ADDRESSES} addresses` });
+      return z.NEVER;
+    }
+    return list.flatMap((text, i) => {
+      const parsed = parseAddress(text);
+      if (parsed !== undefined) return [parsed];
+      const path = typeof given === 'string' ? [] : [i];
+      context.addIssue({ code: 'custom', message: notAnAddress(text), path });
+      return [];
+    });
+  });
+
+/** In the form that descriptors have. */
+const announcedAddress = address.transform(({ host, port }, context) => {
+  const parsed = parseIp(host)!;
+  if (isMappedAddress(host)) {
+    context.addIssue(`"[${host}]:${port}" is an IPv4 address written as IPv6; write the IPv4 address itself`);
+    return z.NEVER;
+  }
+  return { host: parsed.toString(), port };
 });
 
 const loopbackAddress = address.refine((parsed) => isLoopback(parsed.host), {
@@ -93,8 +128,25 @@ export const configSchema = z.strictObject({
     .min(1, { error: 'must name at least one role: client, mix, exit, mailbox' })
     .refine((roles) => new Set(roles).size === roles.length, { error: 'names a role twice; name each once' })
     .default([...d.roles]),
-  listen: address.optional(),
-  announce: z.array(address).max(4, { error: 'must have at most 4 addresses' }).default([]),
+  listen: listenAddresses.default([]),
+  announce: z
+    .array(announcedAddress)
+    .max(MAX_LISTEN_ADDRESSES, { error: `must have at most ${MAX_LISTEN_ADDRESSES} addresses` })
+    .default([]),
+  addressFamilies: z
+    .union(
+      [
+        z.literal('auto'),
+        z
+          .array(z.enum(['ipv4', 'ipv6']))
+          .min(1)
+          .max(2),
+      ],
+      {
+        error: 'must be auto, or a list of ipv4 and ipv6',
+      },
+    )
+    .default('auto'),
   family: z
     .array(
       z.string().regex(/^[\x21-\x7e]{1,64}$/, { error: 'must be 1 to 64 printable ASCII characters without spaces' }),

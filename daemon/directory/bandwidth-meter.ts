@@ -56,7 +56,7 @@ export class BandwidthMeter {
     this.#stops.add(ended.resolve);
     try {
       sockets = await PumpSockets.open({
-        listen: undefined,
+        listen: [],
         reusePort: false,
         mode: 'auto',
         onDatagrams: (buffer, via, from) => {

@@ -21,6 +21,7 @@ import type { LoopAlarm, LoopStats } from '@nyx/core/mix/loop-monitor.ts';
 import type { ResolvedAddress } from '@nyx/core/stream/contract.ts';
 import type { Scheduler } from '@nyx/core/stream/path-choice.ts';
 import type { PathState } from '@nyx/core/stream/session-path.ts';
+import type { AddressFamilies } from '../io/own-reach.ts';
 import type { SetupLog } from './setup-memory.ts';
 
 export interface ListenAddress {
@@ -49,8 +50,10 @@ export interface PumpOptions {
     readonly exit: boolean;
     readonly mailbox?: boolean;
   };
-  /** Where links are accepted; undefined = client only. */
-  readonly listen: ListenAddress | undefined;
+  /** Where links are accepted; empty = client only. */
+  readonly listen: readonly ListenAddress[];
+  /** Which addresses links are opened to. Default `auto`. */
+  readonly addressFamilies?: AddressFamilies;
   /** `listen`, `socks` and `httpConnect` are shared with other workers (SO_REUSEPORT). Default false: taken is an error. */
   readonly reusePort?: boolean;
   readonly udp: 'auto' | 'gso' | 'plain';
@@ -319,7 +322,7 @@ export type ToPump =
 export type FromPump =
   | {
       readonly type: 'ready';
-      readonly listen: ListenAddress | undefined;
+      readonly listen: readonly ListenAddress[];
       readonly socks: ListenAddress | undefined;
       readonly httpConnect: ListenAddress | undefined;
       readonly udpMode: 'gso' | 'plain';

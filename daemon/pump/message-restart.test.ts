@@ -23,7 +23,7 @@ const EPOCH = 1;
 const options = (secrets: NodeSecrets, more: Partial<PumpOptions>): PumpOptions => ({
   worker: 0,
   roles,
-  listen: { host: '127.0.0.1', port: 0 },
+  listen: [{ host: '127.0.0.1', port: 0 }],
   udp: 'auto',
   socks: undefined,
   httpConnect: undefined,
@@ -56,7 +56,7 @@ test('messages and replies arrive; a relay that is killed and started again refu
   const startClient = async () => {
     const pump = new PumpClient();
     const { secrets } = makeNodeKeys(suite, systemRandom, [EPOCH]);
-    await pump.start(options(secrets, { roles: { client: true, mix: false, exit: false }, listen: undefined }));
+    await pump.start(options(secrets, { roles: { client: true, mix: false, exit: false }, listen: [] }));
     return pump;
   };
   let client = await startClient();
@@ -66,7 +66,7 @@ test('messages and replies arrive; a relay that is killed and started again refu
   });
   const start = async (pump: PumpClient, i: number, more: Partial<PumpOptions>): Promise<NodeContact> => {
     const { listen } = await pump.start(options(copyOf(keys[i]!.secrets), more));
-    return { ...keys[i]!.contact, addresses: [{ address: listen!.host, port: listen!.port }] };
+    return { ...keys[i]!.contact, addresses: listen.map(({ host, port }) => ({ address: host, port })) };
   };
   const contacts = await Promise.all([start(relay, 0, { setupLogs: logs() }), start(last, 1, {})]);
   relay.send({ type: 'view', contacts });

@@ -15,12 +15,13 @@ import { PumpClient, type PumpReady } from './pump-client.ts';
 
 const suite = createNativeSuite();
 const loopback = { host: '127.0.0.1', port: 0 };
+const loopback6 = { host: '::1', port: 0 };
 
 function options(secrets: NodeSecrets, more: Partial<PumpOptions>): PumpOptions {
   return {
     worker: 0,
     roles: { client: false, mix: false, exit: false },
-    listen: undefined,
+    listen: [],
     udp: 'auto',
     socks: undefined,
     httpConnect: undefined,
@@ -88,11 +89,13 @@ before(async () => {
       relays.push(relay);
       const exit = i === 2 ? exitOptions : undefined;
       const roles = { client: false, mix: i < 2, exit: i === 2 };
-      return relay.start(options(secrets, { roles, listen: loopback, exit }));
+      // The first listens at both families, the second at IPv6 alone.
+      const listen = [[loopback, loopback6], [loopback6], [loopback]][i]!;
+      return relay.start(options(secrets, { roles, listen, exit }));
     }),
   );
   started.forEach(({ listen }, i) => {
-    contacts.push({ ...keys[i]!.contact, addresses: [{ address: listen!.host, port: listen!.port }] });
+    contacts.push({ ...keys[i]!.contact, addresses: listen.map(({ host, port }) => ({ address: host, port })) });
   });
   for (const relay of relays) relay.send({ type: 'view', contacts });
   client.on('path-request', ({ request, constraints }) => {
@@ -241,7 +244,7 @@ describe('a worker', { timeout: 30_000 }, () => {
     const taken = createSocket('udp4');
     taken.bind(0, '127.0.0.1');
     await once(taken, 'listening');
-    const listen = { host: '127.0.0.1', port: taken.address().port };
+    const listen = [loopback6, { host: '127.0.0.1', port: taken.address().port }];
     const mix = { client: false, mix: true, exit: false };
     const pump = new PumpClient();
     await assert.rejects(pump.start(options(secrets, { roles: mix, listen })), /EADDRINUSE/);
@@ -253,13 +256,40 @@ describe('a worker', { timeout: 30_000 }, () => {
     const both = { client: true, mix: true, exit: false };
     const first = new PumpClient();
     const one = await first.start(
-      options(secrets, { roles: both, listen: loopback, socks: loopback, reusePort: true }),
+      options(secrets, { roles: both, listen: [loopback6, loopback], socks: loopback, reusePort: true }),
     );
     const second = new PumpClient();
     const shared = { listen: one.listen, socks: one.socks, reusePort: true, worker: 1 };
     const two = await second.start(options(secrets, { roles: both, ...shared }));
     assert.deepEqual([two.listen, two.socks], [one.listen, one.socks]);
     await Promise.all([first.terminate(), second.terminate()]);
+  });
+
+  test('opens links to the families that it has, at the first address of one that it has', async () => {
+    const [dual] = contacts;
+    assert.deepEqual(
+      dual!.addresses.map(({ address }) => address),
+      ['127.0.0.1', '::1'],
+    );
+    for (const [family, address] of [
+      ['ipv4', '127.0.0.1'],
+      ['ipv6', `[::1]`],
+    ] as const) {
+      const other = new PumpClient();
+      const links: string[] = [];
+      other.on('link', ({ kind, address: at }) => kind === 'up' && links.push(at));
+      other.on('path-request', ({ request }) => other.send({ type: 'path', request, hops: contacts }));
+      const { secrets } = makeNodeKeys(suite, systemRandom, [1]);
+      const roles = { client: true, mix: false, exit: false };
+      await other.start(options(secrets, { roles, addressFamilies: [family] }));
+      const stream = other.openStream({ target: { kind: 'tcp', host: '127.0.0.1', port: echoPort }, options: {} });
+      const received = collect(stream);
+      stream.end('by either');
+      assert.equal((await received).toString(), 'by either');
+      const port = dual!.addresses.find((one) => address.includes(one.address))!.port;
+      assert.deepEqual(links, [`${address}:${port}`]);
+      await other.terminate();
+    }
   });
 
   test('that drains lets open streams finish, and takes no new ones', async () => {

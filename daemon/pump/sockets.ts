@@ -1,5 +1,5 @@
 /**
- * A worker's sockets. `listen` takes part in the node's port; links that this worker opens use ports of its own (one
+ * A worker's sockets. Those that listen take part in the node's ports; links that this worker opens use ports of its own (one
  * per address family), so that every answer comes back to the worker that holds the link: circuits need no hand-over.
  */
 import { isIPv6 } from 'node:net';
@@ -17,8 +17,8 @@ const LEAVE_MS = 2000;
 const wildcards: ReadonlySet<string> = new Set(['0.0.0.0', '::']);
 
 export interface PumpSocketsOptions {
-  /** Undefined: none is accepted. */
-  readonly listen: ListenAddress | undefined;
+  /** Empty: no links are accepted. */
+  readonly listen: readonly ListenAddress[];
   readonly reusePort: boolean;
   readonly mode: PumpOptions['udp'];
   /** Whole datagrams, given away for good. */
@@ -29,7 +29,8 @@ export interface PumpSocketsOptions {
 }
 
 export class PumpSockets {
-  readonly #listen: UdpSocket | undefined;
+  /** By Via; none at Via.dial. */
+  readonly #listening: readonly (UdpSocket | undefined)[];
   #dial4: UdpSocket | undefined;
   #dial6: UdpSocket | undefined;
   readonly #openDial: () => Promise<DialSockets>;
@@ -41,17 +42,17 @@ export class PumpSockets {
   #closed = false;
 
   private constructor(
-    listen: UdpSocket | undefined,
+    listening: readonly (UdpSocket | undefined)[],
     [dial4, dial6]: DialSockets,
     openDial: () => Promise<DialSockets>,
   ) {
-    this.#listen = listen;
+    this.#listening = listening;
     this.#dial4 = dial4;
     this.#dial6 = dial6;
     this.#openDial = openDial;
   }
 
-  /** Rejects when the listening address or both families of dialling sockets cannot be had. */
+  /** Rejects when a listening address or both families of dialling sockets cannot be had. */
   static async open(options: PumpSocketsOptions): Promise<PumpSockets> {
     const opened: UdpSocket[] = [];
     const openOne = async (via: Via, host: string, port: number, reusePort: boolean) => {
@@ -84,8 +85,11 @@ export class PumpSockets {
       return [dial[0], dial[1]];
     };
     try {
-      const { listen } = options;
-      const listening = listen && (await openOne(Via.listen, listen.host, listen.port, options.reusePort));
+      const listening: (UdpSocket | undefined)[] = [];
+      for (const [i, { host, port }] of options.listen.entries()) {
+        const via = i === 0 ? Via.listen : Via.dial + i;
+        listening[via] = await openOne(via, host, port, options.reusePort);
+      }
       return new PumpSockets(listening, await openDial(), openDial);
     } catch (error) {
       await Promise.all(opened.map((socket) => socket.close()));
@@ -122,7 +126,7 @@ export class PumpSockets {
   }
 
   get #all(): UdpSocket[] {
-    return [this.#listen, this.#dial4, this.#dial6].filter((socket) => socket !== undefined);
+    return [...this.#listening, this.#dial4, this.#dial6].filter((socket) => socket !== undefined);
   }
 
   /** Failed sends of the sockets that links are opened from, by the kernel's code. */
@@ -136,7 +140,7 @@ export class PumpSockets {
 
   /** As EngineHost.send. */
   send(via: Via, to: PeerAddress, batch: Uint8Array, length: number, release: () => void): void {
-    const socket = via === Via.listen ? this.#listen : to.address.includes(':') ? this.#dial6 : this.#dial4;
+    const socket = via !== Via.dial ? this.#listening[via] : to.address.includes(':') ? this.#dial6 : this.#dial4;
     if (socket === undefined) {
       this.#unroutable += length / DATAGRAM_BYTES;
       release();
@@ -145,9 +149,11 @@ export class PumpSockets {
     socket.send(to, batch, length, release);
   }
 
-  get listenAddress(): ListenAddress | undefined {
-    const address = this.#listen?.address;
-    return address && { host: address.address, port: address.port };
+  /** In the order of the options, with the ports that the system chose. */
+  get listenAddresses(): ListenAddress[] {
+    return this.#listening.flatMap((socket) =>
+      socket === undefined ? [] : [{ host: socket.address.address, port: socket.address.port }],
+    );
   }
 
   /** Plain as soon as one of them is. */
@@ -175,10 +181,10 @@ export class PumpSockets {
   }
 }
 
-/** Who listens on one address also dials from it, so that peers and filters see one node. */
-function dialHost(wildcard: string, listen: ListenAddress | undefined): string {
-  if (listen === undefined || wildcards.has(listen.host)) return wildcard;
-  return isIPv6(listen.host) === isIPv6(wildcard) ? listen.host : wildcard;
+/** Who listens on one address of a family also dials from it, so that peers and filters see one node. */
+function dialHost(wildcard: string, listen: readonly ListenAddress[]): string {
+  const first = listen.find(({ host }) => isIPv6(host) === isIPv6(wildcard));
+  return first === undefined || wildcards.has(first.host) ? wildcard : first.host;
 }
 
 /**

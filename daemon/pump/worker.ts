@@ -32,6 +32,7 @@ import { DATAGRAM_BYTES } from '@nyx/core/wire/datagram.ts';
 import type { Exit } from '../exit/exit.ts';
 import { createNativeSuite } from '../io/native-suite.ts';
 import { NetworkWatch } from '../io/network-watch.ts';
+import { OwnReach } from '../io/own-reach.ts';
 import { systemRandom } from '../io/system-random.ts';
 import type { Log, ProxyServer } from '../proxy/proxy.ts';
 import { CmixWorker } from './cmix-worker.ts';
@@ -104,18 +105,21 @@ class PumpWorker {
   #loops: LoopCover | undefined;
   readonly #cmix: CmixWorker;
   readonly #fec: FecResources | undefined;
+  readonly #reach: OwnReach;
 
   constructor(options: PumpOptions, port: MessagePort) {
     this.#options = options;
     this.#setupLogs = logsByEpoch(options.setupLogs);
     this.#port = port;
     const { roles, limits, secrets, cmix } = options;
+    this.#reach = new OwnReach(options.addressFamilies ?? 'auto', { nowMs });
     this.#cmix = this.#makeCmix(options);
     this.#fec = fecResources(options.fec);
     const coverOptions = coverEngineOptions(options.cover);
     const host: EngineHost = {
       send: (via, to, batch, length, release) => this.#send(via, to, batch, length, release),
       resolve: (nodeId) => this.#view.get(hex(nodeId)),
+      reaches: ({ address }) => this.#reach.reaches(address),
       onLink: (event) => this.#onLink(event),
       onCircuit: (event) => this.#dialer.onCircuit(event),
       onIncomingSession: (session, circuit) => this.#onIncomingSession(session, circuit),
@@ -193,7 +197,7 @@ class PumpWorker {
     }
     const reusePort = this.#options.reusePort ?? false;
     this.#sockets = await PumpSockets.open({
-      listen: roles.mix || roles.exit ? listen : undefined,
+      listen: roles.mix || roles.exit ? listen : [],
       reusePort,
       mode: this.#options.udp,
       onDatagrams: (buffer, via, from) => {
@@ -231,7 +235,7 @@ class PumpWorker {
     this.#loop.wake();
     this.#post({
       type: 'ready',
-      listen: this.#sockets.listenAddress,
+      listen: this.#sockets.listenAddresses,
       socks: this.#socks?.address,
       httpConnect: this.#httpConnect?.address,
       udpMode: this.#sockets.mode,
@@ -455,7 +459,7 @@ class PumpWorker {
   #watchNetwork(): void {
     const sockets = this.#sockets;
     const { roles, listen } = this.#options;
-    if (sockets === undefined || !roles.client || listen !== undefined || nowMs() < this.#networkDueMs) return;
+    if (sockets === undefined || !roles.client || listen.length > 0 || nowMs() < this.#networkDueMs) return;
     this.#networkDueMs = nowMs() + NETWORK_LOOK_MS;
     this.#network ??= new NetworkWatch({
       sendErrors: () => sockets.dialErrors,

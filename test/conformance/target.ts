@@ -24,7 +24,7 @@ const host: EngineHost = {
   send(via, to, batch, length, release) {
     for (let at = 0; at < length; at += 1280) {
       const datagram = Buffer.from(batch.subarray(at, at + 1280));
-      sockets[via].send(datagram, to.port, to.address);
+      sockets[via]!.send(datagram, to.port, to.address);
     }
     release();
   },
