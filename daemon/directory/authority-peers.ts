@@ -104,7 +104,7 @@ export const encodeDescriptorList = (descriptors: readonly Uint8Array[]): Uint8A
 };
 
 /** Throws DirectoryError. */
-const decodeDescriptorList = (bytes: Uint8Array): Uint8Array[] => {
+export const decodeDescriptorList = (bytes: Uint8Array): Uint8Array[] => {
   const reader = new ByteReader(bytes, 'list of descriptors');
   const descriptors: Uint8Array[] = [];
   while (reader.left > 0) descriptors.push(reader.take(reader.length(MAX_DESCRIPTOR_BYTES, 'descriptor')));

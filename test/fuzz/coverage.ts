@@ -3,7 +3,7 @@ import { type Profiler, Session } from 'node:inspector';
 import { pathToFileURL } from 'node:url';
 
 const root = `${pathToFileURL(new URL('../..', import.meta.url).pathname).href.replace(/\/$/, '')}/`;
-const measured = /^(?:core|daemon|sdk|cli|proto)\//;
+const measured = /^(?:core|daemon|sdk|cli|proto)\/(?!node_modules)/;
 
 export class Coverage {
   readonly #session = new Session();
@@ -19,9 +19,15 @@ export class Coverage {
     this.#session.post('Profiler.startPreciseCoverage', { callCount: true, detailed: true });
   }
 
-  /** Distinct blocks that have run. */
-  get blocks(): number {
-    return this.#blocks.size;
+  /** Distinct blocks that have run since forget(): file from the checkout's root on ‖ ':' ‖ offset. */
+  get blocks(): string[] {
+    return [...this.#blocks];
+  }
+
+  /** What has run so far, loading for instance, is none of the blocks; it still counts as known. */
+  forget(): void {
+    this.take();
+    this.#blocks.clear();
   }
 
   /** Takes in what ran since the last call; true when some of it had never run before. */
@@ -72,7 +78,7 @@ export class Coverage {
     const counts = this.#scratch;
     for (const range of ranges) {
       counts.fill(range.count, range.startOffset - start, range.endOffset - start);
-      if (mark && range.count > 0) this.#blocks.add(`${url}:${range.startOffset}`);
+      if (mark && range.count > 0) this.#blocks.add(`${url.slice(root.length)}:${range.startOffset}`);
     }
     const seen = this.#marks(`${url}:${start}:${whole.endOffset}`, length);
     let news = false;

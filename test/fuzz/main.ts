@@ -1,7 +1,7 @@
 /**
- * `npm run fuzz -- [TARGET…] [--time SECONDS] [--seed N] [--json] [--keep]`: fuzzes each target for so long (default 10 s),
- * guided by coverage. A crash is saved under regressions/, where the test replays it; --keep also adds inputs that
- * reached new blocks to the corpus. Exit code 1 on a crash, 2 on bad usage.
+ * `npm run fuzz -- [TARGET…] [--time SECONDS | --total SECONDS] [--seed N] [--json] [--keep]`: fuzzes each target for so
+ * long (default 10 s), or all together for so long, guided by coverage. A crash is saved under regressions/, where the test
+ * replays it; --keep also adds inputs that reached new blocks to the corpus. Exit code 1 on a crash, 2 on bad usage.
  */
 import { parseArgs } from 'node:util';
 import { Worker } from 'node:worker_threads';
@@ -24,7 +24,9 @@ interface Crash {
 interface Result {
   readonly target: string;
   readonly seed: number;
+  readonly seconds: number;
   readonly executions: number;
+  /** Distinct blocks of the project's sources that ran. */
   readonly blocks: number;
   readonly newInputs: number;
   readonly kept: number;
@@ -33,7 +35,9 @@ interface Result {
 }
 
 function usage(problem: string): never {
-  process.stderr.write(`${problem}\nnpm run fuzz -- [TARGET…] [--time SECONDS] [--seed N] [--json] [--keep]\n`);
+  process.stderr.write(
+    `${problem}\nnpm run fuzz -- [TARGET…] [--time SECONDS | --total SECONDS] [--seed N] [--json] [--keep]\n`,
+  );
   process.exit(2);
 }
 
@@ -43,8 +47,12 @@ function wholeNumber(text: string | undefined, name: string, fallback: number): 
   return Number(text);
 }
 
+/** Of all targets together. */
+const covered = new Set<string>();
+
 function fuzz(target: string, maxBytes: number, seed: number, timeMs: number, keep: boolean): Promise<Result> {
   return new Promise((resolve) => {
+    const startedMs = performance.now();
     const shared = new SharedArrayBuffer(sharedBytes + maxBytes);
     const state = new Int32Array(shared, 0, 2);
     const input: WorkerInput = { target, seed, timeMs, shared };
@@ -82,8 +90,19 @@ function fuzz(target: string, maxBytes: number, seed: number, timeMs: number, ke
     worker.on('exit', () => {
       clearInterval(watchdog);
       const executions = done?.executions ?? Atomics.load(state, 0);
-      const { blocks = 0, slowestMs = 0 } = done ?? {};
-      resolve({ target, seed, executions, blocks, newInputs, kept, slowestMs: Math.round(slowestMs), crashes });
+      const { blocks = [], slowestMs = 0 } = done ?? {};
+      for (const block of blocks) covered.add(block);
+      resolve({
+        target,
+        seed,
+        seconds: Math.round(performance.now() - startedMs) / 1000,
+        executions,
+        blocks: blocks.length,
+        newInputs,
+        kept,
+        slowestMs: Math.round(slowestMs),
+        crashes,
+      });
     });
   });
 }
@@ -94,6 +113,7 @@ const { values, positionals } = (() => {
       allowPositionals: true,
       options: {
         time: { type: 'string' },
+        total: { type: 'string' },
         seed: { type: 'string' },
         json: { type: 'boolean', default: false },
         keep: { type: 'boolean', default: false },
@@ -103,7 +123,8 @@ const { values, positionals } = (() => {
     return usage((error as Error).message);
   }
 })();
-const timeMs = 1000 * wholeNumber(values.time, 'time', 10);
+if (values.time !== undefined && values.total !== undefined)
+  usage('--time is for each target, --total for all: not both');
 const seed = wholeNumber(values.seed, 'seed', 1);
 const { targetNamed, targets } = await import('./targets/index.ts');
 const chosen = (() => {
@@ -114,24 +135,44 @@ const chosen = (() => {
   }
 })();
 
+const timeMs =
+  values.total === undefined
+    ? 1000 * wholeNumber(values.time, 'time', 10)
+    : (1000 * wholeNumber(values.total, 'total', 0)) / chosen.length;
+
+/** With --json, how far it is goes beside the one document that is printed at the end. */
+const tell = values.json ? console.error : console.log;
 const results: Result[] = [];
 for (const { name, maxBytes } of chosen) {
   const result = await fuzz(name, maxBytes ?? DEFAULT_MAX_BYTES, seed, timeMs, values.keep);
   results.push(result);
-  if (values.json) continue;
   const { executions, blocks, newInputs, kept, slowestMs, crashes } = result;
-  console.log(
+  tell(
     `${name.padEnd(16)} ${executions} executions, ${blocks} blocks, ${newInputs} new inputs (${kept} kept), slowest ${slowestMs} ms, ${crashes.length} crashes`,
   );
   for (const { file, error } of crashes)
-    console.log(`  CRASH saved as ${file}\n    ${error.split('\n').slice(0, 6).join('\n    ')}`);
+    tell(`  CRASH saved as ${file}\n    ${error.split('\n').slice(0, 6).join('\n    ')}`);
 }
-const crashed = results.some((result) => result.crashes.length > 0);
-if (values.json) console.log(JSON.stringify({ seed, timeMs, results }, null, 2));
+const sum = (of: (result: Result) => number) => results.reduce((total, result) => total + of(result), 0);
+/** By folder, core/wire and the like: distinct blocks of all targets together. */
+const folders: Record<string, number> = {};
+for (const block of [...covered].sort()) {
+  const folder = block.split('/').slice(0, -1).join('/');
+  folders[folder] = (folders[folder] ?? 0) + 1;
+}
+const total = {
+  targets: results.length,
+  seconds: Math.round(sum((r) => r.seconds)),
+  executions: sum((r) => r.executions),
+  blocks: covered.size,
+  newInputs: sum((r) => r.newInputs),
+  crashes: sum((r) => r.crashes.length),
+};
+if (values.json) console.log(JSON.stringify({ seed, total, folders, results }, null, 2));
 else {
-  const sum = (of: (result: Result) => number) => results.reduce((total, result) => total + of(result), 0);
+  for (const [folder, blocks] of Object.entries(folders)) console.log(`${folder.padEnd(24)} ${blocks} blocks`);
   console.log(
-    `${results.length} targets, ${sum((r) => r.executions)} executions, ${sum((r) => r.crashes.length)} crashes, seed ${seed}`,
+    `${total.targets} targets, ${total.seconds} s, ${total.executions} executions, ${total.blocks} blocks, ${total.crashes} crashes, seed ${seed}`,
   );
 }
-process.exitCode = crashed ? 1 : 0;
+process.exitCode = total.crashes > 0 ? 1 : 0;

@@ -20,7 +20,8 @@ export type WorkerReport =
   | {
       readonly kind: 'done';
       readonly executions: number;
-      readonly blocks: number;
+      /** Distinct blocks that ran, as Coverage.blocks; what loading the modules runs is not among them. */
+      readonly blocks: readonly string[];
       readonly pool: number;
       readonly slowestMs: number;
     };
@@ -40,6 +41,7 @@ if (parentPort !== null) {
   const { readCorpus } = await import('./corpus.ts');
   const { targetNamed } = await import('./targets/index.ts');
   const target = targetNamed(name);
+  coverage.forget();
   const state = new Int32Array(shared, 0, 2);
   const current = new Uint8Array(shared, SHARED_HEADER_BYTES);
   const stacks = new Set<string>();

@@ -1,14 +1,20 @@
 /** core/directory and core/path: descriptors, view bundles, CBOR, policies, addresses, guard state. */
 import { createSeededRandom } from '@nyx/core/crypto/seeded-random.ts';
+import type { SignKeyPair } from '@nyx/core/crypto/suite.ts';
 import { isCanonicalAddress, parseAddress, parseTarget, specialRange, subnetKey } from '@nyx/core/directory/address.ts';
 import {
   decodeDescriptor,
   encodeDescriptor,
+  familyKeysOf,
   MAX_DESCRIPTOR_BYTES,
+  type NodeDescriptor,
   verifyDescriptor,
 } from '@nyx/core/directory/descriptor.ts';
 import { DirectoryError } from '@nyx/core/directory/directory-error.ts';
 import { ExitPolicy } from '@nyx/core/directory/exit-policy.ts';
+import { isFamilyProved, proveFamily } from '@nyx/core/directory/family.ts';
+import { ALL_NODE_FLAGS, type ViewNode } from '@nyx/core/directory/node-status.ts';
+import { decodeParams, defaultViewParams, encodeParams, MAX_VIEW_PARAMS } from '@nyx/core/directory/params.ts';
 import { decodeCbor, encodeCbor, FieldReader } from '@nyx/core/directory/strict-cbor.ts';
 import { makeDescriptor, makeViewNode, testNow } from '@nyx/core/directory/testing.ts';
 import {
@@ -21,6 +27,7 @@ import {
 } from '@nyx/core/directory/view.ts';
 import { GuardSet, parseGuardState } from '@nyx/core/path/guards.ts';
 import { PathError } from '@nyx/core/path/path-error.ts';
+import { parseSecondLayerState, SecondLayer } from '@nyx/core/path/second-layer.ts';
 import { decodeCapabilities, decodePlugin, encodeCapabilities } from '@nyx/core/stream/capabilities.ts';
 import { check, type FuzzTarget, prototypesClean } from '../fuzzer.ts';
 import { attempt } from './attempt.ts';
@@ -56,6 +63,16 @@ const descriptorKeys = [
   'mix',
   'exit',
   'family',
+  'families',
+  'key',
+  'certificate',
+  'mailbox',
+  'bandwidth',
+  'admission',
+  'compliance',
+  'core',
+  'plus',
+  'full',
   'nickname',
   'region',
   'expires',
@@ -75,8 +92,24 @@ const descriptors = () => {
       region: 'SE',
       compliance: 'full',
     }),
+    makeDescriptor(
+      random,
+      {
+        roles: { mix: true, exit: false, mailbox: true },
+        families: [family, otherFamily].map((key) => proveFamily(key, member.publicKey)),
+        admission: fixedBytes('admission', 16),
+        bandwidthBytesPerSecond: 2 ** 48,
+        compliance: 'plus',
+      },
+      member,
+    ),
+    // A family that has certified another node.
+    makeDescriptor(random, { families: [proveFamily(family, member.publicKey)] }),
   ];
 };
+const [family, otherFamily, member] = ['family', 'other family', 'member'].map((name) =>
+  suite.ed25519(fixedBytes(name, 32)),
+) as [SignKeyPair, SignKeyPair, SignKeyPair];
 
 export const descriptor: FuzzTarget = {
   name: 'descriptor',
@@ -92,7 +125,17 @@ export const descriptor: FuzzTarget = {
       decoded.addresses.length <= 8 && decoded.mixKeys.length <= 3 && decoded.exitPolicy.length <= 64,
       'bounded lists',
     );
-    attempt(() => verifyDescriptor(decoded, suite, testNow), DirectoryError);
+    const { families = [] } = decoded;
+    check(families.length <= 4 && new Set(familyKeysOf(decoded)).size === families.length, 'each of few families once');
+    const verified = attempt(() => {
+      verifyDescriptor(decoded, suite, testNow);
+      return true;
+    }, DirectoryError);
+    if (verified !== true) return;
+    check(
+      families.every((proof) => isFamilyProved(proof, decoded.identity, suite)),
+      'a verified descriptor is in no family that has not certified it',
+    );
   },
 };
 
@@ -111,6 +154,7 @@ export const view: FuzzTarget = {
     const bundles = [
       buildView([], dates, suite),
       buildView(descriptors().slice(0, 1).map(makeViewNode), { ...dates, params: { hops: 3 } }, suite),
+      buildView(descriptors().slice(0, 3).map(measured), dates, suite),
     ];
     const odd: ViewBundle = { ...bundles[0]!, body: oddVersion() };
     return [odd, ...bundles].flatMap((bundle) => [
@@ -131,6 +175,28 @@ export const view: FuzzTarget = {
       );
       check(verified === undefined || verified.nodes.length === bundle.view.count, 'as many nodes as signed');
     }
+  },
+};
+
+/** A node with a history: measured, known for long, its weight not what it says. */
+const measured = (descriptor: NodeDescriptor): ViewNode => ({
+  descriptor,
+  status: { flags: ALL_NODE_FLAGS, bandwidthBytesPerSecond: 12_345, weight: 6789, firstEpoch: 400_000 },
+});
+
+/** What anybody may say that an authority goes by: `GET /params`, and the answer to an announcement. */
+export const params: FuzzTarget = {
+  name: 'params',
+  dictionary: [...cborTokens, ...Object.keys(defaultViewParams).map(text)],
+  maxBytes: 4096,
+  executions: 2000,
+  seeds: () => [encodeParams({}), encodeParams(defaultViewParams), encodeParams({ 'puzzle-bits': -1 })],
+  run(input) {
+    const decoded = attempt(() => decodeParams(input, 'parameters'), DirectoryError);
+    if (decoded === undefined) return;
+    check(sameBytes(encodeParams(decoded), input), 'encode(decode(x)) is x');
+    check(Object.keys(decoded).length <= MAX_VIEW_PARAMS, 'bounded');
+    check(Object.values(decoded).every(Number.isSafeInteger), 'integers');
   },
 };
 
@@ -310,5 +376,41 @@ export const guardState: FuzzTarget = {
     }
     check(set.primaries().length <= 3, 'at most three primaries');
     attempt(() => parseGuardState(JSON.parse(JSON.stringify(set.state()))), PathError);
+  },
+};
+
+/** Second-layer guards as they were persisted. */
+export const secondLayer: FuzzTarget = {
+  name: 'second-layer',
+  dictionary: [
+    '"version":',
+    '"members":',
+    '"until":',
+    'null',
+    '1e308',
+    '-1',
+    '{"toString":1}',
+    '"__proto__":{"a":1}',
+    '[',
+    ']',
+  ],
+  executions: 2000,
+  seeds: () =>
+    [
+      { version: 1, members: [] },
+      { version: 1, members: ['ab', 'cd'].map((byte, i) => ({ nodeId: byte.repeat(32), until: testNow + i })) },
+    ].map((state) => Buffer.from(JSON.stringify(state))),
+  run(input) {
+    let value: unknown;
+    try {
+      value = JSON.parse(Buffer.from(input).toString('utf8'));
+    } catch {
+      return; // not JSON: the reader of the file says so
+    }
+    const state = attempt(() => parseSecondLayerState(value), PathError);
+    if (state === undefined) return;
+    const layer = new SecondLayer(state);
+    check(JSON.stringify(layer.state()) === JSON.stringify(state), 'state is kept as it was read');
+    check(new Set(layer.hops()).size === layer.hops().length, 'each node once');
   },
 };

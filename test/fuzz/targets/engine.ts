@@ -3,13 +3,16 @@
  * with made-up payloads, junk, and datagrams changed on the wire.
  */
 import { createSeededRandom } from '@nyx/core/crypto/seeded-random.ts';
-import { type EngineHost, type NodeContact, Via } from '@nyx/core/engine/contract.ts';
+import { type CircuitClass, type EngineHost, type NodeContact, Via } from '@nyx/core/engine/contract.ts';
 import { Engine } from '@nyx/core/engine/engine.ts';
 import type { LinkHost } from '@nyx/core/link/contract.ts';
 import { LinkHandshakes } from '@nyx/core/link/handshake.ts';
 import type { Link } from '@nyx/core/link/link.ts';
+import { smallRecords, testMix } from '@nyx/core/mix/batch-testing.ts';
+import { type CheckJob, judge } from '@nyx/core/mix/batch-work.ts';
 import { ClientOnion } from '@nyx/core/onion/client-onion.ts';
 import { buildTrain } from '@nyx/core/onion/setup-train.ts';
+import { createPacket, MESSAGE_BYTES, PACKET_BYTES } from '@nyx/core/sphinx/packet.ts';
 import type { SessionStream } from '@nyx/core/stream/contract.ts';
 import {
   BATCH_DATAGRAMS,
@@ -27,6 +30,7 @@ import { check, type FuzzTarget, Tape } from '../fuzzer.ts';
 import { fixedBytes, suite } from './suite.ts';
 import { frameDictionary, framePayloads } from './wire.ts';
 
+const records = smallRecords(suite);
 const engineAddress = { address: '192.0.2.1', port: 4000 };
 const peerAddress = { address: '192.0.2.2', port: 4000 };
 const mix = { epoch: 7, x25519Secret: fixedBytes('engine mix dh', 32), kemSeed: fixedBytes('engine mix kem', 64) };
@@ -44,12 +48,14 @@ const contact: NodeContact = {
   mixKeys: [{ epoch: 7, x25519: suite.x25519(mix.x25519Secret).publicKey, kem: suite.mlkem768(mix.kemSeed).publicKey }],
 };
 const unix = 1_800_000_000;
-const trainOf = () =>
+const trainOf = (circuitClass: CircuitClass) =>
   buildTrain(suite, createSeededRandom('fuzz engine train'), [contact], {
-    class: 'fast',
+    class: circuitClass,
     delayMeanUs: 0,
     expiry: unix + 3600,
   });
+
+const classes = ['fast', 'mix', 'cmix', 'fast'] as const;
 
 /** The engine under test and the hostile peer, joined by a wire without delay. */
 class Pair implements LinkHost {
@@ -61,6 +67,7 @@ class Pair implements LinkHost {
   sessions = 0;
   readonly #handshakes: LinkHandshakes;
   readonly #ids = new Map<number, Link>();
+  readonly #checks: [number, CheckJob][] = [];
   readonly #towardsPeer: Uint8Array[] = [];
   readonly #cell = new CellBuffer(new ArrayBuffer(DATAGRAM_BYTES), 0);
   #nextId = 1;
@@ -80,6 +87,18 @@ class Pair implements LinkHost {
       resolve: () => undefined,
       onLink() {},
       onCircuit() {},
+      // What neighbours say of batches is checked at once, in a small group.
+      cmix: {
+        statementBytes: records.statementBytes,
+        prove() {},
+        check: (id, job) => void this.#checks.push([id, job]),
+        cheated: () => check(false, 'nobody has cheated who can be shown to'),
+        suspected() {},
+      },
+      onMessagePacket: (event) => {
+        const bytes = event.kind === 'message' ? MESSAGE_BYTES : MESSAGE_BYTES + 16;
+        check(event.payload.length === bytes, 'a packet brings as many bytes as all do');
+      },
       onIncomingSession: () => {
         this.sessions++;
         return {
@@ -99,7 +118,15 @@ class Pair implements LinkHost {
     };
     const limits = { maxLinks: 16, maxCircuits: 16, memoryBytes: 16 * 1024 * 1024 };
     this.engine = new Engine(
-      { secrets, relay: true, exit: true, named: true, ...limits, session: {} },
+      {
+        secrets,
+        relay: true,
+        exit: true,
+        named: true,
+        ...limits,
+        session: {},
+        cmix: { cells: 4, maxWaitMs: 100 },
+      },
       { suite, random: createSeededRandom('fuzz engine'), host },
     );
     const identity = {
@@ -128,6 +155,7 @@ class Pair implements LinkHost {
     for (let i = 0; i < 64 && this.link.pollControl(this.#cell, this.nowMs); i++) this.#send(this.#cell.bytes);
     this.engine.flush(this.nowMs);
     for (const datagram of this.#towardsPeer.splice(0)) this.#receive(datagram);
+    for (const [id, job] of this.#checks.splice(0)) this.engine.checked(id, judge(records, job), this.nowMs);
   }
 
   /** A cell on the link with this header and body. */
@@ -171,20 +199,32 @@ class Pair implements LinkHost {
   }
 }
 
+const packet = new Uint8Array(PACKET_BYTES);
+createPacket(
+  suite,
+  createSeededRandom('fuzz engine packet'),
+  [{ nodeId: secrets.nodeId, mixX25519: contact.mixKeys[0]!.x25519, epoch: 7, delayMs: 20 }],
+  fixedBytes('message', 99),
+  packet,
+);
+const batch = testMix(suite, 'engine');
+const receipt = records.encodeReceipt(batch.signer.certificate, batch.signer.key, 1, fixedBytes('tag', 8), [
+  fixedBytes('digest', 32),
+]);
 const forwardCid = fixedBytes('forward cid', 12);
 const backwardCid = fixedBytes('backward cid', 12);
 
 /**
- * Steps `op ‖ …` by op & 7: 0 a control message with this type and body; 1 a real SETUP, some bytes changed; 2 a cell of
- * the circuit with this payload; 3 a cell with this header and body; 4 one of the datagrams sent before, changed, from
+ * Steps `op ‖ …` by op & 7: 0 a control message with this type and body; 1 a real SETUP of any class, some bytes changed; 2 a cell of
+ * the circuit with this payload; 3 a cell with this header and body, or from 0xe0 on a packet of the message lane; 4 one of the datagrams sent before, changed, from
  * here or elsewhere; 5 a buffer of any length; 6 time; 7 a DESTROY.
  */
 function play(input: Uint8Array): void {
   const tape = new Tape(input);
   const pair = new Pair();
   const { engine, link } = pair;
-  const built = trainOf();
-  const onion = new ClientOnion(suite, built.secrets, built.routes);
+  let built = trainOf('fast');
+  let onion = new ClientOnion(suite, built.secrets, built.routes);
   const scratch = new LayeredCell();
   for (let steps = 0; tape.left > 0 && steps < 40; steps++) {
     const op = tape.byte();
@@ -193,6 +233,11 @@ function play(input: Uint8Array): void {
         link.send(tape.byte(), tape.take(op >> 3 === 31 ? tape.uint16() & 0x3fff : op >> 3));
         break;
       case 1: {
+        const circuitClass = classes[(op >> 3) & 3]!;
+        if (circuitClass !== 'fast') {
+          built = trainOf(circuitClass);
+          onion = new ClientOnion(suite, built.secrets, built.routes);
+        }
         const body = new Uint8Array(32 + built.train.length);
         body.set(forwardCid);
         body.set(backwardCid, 12);
@@ -218,6 +263,13 @@ function play(input: Uint8Array): void {
       }
       case 3:
         pair.sendCell((cell) => {
+          if (op >= 0xe0) {
+            // A packet of the message lane: a real one, with some bytes changed.
+            cell.ct.set(packet);
+            for (let n = (op >> 3) & 3; n > 0; n--) cell.ct[tape.uint16() % cell.ct.length]! ^= tape.byte();
+            cell.bytes[TYPE_OFFSET] = CellType.message;
+            return;
+          }
           cell.header.set((op & 8) === 0 ? forwardCid : backwardCid);
           cell.header.set(tape.take(op >> 4), 12 - ((op >> 4) % 8));
           cell.cell.set(tape.take(40));
@@ -267,6 +319,25 @@ function seeds(): Uint8Array[] {
     Uint8Array.from([0x01, 0x04, 1, 0, 5, 1, 0x8c, 0, 0x0d, 1, 0x15, 2, 3, 0x03, 0x53, 1, 2, 3, 4, 5]),
     Uint8Array.from([0x20, 1, 1, 2, 3, 4, 0x28, 2, 1, 2, 3, 4, 5, 0x08, 6, 0, 0xf6]),
     Uint8Array.from([0x01, 0x01, 0x07, 0x0f, 0xfe, 0xfe]),
+    // The message lane: the same packet twice, and a changed one.
+    Uint8Array.from([0xe3, 0xe3, 0x1e, 0xeb, 0, 3, 1, 0x1e]),
+    // COVER, SPARE_ID, BATCH: a receipt, and what was heard.
+    Uint8Array.from([0x20, 7, 0, 0, 39, 16, 0x20, 8, 1, 2, 3, 4, 0x46, 0x20, 7, 0, 0, 0, 1]),
+    Uint8Array.from([0x09, ...cells[0]!, 0x4e, 0x1e]),
+    Uint8Array.from([
+      0x11,
+      ...cells[0]!,
+      ...cells[1]!,
+      0x4e,
+      0xf8,
+      9,
+      (1 + receipt.length) >> 8,
+      (1 + receipt.length) & 255,
+      1,
+      ...receipt,
+      0x1e,
+    ]),
+    Uint8Array.from([0xf8, 9, 0, 73, 3, ...fixedBytes('heard', 72), 0x28, 9, 4, 1, 2, 3, 4, 0x28, 9, 5, 78, 89, 88]),
   ];
 }
 

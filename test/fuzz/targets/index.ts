@@ -1,8 +1,19 @@
 /** All fuzz targets: every decoder that takes bytes from outside. */
 import type { FuzzTarget } from '../fuzzer.ts';
 import { batchRecords } from './batches.ts';
+import { engineClient } from './client.ts';
 import { p2pFrames, p2pRecord, p2pStatements } from './control-plane.ts';
-import { address, capabilities, descriptor, exitPolicy, guardState, strictCbor, view } from './directory.ts';
+import {
+  address,
+  capabilities,
+  descriptor,
+  exitPolicy,
+  guardState,
+  params,
+  secondLayer,
+  strictCbor,
+  view,
+} from './directory.ts';
 import {
   apiRequest,
   cliArguments,
@@ -16,7 +27,7 @@ import {
 } from './edges.ts';
 import { enginePeer } from './engine.ts';
 import { fecRepairs } from './fec.ts';
-import { linkControl, linkHandshake } from './link.ts';
+import { linkControl, linkHandshake, linkMoves } from './link.ts';
 import {
   keyBundle,
   lanePayload,
@@ -26,10 +37,11 @@ import {
   messageFragment,
   replyToken,
 } from './messages.ts';
+import { sessionPaths } from './multipath.ts';
 import { hopRoute, setupMessages, setupTrain } from './onion.ts';
 import { sessionClient, sessionServer } from './session.ts';
 import { sphinxPacket } from './sphinx.ts';
-import { viewDelta, vote, votingMessage } from './voting.ts';
+import { descriptorList, viewDelta, vote, votingMessage } from './voting.ts';
 import { frames, varint } from './wire.ts';
 
 export const targets: readonly FuzzTarget[] = [
@@ -37,6 +49,7 @@ export const targets: readonly FuzzTarget[] = [
   frames,
   sessionClient,
   sessionServer,
+  sessionPaths,
   fecRepairs,
   hopRoute,
   setupTrain,
@@ -44,7 +57,9 @@ export const targets: readonly FuzzTarget[] = [
   sphinxPacket,
   linkControl,
   linkHandshake,
+  linkMoves,
   enginePeer,
+  engineClient,
   batchRecords,
   messageAddress,
   replyToken,
@@ -58,6 +73,8 @@ export const targets: readonly FuzzTarget[] = [
   vote,
   votingMessage,
   viewDelta,
+  descriptorList,
+  params,
   p2pRecord,
   p2pStatements,
   p2pFrames,
@@ -66,6 +83,7 @@ export const targets: readonly FuzzTarget[] = [
   exitPolicy,
   address,
   guardState,
+  secondLayer,
   socks5,
   socks5Udp,
   udpFrame,

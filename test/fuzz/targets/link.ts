@@ -7,6 +7,7 @@ import { type NodeContact, Via } from '@nyx/core/engine/contract.ts';
 import type { EmitDatagram, LinkHost } from '@nyx/core/link/contract.ts';
 import { LinkHandshakes } from '@nyx/core/link/handshake.ts';
 import { HandshakeDatagram, HandshakeType, handshakeKeys } from '@nyx/core/link/handshake-datagram.ts';
+import { unmaskHeader } from '@nyx/core/link/header-mask.ts';
 import { defaultLinkOptions, Link } from '@nyx/core/link/link.ts';
 import type { LinkKeys } from '@nyx/core/link/link-keys.ts';
 import {
@@ -15,6 +16,7 @@ import {
   COUNTER_OFFSET,
   DATAGRAM_BYTES,
   HEADER_OFFSET,
+  readCounter,
   TYPE_OFFSET,
   writeCounter,
 } from '@nyx/core/wire/datagram.ts';
@@ -137,6 +139,164 @@ function playControl(input: Uint8Array): void {
   }
   link.wipe();
 }
+
+const HOME = peerAddress;
+const places = [HOME, { address: '198.51.100.1', port: 1 }, { address: '198.51.100.2', port: 2 }];
+const CHALLENGE = 16;
+const RESPONSE = 32;
+
+/**
+ * A link that moves (docs/protocol.md §2.5): control cells sealed with the link's real key, each from one of three places.
+ * First byte: its lowest bit, who we are. Then steps by op & 7, from places[op >> 6]: 0 a raw plaintext; 1 flags and a made-up
+ * token; 2 the token of a challenge that was sent, repeated from there; 3 SPARE_ID; 4 a ping under the id of op & 8 ? our
+ * spare : usual; 5 time; 6 a cell seen before, from there; 7 initiator: our address changes.
+ */
+function playMoves(input: Uint8Array): void {
+  const tape = new Tape(input);
+  const initiator = (tape.byte() & 1) === 1;
+  const host = new Host();
+  const link = new Link(
+    { initiator, nodeId: undefined, moves: true, address: HOME, via: Via.listen, options: defaultLinkOptions },
+    { suite, random: createSeededRandom('fuzz moves'), host },
+  );
+  let nowMs = 1000;
+  link.install({ keys: linkKeys(), localId: host.newLinkId(), peerLinkId: 77 }, nowMs);
+  const keys = linkKeys();
+  const [direction, ours] = initiator
+    ? [keys.responderToInitiator, keys.initiatorToResponder]
+    : [keys.initiatorToResponder, keys.responderToInitiator];
+  const cell = newCell();
+  const nonce = new Uint8Array(12);
+  const sent: Uint8Array[] = [];
+  /** By place, bytes: what came from there, and what challenges went there. */
+  const came = places.map(() => 0);
+  const went = places.map(() => 0);
+  /** Tokens that went to each place. */
+  const tokens: Uint8Array[][] = places.map(() => []);
+  let counter = 0;
+  let nextSeq = 0;
+
+  const deliver = (datagram: Uint8Array, place: number, linkId: number): void => {
+    cell.bytes.set(datagram);
+    came[place]! += DATAGRAM_BYTES;
+    const before = link.address;
+    const drop = link.handleControl(linkId, cell, nowMs, places[place], Via.listen);
+    check(knownDrop(drop), 'a drop reason of the closed set');
+    if (link.address !== before) {
+      check(!initiator, 'only an initiator moves, so only a responder sees the other end elsewhere');
+      check(link.address.address === places[place]!.address, 'it is where the proof came from');
+    }
+  };
+  const receive = (flags: number, data: Uint8Array, place: number, linkId: number): void => {
+    const plaintext = new Uint8Array(1240);
+    plaintext[0] = flags;
+    if ((flags & 1) !== 0) {
+      new DataView(plaintext.buffer).setUint32(1, nextSeq++);
+      plaintext[6] = data.length;
+    }
+    plaintext.set(data.subarray(0, 1219), 21);
+    seal(plaintext, place, linkId);
+  };
+  const seal = (plaintext: Uint8Array, place: number, linkId: number): void => {
+    cell.bytes.fill(0);
+    cell.header.set(direction.cid);
+    writeCounter(cell.bytes, COUNTER_OFFSET, counter);
+    cell.bytes[TYPE_OFFSET] = CellType.control;
+    cell.ct.set(plaintext.subarray(0, cell.ct.length));
+    writeIndexNonce(nonce, counter++);
+    suite.aeadSeal(cell.ct, cell.tag, cell.ct, Uint8Array.of(CellType.control, 0), nonce, direction.control);
+    const datagram = cell.bytes.slice();
+    if (sent.length < 16) sent.push(datagram);
+    deliver(datagram, place, linkId);
+  };
+  /** What a challenge says that is in `cell`: under the first keys alone, which is what this peer has. */
+  const tokenIn = (): Uint8Array | undefined => {
+    const opened = cell.bytes.slice();
+    const copy = new CellBuffer(opened.buffer, 0);
+    unmaskHeader(suite, ours.hp, copy);
+    writeIndexNonce(nonce, readCounter(copy.bytes, COUNTER_OFFSET));
+    const ad = Uint8Array.of(CellType.control, 0);
+    if (!suite.aeadOpen(copy.ct, copy.tag, copy.ct, ad, nonce, ours.control)) return undefined;
+    check(copy.ct[0] === CHALLENGE, 'a challenge says nothing else');
+    return copy.ct.slice(21, 29);
+  };
+
+  for (let steps = 0; tape.left > 0 && steps < 96 && !host.closed.has(link); steps++) {
+    const op = tape.byte();
+    const place = (op >> 6) % places.length;
+    const id = link.localIds[(op & 8) === 0 ? 0 : link.localIds.length - 1] ?? 0;
+    switch (op & 7) {
+      case 0:
+        seal(tape.take(tape.byte()), place, id);
+        break;
+      case 1:
+        receive((op & 16) === 0 ? CHALLENGE : RESPONSE, tape.take(8), place, id);
+        break;
+      case 2: {
+        const known = tokens[tape.byte() % places.length]!;
+        receive(RESPONSE, known.at(-1) ?? new Uint8Array(8), place, id);
+        break;
+      }
+      case 3:
+        receive(1, Uint8Array.of(8, 0, 0, 4, ...tape.take(4)), place, id);
+        break;
+      case 4:
+        receive(2, new Uint8Array(0), place, id);
+        break;
+      case 5:
+        nowMs += ((op >> 3) & 7) ** 4;
+        break;
+      case 6:
+        if (sent.length > 0) deliver(sent[tape.byte() % sent.length]!.slice(), place, id);
+        break;
+      default:
+        link.migrate(nowMs);
+    }
+    link.handleTimeout(nowMs);
+    for (let i = 0; i < 64; i++) {
+      const to = link.pollChallenge(cell, nowMs);
+      if (to === undefined) break;
+      check(!initiator, 'only a responder asks where the other end is');
+      const at = places.findIndex(({ address }) => address === to.address.address);
+      went[at]! += DATAGRAM_BYTES;
+      check(went[at]! <= 3 * came[at]!, 'three times what came from there at most');
+      const token = tokenIn();
+      if (token !== undefined) tokens[at]!.push(token);
+    }
+    for (let i = 0; i < 256 && link.pollControl(cell, nowMs); i++) check(i < 255, 'polling ends');
+    check(link.localIds.length <= 12, 'few ids');
+    check(link.memoryBytes <= 2 * 1024 * 1024, `the link holds ${link.memoryBytes} bytes`);
+    check(!Number.isNaN(link.nextTimeoutMs()), 'the next time-out is a time');
+  }
+  link.wipe();
+}
+
+export const linkMoves: FuzzTarget = {
+  name: 'link-moves',
+  dictionary: [
+    Uint8Array.of(0x44),
+    Uint8Array.of(0x42, 1),
+    Uint8Array.of(0x4c),
+    Uint8Array.of(0x6d),
+    Uint8Array.of(8, 0, 0, 4),
+  ],
+  maxBytes: 2048,
+  executions: 400,
+  seeds: () => [
+    // A responder: a ping from home, a spare id, then a ping from elsewhere, its challenge answered from there.
+    Uint8Array.of(0, 0x04, 0x03, 1, 2, 3, 4, 0x44, 0x42, 1, 0x44, 0x04),
+    // Answered from a third place, and a token made up.
+    Uint8Array.of(0, 0x04, 0x44, 0x82, 1, 0x51, 1, 2, 3, 4, 5, 6, 7, 8),
+    // Copies of old cells from elsewhere, with time between.
+    Uint8Array.of(0, 0x04, 0x04, 0x46, 0, 0x46, 1, 0x2d, 0x86, 1, 0x3d, 0x84),
+    // Under the spare id, from elsewhere; twice.
+    Uint8Array.of(0, 0x04, 0x03, 9, 9, 9, 9, 0x4c, 0x4a, 1, 0x3d, 0x8c, 0x8a, 2),
+    // An initiator: moves, is challenged, and is sent spare ids.
+    Uint8Array.of(1, 0x04, 0x03, 5, 5, 5, 5, 0x07, 0x01, 1, 2, 3, 4, 5, 6, 7, 8, 0x15, 0x07),
+    Uint8Array.of(1, 0x03, 0, 0, 0, 0, 0x00, 40, 0x30, 0, 0, 0, 0, 0, 0),
+  ],
+  run: playMoves,
+};
 
 const message = (type: number, length: number): number[] => [type, 0, length >> 8, length & 255];
 

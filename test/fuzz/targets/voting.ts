@@ -3,8 +3,8 @@ import { createSeededRandom } from '@nyx/core/crypto/seeded-random.ts';
 import { decodeDescriptor, descriptorDigest, encodeDescriptor, nodeIdHex } from '@nyx/core/directory/descriptor.ts';
 import { DirectoryError } from '@nyx/core/directory/directory-error.ts';
 import { makeDescriptor, makeViewNode, testNow } from '@nyx/core/directory/testing.ts';
-import { buildView, encodeViewBundle, signView, type ViewEntry } from '@nyx/core/directory/view.ts';
-import { applyDelta, encodeDeltaSteps } from '@nyx/core/directory/view-delta.ts';
+import { buildView, encodeViewBundle, signView, type ViewEntry, viewDigest } from '@nyx/core/directory/view.ts';
+import { applyDelta, deltaEnds, encodeDeltaSteps, isDelta } from '@nyx/core/directory/view-delta.ts';
 import { decodeVote, encodeVote, voteDigest } from '@nyx/core/directory/vote.ts';
 import { Voting } from '@nyx/core/directory/voting.ts';
 import {
@@ -15,6 +15,7 @@ import {
   type VotingMessage,
 } from '@nyx/core/directory/voting-messages.ts';
 import { slotAt, votingSchedule } from '@nyx/core/directory/voting-schedule.ts';
+import { decodeDescriptorList, encodeDescriptorList } from '@nyx/daemon/directory/authority-peers.ts';
 import { check, type FuzzTarget } from '../fuzzer.ts';
 import { attempt } from './attempt.ts';
 import { fixedBytes, suite } from './suite.ts';
@@ -126,12 +127,37 @@ export const viewDelta: FuzzTarget = {
     });
   },
   run(input) {
+    const ends = attempt(() => deltaEnds(input, suite), DirectoryError);
+    if (ends !== undefined) check(isDelta(input), 'what has ends begins as a delta does');
     const made = attempt(() => applyDelta(views[0]!, input, suite), DirectoryError);
     if (made === undefined) return;
+    check(ends !== undefined && sameBytes(ends.from, viewDigest(views[0]!.body, suite)), 'it begins where it says');
+    check(sameBytes(ends.to, viewDigest(made.body, suite)), 'it ends where it says');
     check(
       made.entries.every(({ descriptor }) => descriptor.length <= 16_384),
       'bounded descriptors',
     );
     attempt(() => encodeViewBundle(made), DirectoryError);
+  },
+};
+
+/** What an authority answers when it is asked for descriptors. */
+export const descriptorList: FuzzTarget = {
+  name: 'descriptor-list',
+  dictionary: [Uint8Array.of(0, 0, 0x40, 0), Uint8Array.of(0, 0, 0x40, 1), Uint8Array.of(0xff, 0xff, 0xff, 0xff)],
+  maxBytes: 40_000,
+  seeds: () => [
+    encodeDescriptorList([]),
+    encodeDescriptorList(descriptors.map(encodeDescriptor)),
+    encodeDescriptorList([new Uint8Array(0), new Uint8Array(16_384)]),
+  ],
+  run(input) {
+    const list = attempt(() => decodeDescriptorList(input), DirectoryError);
+    if (list === undefined) return;
+    check(sameBytes(encodeDescriptorList(list), input), 'encode(decode(x)) is x');
+    check(
+      list.every(({ length }) => length <= 16_384),
+      'bounded descriptors',
+    );
   },
 };

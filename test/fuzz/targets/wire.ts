@@ -1,8 +1,11 @@
 /** core/wire: varints and frames, decoded without a session. */
+import { MAX_SOURCES, SYMBOL_BYTES } from '@nyx/core/fec/block-codec.ts';
+import { RepairDecoder, writeRecovered, writeRepair, writeSourceMark } from '@nyx/core/wire/fec-frames.ts';
 import {
   Frame,
   FrameDecoder,
   writeAck,
+  writeAttach,
   writeClose,
   writeConnect,
   writeConnected,
@@ -15,6 +18,7 @@ import {
   writeResolved,
   writeSettings,
   writeStreamHeader,
+  writeTimedDatagramHeader,
   writeValueFrame,
 } from '@nyx/core/wire/frames.ts';
 import { MAX_VARINT, VarintReader, varintSize, writeVarint } from '@nyx/core/wire/varint.ts';
@@ -64,8 +68,11 @@ export function framePayloads(): Uint8Array[] {
     { family: 0, value: 'a.example', ttlSeconds: 0 },
   ];
   const text = new TextEncoder().encode('over');
+  /** CAPS ["fec-rs1", "timed-datagrams1"]. */
+  const capabilities = '\x01\x00\x1a\x82gfec-rs1ptimed-datagrams1';
+  const repair = { path: 1, codec: 0 as const, first: 4, span: 9, bitmap: Uint8Array.of(0xb0, 0x80) };
   const withData = (out: Uint8Array, at: number, data: string): number => {
-    out.set(new TextEncoder().encode(data), at);
+    out.set(Buffer.from(data, 'latin1'), at);
     return at + data.length;
   };
   return [
@@ -86,6 +93,14 @@ export function framePayloads(): Uint8Array[] {
     payload((out) => writeOpaqueFrame(out, writeOpaqueFrame(out, 0, Frame.ping, 1, 2), Frame.pathChallenge, 3, 4)),
     payload((out) => writeClose(out, 0, 1, text)),
     payload((out) => withData(out, writeCryptoHeader(out, 0, 0, 4), '\x01\x00\x01\x80')),
+    payload((out) => withData(out, writeTimedDatagramHeader(out, 0, 1, 200, 50, 5), 'timed')),
+    payload((out) => withData(out, writeCryptoHeader(out, 0, 0, capabilities.length), capabilities)),
+    payload((out) => writeAttach(out, writeOpaqueFrame(out, 0, Frame.pathChallenge, 5, 6), new Uint8Array(32).fill(7))),
+    payload((out) => writeOpaqueFrame(out, 0, Frame.pathResponse, 1, 2)),
+    payload((out) => writeSettings(out, 0, [5, 52, 6, 3])),
+    payload((out) => writeSourceMark(out, withData(out, writeStreamHeader(out, 0, 0, 0, 2, false), 'ab'), 1)),
+    payload((out) => writeRecovered(out, 0, [0, 1, 5, 60])),
+    payload((out) => writeRepair(out, 0, repair, 3, new Uint8Array(SYMBOL_BYTES).fill(9))),
     Uint8Array.of(Frame.localizedString, 2, 0x65, 0x6e, 2, 0x68, 0x69),
     Uint8Array.of(Frame.pluginFirst, 17, ...Buffer.from('a36269640165666c61677301646461746140', 'hex').subarray(0, 17)),
   ];
@@ -105,6 +120,7 @@ export const frames: FuzzTarget = {
   seeds: framePayloads,
   run(input) {
     const decoder = new FrameDecoder();
+    const repair = new RepairDecoder();
     decoder.reset(input);
     let count = 0;
     while (decoder.next()) {
@@ -123,6 +139,14 @@ export const frames: FuzzTarget = {
         const entries = decoder.resolvedEntries();
         check(entries.length === decoder.count && entries.length <= 32, 'as many entries as it says');
         for (const entry of entries) check(/^[\x21-\x7e]{1,255}$/.test(entry.value), 'entries are printable');
+      } else if (type === Frame.fecRecovered) {
+        for (let i = 1; i < decoder.rangeCount; i++) {
+          check(decoder.rangeLow[i]! > decoder.rangeLow[i - 1]!, 'recovered packets rise');
+        }
+      } else if (type === Frame.fecRepair) {
+        if (!repair.decode(input, dataStart, dataLength)) continue;
+        check(repair.sources >= 1 && repair.sources <= MAX_SOURCES, 'a block has 1…64 packets');
+        check(repair.symbolStart + SYMBOL_BYTES === dataStart + dataLength, 'the symbol ends the frame');
       } else if (type === Frame.connect || type === Frame.connected || type === Frame.resolve) {
         check(/^[\x21-\x7e]{1,255}$/.test(decoder.text()), 'text is printable');
       }
