@@ -42,10 +42,6 @@ const byCode: Readonly<Partial<Record<NyxErrorCode, { readonly exit: ExitCode; r
   RESOLVE_FAILED: { exit: ExitCode.target, next: 'The exit cannot resolve that name; check its spelling.' },
   EXIT_POLICY: { exit: ExitCode.target, next: 'No exit allows that target; `nyx-cli paths nodes` shows the policies.' },
   RESET: { exit: ExitCode.target, next: 'The target closed the connection.' },
-  UNSUPPORTED: {
-    exit: ExitCode.usage,
-    next: 'The classes fast and mix are there; docs/threat-model.md says what they do not do.',
-  },
   BAD_ADDRESS: { exit: ExitCode.usage, next: 'Addresses begin with nyx-msg: and are copied whole, in one line.' },
   BAD_REPLY_BLOCK: { exit: ExitCode.usage, next: 'Reply blocks begin with nyx-reply: and are copied whole.' },
   MESSAGE_TOO_LARGE: { exit: ExitCode.usage, next: 'Longer ones belong into a stream: `nyx-cli connect`.' },

@@ -26,8 +26,6 @@ export const nyxErrorCodes = [
   /** Given up by this application: an AbortSignal, or close(). */
   'CANCELLED',
   'BAD_REQUEST',
-  /** A known option that the daemon does not carry out. */
-  'UNSUPPORTED',
   /** No message address, or mistyped. */
   'BAD_ADDRESS',
   'BAD_REPLY_BLOCK',

@@ -59,7 +59,6 @@ export const statusOfDialCode: Readonly<Record<DialErrorCode, status>> = {
   [DialErrorCode.sessionLost]: status.ABORTED,
   [DialErrorCode.cancelled]: status.CANCELLED,
   [DialErrorCode.badRequest]: status.INVALID_ARGUMENT,
-  [DialErrorCode.unsupported]: status.UNIMPLEMENTED,
   [DialErrorCode.shutdown]: status.UNAVAILABLE,
   [DialErrorCode.internal]: status.INTERNAL,
 };

@@ -30,7 +30,6 @@ const statuses: Readonly<Record<DialErrorCode, number>> = {
   SESSION_LOST: 502,
   CANCELLED: 502,
   BAD_REQUEST: 400,
-  UNSUPPORTED: 501,
   SHUTDOWN: 503,
   INTERNAL: 500,
 };

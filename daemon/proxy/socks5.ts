@@ -43,7 +43,6 @@ const replies: Readonly<Record<DialErrorCode, Socks5Reply>> = {
   SESSION_LOST: Socks5Reply.generalFailure,
   CANCELLED: Socks5Reply.generalFailure,
   BAD_REQUEST: Socks5Reply.generalFailure,
-  UNSUPPORTED: Socks5Reply.commandNotSupported,
   SHUTDOWN: Socks5Reply.generalFailure,
   INTERNAL: Socks5Reply.generalFailure,
 };

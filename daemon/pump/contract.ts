@@ -198,8 +198,6 @@ export const DialErrorCode = {
   sessionLost: 'SESSION_LOST',
   cancelled: 'CANCELLED',
   badRequest: 'BAD_REQUEST',
-  /** A known option that this version does not carry out. */
-  unsupported: 'UNSUPPORTED',
   shutdown: 'SHUTDOWN',
   internal: 'INTERNAL',
 } as const;
