@@ -2,15 +2,15 @@
  * The mailboxes that a node keeps for recipients that it does not know. A mailbox is opened by whoever proves to hold the
  * key that its id is a hash of; packets to it are pushed to the owner while he is there, and held, bounded in number, bytes
  * and time, while he is away. What finds no room is refused and counted: what waits already is never driven out by what
- * comes, and the sender will try again. All of it is in memory: a node that restarts has forgotten it.
+ * comes, and the sender will try again. All of it is in memory; a journal keeps it over a restart.
  */
 import type { CryptoSuite } from '../crypto/suite.ts';
 import { nodeIdHex } from '../directory/descriptor.ts';
-import type { Random, TimeMs, UnixSeconds } from '../ports.ts';
-import { mailboxIdOf } from './address.ts';
-import { openKeyBundle } from './key-bundle.ts';
+import type { TimeMs } from '../ports.ts';
+import { MAILBOX_ID_BYTES, mailboxIdOf } from './address.ts';
 import { decodeLanePayload, encodeKeysPart } from './lane.ts';
-import { encodeRecord, type MailboxRecord, RefusedReason, verifyOpen } from './mailbox-records.ts';
+import { encodeRecord, type MailboxRecord, RefusedReason } from './mailbox-records.ts';
+import { MailboxSession, type SessionLink } from './mailbox-session.ts';
 
 export interface MailboxOptions {
   readonly maxMailboxes: number;
@@ -24,7 +24,6 @@ export interface MailboxOptions {
 
 /** Packets that an owner has been sent and has not taken yet. */
 const WINDOW = 64;
-const NONCE_BYTES = 32;
 /** First bytes of the mailbox id that a reply id begins with. */
 export const REPLY_TAG_BYTES = 8;
 
@@ -43,16 +42,43 @@ export interface MailboxCounters {
   readonly dropped: Record<MailboxDrop, number>;
 }
 
-interface HeldPacket {
+export interface HeldPacket {
   readonly sequence: number;
   /** A record ready to be sent. */
   readonly record: Uint8Array;
   readonly atMs: TimeMs;
 }
 
-interface Mailbox {
+/** What of a mailbox outlives a restart. */
+export interface KeptMailbox {
   readonly id: Uint8Array;
+  /** Hex of the id. */
   readonly name: string;
+  readonly bundle: Uint8Array | undefined;
+  /** Not taken since the owner was told last. */
+  readonly refused: number;
+  /** When its owner was there last. */
+  readonly seenMs: TimeMs;
+}
+
+/** Keeps mailboxes over a restart. What it is told may be written later; what was not yet is lost with a crash, no more. */
+export interface MailboxJournal {
+  /** The mailbox is new, or is not what it was. */
+  keepMailbox(mailbox: KeptMailbox): void;
+  keepPacket(mailbox: string, packet: HeldPacket): void;
+  forgetPacket(mailbox: string, sequence: number): void;
+  /** Its packets have been forgotten before. */
+  forgetMailbox(mailbox: string): void;
+}
+
+const noJournal: MailboxJournal = {
+  keepMailbox: () => {},
+  keepPacket: () => {},
+  forgetPacket: () => {},
+  forgetMailbox: () => {},
+};
+
+export interface Mailbox extends KeptMailbox {
   readonly tag: string;
   bundle: Uint8Array | undefined;
   session: MailboxSession | undefined;
@@ -60,7 +86,6 @@ interface Mailbox {
   /** Of `packets`, so many have been sent in the present session. */
   sent: number;
   lastSequence: number;
-  /** Not taken since the owner was told last. */
   refused: number;
   seenMs: TimeMs;
 }
@@ -68,6 +93,7 @@ interface Mailbox {
 export class Mailboxes {
   readonly #options: MailboxOptions;
   readonly #suite: CryptoSuite;
+  readonly #journal: MailboxJournal;
   readonly #mailboxes = new Map<string, Mailbox>();
   readonly #byTag = new Map<string, Mailbox>();
   readonly counters: MailboxCounters = {
@@ -80,9 +106,36 @@ export class Mailboxes {
   };
   #heldBytes = 0;
 
-  constructor(options: MailboxOptions, suite: CryptoSuite) {
+  /** Without a journal a restart forgets everything. */
+  constructor(options: MailboxOptions, suite: CryptoSuite, journal: MailboxJournal = noJournal) {
     this.#options = options;
     this.#suite = suite;
+    this.#journal = journal;
+  }
+
+  /** A mailbox with its packets as the journal has kept them, oldest first (taken). False: it was held for too long, or there is no room. */
+  restore(kept: KeptMailbox, packets: readonly HeldPacket[], nowMs: TimeMs): boolean {
+    const { maxMailboxes, packetsPerMailbox, memoryBytes, holdSeconds } = this.#options;
+    const { id, name, bundle, refused, seenMs } = kept;
+    const tag = nodeIdHex(id.subarray(0, REPLY_TAG_BYTES));
+    const beforeMs = nowMs - holdSeconds * 1000;
+    if (id.length !== MAILBOX_ID_BYTES || this.#mailboxes.size >= maxMailboxes || this.#byTag.has(tag)) return false;
+    if (seenMs < beforeMs) return false;
+    const mailbox = { ...newMailbox(id, name, tag, seenMs), bundle, refused };
+    for (const packet of packets) {
+      const fits = mailbox.packets.length < packetsPerMailbox && this.#heldBytes + packet.record.length <= memoryBytes;
+      if (!fits || packet.atMs < beforeMs || packet.sequence <= mailbox.lastSequence) {
+        this.#journal.forgetPacket(name, packet.sequence);
+        this.counters.expired++;
+        continue;
+      }
+      mailbox.lastSequence = packet.sequence;
+      mailbox.packets.push(packet);
+      this.#heldBytes += packet.record.length;
+    }
+    this.#mailboxes.set(name, mailbox);
+    this.#byTag.set(tag, mailbox);
+    return true;
   }
 
   get count(): number {
@@ -158,18 +211,7 @@ export class Mailboxes {
     if (mailbox === undefined) {
       const tag = nodeIdHex(id.subarray(0, REPLY_TAG_BYTES));
       if (this.#mailboxes.size >= this.#options.maxMailboxes || this.#byTag.has(tag)) return undefined;
-      mailbox = {
-        id,
-        name,
-        tag,
-        bundle: undefined,
-        session: undefined,
-        packets: [],
-        sent: 0,
-        lastSequence: 0,
-        refused: 0,
-        seenMs: nowMs,
-      };
+      mailbox = newMailbox(id, name, tag, nowMs);
       this.#mailboxes.set(name, mailbox);
       this.#byTag.set(tag, mailbox);
     }
@@ -177,7 +219,14 @@ export class Mailboxes {
     mailbox.session = session;
     mailbox.sent = 0;
     mailbox.seenMs = nowMs;
+    this.#journal.keepMailbox(mailbox);
     return mailbox;
+  }
+
+  /** Keys that the owner has proved, for whoever asks. Taken. */
+  setBundle(mailbox: Mailbox, bundle: Uint8Array): void {
+    mailbox.bundle = bundle;
+    this.#journal.keepMailbox(mailbox);
   }
 
   /** Sends as much as the window allows. */
@@ -200,6 +249,7 @@ export class Mailboxes {
     mailbox.session = undefined;
     mailbox.sent = 0;
     mailbox.seenMs = nowMs;
+    this.#journal.keepMailbox(mailbox);
   }
 
   remove(mailbox: Mailbox): void {
@@ -219,7 +269,9 @@ export class Mailboxes {
       return;
     }
     mailbox.lastSequence++;
-    mailbox.packets.push({ sequence: mailbox.lastSequence, record, atMs: nowMs });
+    const held = { sequence: mailbox.lastSequence, record, atMs: nowMs };
+    mailbox.packets.push(held);
+    this.#journal.keepPacket(mailbox.name, held);
     this.#heldBytes += record.length;
     this.counters.accepted++;
     this.push(mailbox);
@@ -228,7 +280,10 @@ export class Mailboxes {
   /** The first `count` packets. */
   #forget(mailbox: Mailbox, count: number): void {
     if (count === 0) return;
-    for (const { record } of mailbox.packets.splice(0, count)) this.#heldBytes -= record.length;
+    for (const { sequence, record } of mailbox.packets.splice(0, count)) {
+      this.#heldBytes -= record.length;
+      this.#journal.forgetPacket(mailbox.name, sequence);
+    }
     mailbox.sent = Math.max(0, mailbox.sent - count);
   }
 
@@ -237,111 +292,21 @@ export class Mailboxes {
     this.#forget(mailbox, mailbox.packets.length);
     this.#mailboxes.delete(mailbox.name);
     this.#byTag.delete(mailbox.tag);
+    this.#journal.forgetMailbox(mailbox.name);
   }
 }
 
-/** The stream that a session runs on. */
-export interface SessionLink {
-  /** NodeID of this node. */
-  readonly nodeId: Uint8Array;
-  readonly suite: CryptoSuite;
-  readonly random: Random;
-  send(record: Uint8Array): void;
-  /** No more records; what was sent still arrives. */
-  close(): void;
-  unixSeconds(): UnixSeconds;
-}
-
-/** One owner's visit. */
-export class MailboxSession {
-  readonly #mailboxes: Mailboxes;
-  readonly #link: SessionLink;
-  readonly #nonce = new Uint8Array(NONCE_BYTES);
-  #mailbox: Mailbox | undefined = undefined;
-  #over = false;
-
-  constructor(mailboxes: Mailboxes, link: SessionLink) {
-    this.#mailboxes = mailboxes;
-    this.#link = link;
-    link.random.fill(this.#nonce);
-    link.send(encodeRecord({ type: 'challenge', nonce: this.#nonce }));
-  }
-
-  /** Its owner has proved himself. */
-  get isOpen(): boolean {
-    return this.#mailbox !== undefined;
-  }
-
-  send(record: Uint8Array): void {
-    if (!this.#over) this.#link.send(record);
-  }
-
-  /** Borrows. */
-  handle(record: MailboxRecord, nowMs: TimeMs): void {
-    if (this.#over) return;
-    const mailbox = this.#mailbox;
-    if (mailbox === undefined) {
-      if (record.type === 'open') this.#open(record.ownerKey, record.signature, nowMs);
-      else this.end(RefusedReason.record, nowMs);
-      return;
-    }
-    switch (record.type) {
-      case 'keys': {
-        const { suite } = this.#link;
-        const known = openKeyBundle(record.bundle, mailbox.id, this.#link.unixSeconds(), suite) !== undefined;
-        if (known) mailbox.bundle = new Uint8Array(record.bundle);
-        else this.end(RefusedReason.keys, nowMs);
-        break;
-      }
-      case 'taken':
-        this.#mailboxes.take(mailbox, record.sequence);
-        break;
-      case 'remove':
-        this.#mailbox = undefined;
-        this.#mailboxes.remove(mailbox);
-        this.#over = true;
-        this.#link.close();
-        break;
-      default:
-        this.end(RefusedReason.record, nowMs);
-    }
-  }
-
-  /** What came was no record. */
-  handleJunk(nowMs: TimeMs): void {
-    this.end(RefusedReason.record, nowMs);
-  }
-
-  /** The stream is gone. */
-  gone(nowMs: TimeMs): void {
-    this.#over = true;
-    if (this.#mailbox !== undefined) this.#mailboxes.leave(this.#mailbox, this, nowMs);
-    this.#mailbox = undefined;
-  }
-
-  end(reason: RefusedReason, nowMs: TimeMs): void {
-    if (this.#over) return;
-    this.#link.send(encodeRecord({ type: 'refused', reason }));
-    this.#link.close();
-    this.gone(nowMs);
-  }
-
-  #open(ownerKey: Uint8Array, signature: Uint8Array, nowMs: TimeMs): void {
-    const { suite, nodeId } = this.#link;
-    if (!verifyOpen(suite, ownerKey, nodeId, this.#nonce, signature)) {
-      this.end(RefusedReason.proof, nowMs);
-      return;
-    }
-    const mailbox = this.#mailboxes.open(this, ownerKey, nowMs);
-    if (mailbox === undefined) {
-      this.end(RefusedReason.room, nowMs);
-      return;
-    }
-    this.#mailbox = mailbox;
-    const { holdSeconds } = this.#mailboxes;
-    const { packets, refused } = mailbox;
-    mailbox.refused = 0;
-    this.send(encodeRecord({ type: 'opened', waiting: packets.length, refused, holdSeconds }));
-    this.#mailboxes.push(mailbox);
-  }
+function newMailbox(id: Uint8Array, name: string, tag: string, seenMs: TimeMs): Mailbox {
+  return {
+    id,
+    name,
+    tag,
+    bundle: undefined,
+    session: undefined,
+    packets: [],
+    sent: 0,
+    lastSequence: 0,
+    refused: 0,
+    seenMs,
+  };
 }

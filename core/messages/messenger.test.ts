@@ -65,6 +65,78 @@ test('a thousand schedules of loss, repetition and reordering: each message once
   assert.ok(acknowledged > 1200 && failed > 0, `both ends occur: ${acknowledged}, ${failed}`);
 });
 
+test('sender, recipient and mailbox node die at any time: each message is still stored once, and its sender hears of it', () => {
+  let repeated = 0;
+  for (let seed = 0; seed < 30; seed++) {
+    const lane = new TestLane(`deaths ${seed}`, quiet);
+    lane.faults = { loss: lane.chance() * 0.2, duplicate: lane.chance() * 0.3, delayMs: lane.chance() * 400 };
+    const alice = lane.join('alice', { packetsPerSecond: 20, cover: 'off' });
+    const bob = lane.join('bob', { packetsPerSecond: 20, cover: 'off' });
+    const names = [0, 1].map((i) => alice.messenger.send(bob.address, lane.bytes(1 + 900 * i), 300_000, lane.nowMs));
+    const over = () => names.every((name) => outcome(alice, name) !== undefined);
+    const deaths = [() => lane.restart(alice), () => lane.restart(bob), () => lane.restartNode()];
+    for (let i = 0; i < 6; i++) {
+      lane.run(lane.nowMs + lane.chance() * 1500, over);
+      deaths[Math.floor(lane.chance() * deaths.length)]!();
+    }
+    lane.run(400_000, over);
+    assert.deepEqual(
+      names.map((name) => outcome(alice, name)),
+      ['acknowledged', 'acknowledged'],
+      `seed ${seed}`,
+    );
+    assert.deepEqual(bob.received.map(({ id }) => id).toSorted(), names.toSorted(), `seed ${seed}`);
+    // What comes of them later finds that they were here.
+    lane.restart(bob);
+    for (const payload of alice.payloads) lane.deliver(payload);
+    lane.run(lane.nowMs + 5000);
+    repeated += bob.messenger.receiver.counters.repeated;
+    assert.equal(bob.received.length, 2, `seed ${seed}: again`);
+    const left = [...alice.disk.entries.values()].filter(({ kind }) => kind !== 'finished');
+    assert.deepEqual(left, [], `seed ${seed}: nothing is kept of what is over`);
+  }
+  assert.ok(repeated > 0);
+});
+
+test('an anonymous reply that has not left does so after a restart, and its block stays used', () => {
+  const lane = new TestLane(14, quiet);
+  const alice = lane.join('alice');
+  const bob = lane.join('bob');
+  const token = alice.messenger.createReplyToken(3)!;
+  const answer = lane.bytes(3 * ANSWER_BYTES);
+  const name = bob.messenger.reply(token, answer, lane.nowMs);
+  lane.restart(bob);
+  assert.throws(
+    () => bob.messenger.reply(token, answer, lane.nowMs),
+    (error) => error instanceof MessageError && error.code === 'REPLY_BLOCK_USED',
+  );
+  lane.run(20_000);
+  assert.deepEqual(
+    alice.answers.map(({ content }) => content),
+    [answer],
+  );
+  assert.deepEqual(bob.events, [{ kind: 'sent', name }]);
+  lane.restart(bob);
+  lane.run(lane.nowMs + 3_700_000);
+  assert.deepEqual([...bob.disk.entries.keys()], [], 'until it expires');
+});
+
+test('a message whose time is over when its sender comes back has failed, and is kept no longer', () => {
+  const lane = new TestLane(15, quiet);
+  const alice = lane.join('alice');
+  const bob = lane.join('bob');
+  lane.goOffline(bob);
+  const name = alice.messenger.send(bob.address, new Uint8Array(1), 30_000, lane.nowMs);
+  lane.run(10_000);
+  alice.messenger.stop();
+  lane.run(40_000);
+  assert.equal(outcome(alice, name), undefined);
+  lane.restart(alice);
+  lane.run(50_000);
+  assert.equal(outcome(alice, name), 'MESSAGE_NOT_ACKNOWLEDGED');
+  assert.equal(alice.disk.entries.size, 0);
+});
+
 /** Of two samples: the largest difference of their distributions, times what makes it comparable for any size. */
 const kolmogorovSmirnov = (a: readonly number[], b: readonly number[]): number => {
   const [x, y] = [a.toSorted((p, q) => p - q), b.toSorted((p, q) => p - q)];

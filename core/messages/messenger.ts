@@ -35,6 +35,7 @@ import {
   SEALED_PACKET_BYTES,
 } from './lane.ts';
 import { MessageError, MessageErrorCode } from './message-error.ts';
+import { type KeptEntry, type MessengerJournal, noJournal } from './messenger-journal.ts';
 import { Outbox, type OutboxEvent, type OutboxOptions, type OutgoingPacket } from './outbox.ts';
 import { encodeCover, encodeFragment } from './packet.ts';
 import type { ReassemblyOptions } from './reassembly.ts';
@@ -78,6 +79,8 @@ export interface MessengerHost {
   storeAnswer(token: string, content: Uint8Array): boolean;
   /** What becomes of messages that were sent. */
   onMessage(event: OutboxEvent): void;
+  /** Without one a restart forgets everything. */
+  readonly journal?: MessengerJournal;
   unixSeconds(): UnixSeconds;
 }
 
@@ -86,6 +89,12 @@ const ANSWER_ACTIVE_MS = 30_000;
 const MAX_QUEUED_ANSWER_PACKETS = 256;
 const MAX_USED_TOKENS = 4096;
 const HOUSEKEEPING_MS = 1000;
+
+/** Whom a message goes to. */
+interface Recipient {
+  readonly nodeId: Uint8Array;
+  readonly keys: Pick<SealKeys, 'mailboxId' | 'x25519'>;
+}
 
 interface Waiting {
   readonly name: string;
@@ -102,6 +111,7 @@ interface Token {
 
 interface QueuedAnswer {
   readonly name: string;
+  readonly index: number;
   readonly payload: Uint8Array;
   readonly last: boolean;
 }
@@ -111,6 +121,7 @@ export class Messenger {
   readonly #suite: CryptoSuite;
   readonly #random: Random;
   readonly #host: MessengerHost;
+  readonly #journal: MessengerJournal;
   readonly #slots: PoissonProcess;
   readonly #outbox: Outbox;
   readonly receiver: Receiver;
@@ -119,7 +130,7 @@ export class Messenger {
   /** Messages whose recipient's keys are being fetched, by mailbox. */
   readonly #waiting = new Map<string, Waiting[]>();
   /** Messages in the outbox: whom they go to. */
-  readonly #recipients = new Map<string, { readonly nodeId: Uint8Array; readonly keys: SealKeys }>();
+  readonly #recipients = new Map<string, Recipient>();
   readonly #answers: QueuedAnswer[] = [];
   readonly #tokens = new Map<string, Token>();
   /** Tokens that were used here, until they expire. */
@@ -138,9 +149,11 @@ export class Messenger {
     this.#suite = deps.suite;
     this.#random = deps.random;
     this.#host = deps.host;
+    this.#journal = deps.host.journal ?? noJournal;
     this.#slots = new PoissonProcess(new Exponential(deps.random));
     this.#outbox = new Outbox(options.outbox, (event) => this.#onOutbox(event));
-    this.receiver = new Receiver(deps.suite, options.reassembly, (message) => deps.host.store(message));
+    const store = (message: IncomingMessage) => deps.host.store(message);
+    this.receiver = new Receiver(deps.suite, options.reassembly, store, this.#journal);
     this.#replies = new ReplyRegistry(deps.suite, deps.random, options.maxReplyBlocks);
     this.#fetches = new KeyFetches(deps.suite, options.outbox.askAgainMs);
   }
@@ -166,6 +179,47 @@ export class Messenger {
   }
 
   /**
+   * Goes on where the journal says that it was before a restart (entries taken, messages that came oldest first). Deadlines
+   * that are over are told as such with the first slot.
+   */
+  restore(entries: readonly KeptEntry[], nowMs: TimeMs): void {
+    const namesOf = (wanted: KeptEntry['kind']) =>
+      new Set(entries.flatMap(({ kind, name }) => (kind === wanted ? [name] : [])));
+    const [sent, sealed] = [namesOf('sent'), namesOf('outgoing')];
+    for (const entry of entries) {
+      if (entry.kind === 'waiting' && sealed.has(entry.name)) continue;
+      if (entry.kind === 'finished') this.receiver.restore(entry.name, entry.state);
+      else if (entry.kind === 'used') this.#used.set(entry.name, entry.expires);
+      else if (entry.kind === 'waiting') this.#restoreWaiting(entry, nowMs);
+      else if (entry.kind === 'outgoing') this.#restoreOutgoing(entry, sent.has(entry.name), nowMs);
+      else if (entry.kind === 'answer' && this.#answers.length < MAX_QUEUED_ANSWER_PACKETS) {
+        const [name, index] = entry.name.split(':') as [string, string];
+        this.#answers.push({ name, index: Number(index), payload: entry.payload, last: entry.last });
+      }
+    }
+    this.#setPace(nowMs);
+  }
+
+  #restoreWaiting(entry: KeptEntry & { kind: 'waiting' }, nowMs: TimeMs): void {
+    const { name, nodeId, mailboxId, deadlineMs, content } = entry;
+    this.#wait(nodeIdHex(mailboxId), { nodeId, mailboxId }, { name, content, deadlineMs });
+    this.#beActive(deadlineMs, nowMs);
+  }
+
+  #restoreOutgoing(entry: KeptEntry & { kind: 'outgoing' }, sentBefore: boolean, nowMs: TimeMs): void {
+    const { name, nodeId, mailboxId, x25519, deadlineMs, blob } = entry;
+    try {
+      this.#outbox.submit({ name, blob, deadlineMs, sentBefore });
+    } catch (error) {
+      if (!(error instanceof MessageError)) throw error;
+      this.#failed(name, error);
+      return;
+    }
+    this.#recipients.set(name, { nodeId, keys: { mailboxId, x25519 } });
+    this.#beActive(deadlineMs, nowMs);
+  }
+
+  /**
    * Sends `content` (0…65 536 bytes; taken) to an address, and gives the message's name (hex of its id). What becomes of it
    * comes with host.onMessage. Throws MessageError MESSAGE_TOO_LARGE or LIMIT.
    */
@@ -188,8 +242,12 @@ export class Messenger {
     const message = { name, content, deadlineMs: nowMs + timeoutMs };
     const mailbox = nodeIdHex(address.mailboxId);
     const known = this.#fetches.known(mailbox, this.#host.unixSeconds());
-    if (known !== undefined) this.#submit(message, address.nodeId, known);
-    else this.#wait(mailbox, address, message);
+    if (known !== undefined) {
+      this.#submit(message, address.nodeId, known);
+    } else {
+      this.#wait(mailbox, address, message);
+      this.#journal.keep({ kind: 'waiting', ...address, ...message });
+    }
     this.#beActive(message.deadlineMs, nowMs);
     return name;
   }
@@ -268,13 +326,16 @@ export class Messenger {
       throw new MessageError(MessageErrorCode.limit, 'too many anonymous replies at once; try again later');
     }
     this.#used.set(tokenName, token.expires);
+    this.#journal.keep({ kind: 'used', name: tokenName, expires: token.expires });
     const name = nodeIdHex(this.#fresh(MESSAGE_ID_BYTES));
     for (let i = 0; i < count; i++) {
       const data = content.subarray(i * ANSWER_BYTES, (i + 1) * ANSWER_BYTES);
       const block = token.blocks[i]!;
       const key = answerKey(this.#suite, 'anonymous reply', token.key, block);
       const answer = sealAnswer(this.#suite, key, { index: i, count, data });
-      this.#answers.push({ name, payload: encodeForward(block, answer), last: i === count - 1 });
+      const queued = { name, index: i, payload: encodeForward(block, answer), last: i === count - 1 };
+      this.#answers.push(queued);
+      this.#journal.keep({ kind: 'answer', ...queued, name: `${name}:${i}` });
     }
     this.#beActive(nowMs + ANSWER_ACTIVE_MS, nowMs);
     return name;
@@ -395,6 +456,7 @@ export class Messenger {
       this.#answers.push(answer);
       return this.#postpone();
     }
+    this.#journal.forget('answer', `${answer.name}:${answer.index}`);
     if (answer.last) this.#host.onMessage({ kind: 'sent', name: answer.name });
     return true;
   }
@@ -418,7 +480,7 @@ export class Messenger {
     return true;
   }
 
-  #payloadOf(packet: OutgoingPacket, keys: SealKeys): Uint8Array | undefined {
+  #payloadOf(packet: OutgoingPacket, keys: Recipient['keys']): Uint8Array | undefined {
     const { name, index, count, data, asks } = packet;
     let replyBlock: Uint8Array | undefined;
     if (asks) {
@@ -462,8 +524,11 @@ export class Messenger {
       return;
     }
     this.#recipients.set(name, { nodeId, keys });
+    const { mailboxId, x25519 } = keys;
     try {
       this.#outbox.submit({ name, blob, deadlineMs });
+      this.#journal.keep({ kind: 'outgoing', name, nodeId, mailboxId, x25519, deadlineMs, blob });
+      this.#journal.forget('waiting', name);
     } catch (error) {
       this.#recipients.delete(name);
       if (!(error instanceof MessageError)) throw error;
@@ -499,11 +564,21 @@ export class Messenger {
   }
 
   #failed(name: string, error: MessageError): void {
+    this.#forget(name);
     this.#host.onMessage({ kind: 'failed', name, error });
   }
 
+  #forget(name: string): void {
+    this.#journal.forget('waiting', name);
+    this.#journal.forget('outgoing', name);
+    this.#journal.forget('sent', name);
+  }
+
   #onOutbox(event: OutboxEvent): void {
-    if (event.kind !== 'sent') {
+    if (event.kind === 'sent') {
+      this.#journal.keep({ kind: 'sent', name: event.name });
+    } else {
+      this.#forget(event.name);
       const recipient = this.#recipients.get(event.name);
       this.#recipients.delete(event.name);
       // Keys that do not open are not used again.
@@ -562,7 +637,11 @@ export class Messenger {
       }
     }
     for (const [name, { expires }] of this.#tokens) if (now >= expires) this.#tokens.delete(name);
-    for (const [name, expires] of this.#used) if (now >= expires) this.#used.delete(name);
+    for (const [name, expires] of this.#used) {
+      if (now < expires) continue;
+      this.#used.delete(name);
+      this.#journal.forget('used', name);
+    }
     this.#replies.expire(now, (purpose) => {
       if (purpose.kind === 'status') return !this.#recipients.has(purpose.message);
       if (purpose.kind === 'keys') return !this.#waiting.has(purpose.mailbox);

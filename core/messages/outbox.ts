@@ -28,6 +28,8 @@ export interface OutgoingMessage {
   /** Sealed. */
   readonly blob: Uint8Array;
   readonly deadlineMs: TimeMs;
+  /** Before a restart all of it left once: the recipient is asked first what he has. */
+  readonly sentBefore?: boolean;
 }
 
 /** What a slot can carry. `asks`: with a reply block. */
@@ -96,15 +98,16 @@ export class Outbox {
       );
     }
     const count = Math.ceil(message.blob.length / FRAGMENT_BYTES);
+    const sentOnce = message.sentBefore ?? false;
     this.#bytes += message.blob.length;
     this.#entries.set(message.name, {
       message,
       count,
-      pending: Array.from({ length: count }, (_, i) => i),
-      mustAsk: false,
+      pending: sentOnce ? [] : Array.from({ length: count }, (_, i) => i),
+      mustAsk: sentOnce,
       askAgainAtMs: Number.POSITIVE_INFINITY,
       askAgainMs: this.#options.askAgainMs,
-      sentOnce: false,
+      sentOnce,
       packetsSent: 0,
     });
   }

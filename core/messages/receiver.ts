@@ -8,6 +8,7 @@ import type { TimeMs } from '../ports.ts';
 import { answerKey, MessageState, sealStatus } from './answer-seal.ts';
 import { decodeContent } from './content.ts';
 import { encodeForward } from './lane.ts';
+import { type MessengerJournal, noJournal } from './messenger-journal.ts';
 import { decodeFragment, type Fragment } from './packet.ts';
 import { Reassembly, type ReassemblyOptions } from './reassembly.ts';
 import { openMessage, openPacket, type SealSecrets } from './seal.ts';
@@ -40,6 +41,7 @@ export interface ReceiverCounters {
 export class Receiver {
   readonly #suite: CryptoSuite;
   readonly #store: (message: IncomingMessage) => boolean;
+  readonly #journal: MessengerJournal;
   readonly #reassembly: Reassembly;
   /** Newest first, by mailbox. */
   readonly #secrets = new Map<string, readonly SealSecrets[]>();
@@ -58,8 +60,14 @@ export class Receiver {
   };
 
   /** `store` keeps a message for the application, for good; false: there is no room. */
-  constructor(suite: CryptoSuite, reassembly: ReassemblyOptions, store: (message: IncomingMessage) => boolean) {
+  constructor(
+    suite: CryptoSuite,
+    reassembly: ReassemblyOptions,
+    store: (message: IncomingMessage) => boolean,
+    journal: MessengerJournal = noJournal,
+  ) {
     this.#suite = suite;
+    this.#journal = journal;
     this.#reassembly = new Reassembly(reassembly);
     this.#store = store;
   }
@@ -83,9 +91,11 @@ export class Receiver {
     else this.#secrets.set(mailbox, secrets);
   }
 
-  /** This message was stored before: what comes of it is a repetition. */
-  remember(mailbox: string, id: string): void {
-    this.#finish(`${mailbox}:${id}`, MessageState.stored);
+  /** This message (mailbox ‖ `:` ‖ id) was here before the restart: what comes of it is a repetition. Oldest first. */
+  restore(name: string, state: MessageState): void {
+    this.#finished.delete(name);
+    this.#finished.set(name, state);
+    this.#limit();
   }
 
   /** A sealed packet from a mailbox. Borrows. */
@@ -163,6 +173,15 @@ export class Receiver {
 
   #finish(name: string, state: MessageState): void {
     this.#finished.set(name, state);
-    if (this.#finished.size > MAX_FINISHED) this.#finished.delete(this.#finished.keys().next().value!);
+    // For want of room it will come again.
+    if (state !== MessageState.noRoom) this.#journal.keep({ kind: 'finished', name, state });
+    this.#limit();
+  }
+
+  #limit(): void {
+    if (this.#finished.size <= MAX_FINISHED) return;
+    const oldest = this.#finished.keys().next().value!;
+    this.#finished.delete(oldest);
+    this.#journal.forget('finished', oldest);
   }
 }

@@ -13,8 +13,9 @@ import { REPLY_BLOCK_BYTES, useReplyBlock } from '../sphinx/reply-block.ts';
 import { type MessageAddress, mailboxIdOf } from './address.ts';
 import { signKeyBundle } from './key-bundle.ts';
 import { encodeRecord, RecordReader, signOpen } from './mailbox-records.ts';
-import { Mailboxes, type MailboxOptions } from './mailboxes.ts';
-import { Messenger, type MessengerOptions } from './messenger.ts';
+import { type HeldPacket, type KeptMailbox, Mailboxes, type MailboxJournal, type MailboxOptions } from './mailboxes.ts';
+import { Messenger, type MessengerHost, type MessengerOptions } from './messenger.ts';
+import type { KeptEntry, MessengerJournal } from './messenger-journal.ts';
 import type { OutboxEvent } from './outbox.ts';
 import type { IncomingMessage } from './receiver.ts';
 import type { SealSecrets } from './seal.ts';
@@ -77,7 +78,8 @@ export interface LaneFaults {
 
 export interface TestClient {
   readonly name: string;
-  readonly messenger: Messenger;
+  messenger: Messenger;
+  readonly disk: MemoryJournal;
   readonly address: MessageAddress;
   readonly received: IncomingMessage[];
   readonly answers: { readonly token: string; readonly content: Uint8Array }[];
@@ -93,6 +95,44 @@ export interface TestClient {
   deaf: boolean;
   /** Refuses to store. */
   full: boolean;
+}
+
+/** A disk that has everything at once. */
+class MemoryJournal implements MessengerJournal {
+  readonly entries = new Map<string, KeptEntry>();
+
+  keep(entry: KeptEntry): void {
+    this.entries.set(`${entry.kind}:${entry.name}`, entry);
+  }
+
+  forget(kind: string, name: string): void {
+    this.entries.delete(`${kind}:${name}`);
+  }
+}
+
+class MemoryMailboxes implements MailboxJournal {
+  readonly mailboxes = new Map<string, KeptMailbox>();
+  readonly packets = new Map<string, HeldPacket[]>();
+
+  keepMailbox({ id, name, bundle, refused, seenMs }: KeptMailbox): void {
+    this.mailboxes.set(name, { id, name, bundle, refused, seenMs });
+  }
+
+  keepPacket(mailbox: string, packet: HeldPacket): void {
+    this.packets.set(mailbox, [...(this.packets.get(mailbox) ?? []), packet]);
+  }
+
+  forgetPacket(mailbox: string, sequence: number): void {
+    const held = this.packets.get(mailbox) ?? [];
+    this.packets.set(
+      mailbox,
+      held.filter((packet) => packet.sequence !== sequence),
+    );
+  }
+
+  forgetMailbox(mailbox: string): void {
+    this.mailboxes.delete(mailbox);
+  }
 }
 
 interface Scheduled {
@@ -120,20 +160,42 @@ export class TestLane {
   readonly random: Random;
   readonly suite: CryptoSuite;
   readonly nodeId = new Uint8Array(32).fill(7);
-  readonly mailboxes: Mailboxes;
+  mailboxes: Mailboxes;
+  readonly #mailboxOptions: MailboxOptions;
+  readonly #disk = new MemoryMailboxes();
   readonly clients: TestClient[] = [];
   nowMs: TimeMs = 0;
   faults: LaneFaults;
   readonly #queue: Scheduled[] = [];
   #order = 0;
   readonly #sessions = new Map<TestClient, { send(bytes: Uint8Array): void; close(): void }>();
+  readonly #makeMessenger = new Map<TestClient, () => Messenger>();
   readonly #owners = new Map<TestClient, { owner: SignKeyPair; secrets: SealSecrets; bundle: Uint8Array }>();
 
   constructor(seed: number | string, faults: LaneFaults, suite = quickSuite, options = testMailboxOptions) {
     this.random = createSeededRandom(seed);
     this.suite = suite;
     this.faults = faults;
-    this.mailboxes = new Mailboxes(options, suite);
+    this.#mailboxOptions = options;
+    this.mailboxes = new Mailboxes(options, suite, this.#disk);
+  }
+
+  /** The mailbox node dies and comes back with what is on its disk. */
+  restartNode(): void {
+    const open = this.clients.filter(({ online }) => online);
+    this.#sessions.clear();
+    this.mailboxes = new Mailboxes(this.#mailboxOptions, this.suite, this.#disk);
+    for (const [name, mailbox] of [...this.#disk.mailboxes]) {
+      this.mailboxes.restore(mailbox, this.#disk.packets.get(name) ?? [], this.nowMs);
+    }
+    for (const client of open) this.goOnline(client);
+  }
+
+  /** A client dies and comes back with what is on its disk. */
+  restart(client: TestClient): void {
+    client.messenger = this.#makeMessenger.get(client)!();
+    client.messenger.restore([...client.disk.entries.values()], this.nowMs);
+    if (client.online) this.goOnline(client);
   }
 
   get unixSeconds(): number {
@@ -161,44 +223,44 @@ export class TestLane {
       },
       owner,
     );
-    const messenger = new Messenger(
-      { ...testMessengerOptions, ...options },
-      {
-        suite,
-        random: this.random,
-        host: {
-          sendPayload: (_nodeId, payload) => {
-            client.sentAtMs.push(this.nowMs);
-            client.payloads.push(payload);
-            this.#carry(() => this.#arrive(payload));
-            return true;
-          },
-          anyMailboxNode: () => this.nodeId,
-          sendDrop: () => {
-            client.sentAtMs.push(this.nowMs);
-            return true;
-          },
-          replyMailbox: () => ({ ...client.address, x25519: secrets.dh.publicKey }),
-          makeReplyBlock: (_nodeId, replyId) => {
-            const block = this.bytes(REPLY_BLOCK_BYTES);
-            block.set(replyId);
-            return { block, keys: { bytes: block.slice(-32) }, expires: this.unixSeconds + 3600 };
-          },
-          store: (message) => {
-            if (client.full) return false;
-            client.received.push(message);
-            return true;
-          },
-          storeAnswer: (token, content) => client.answers.push({ token, content }) > 0,
-          onMessage: (event) => client.events.push(event),
-          unixSeconds: () => this.unixSeconds,
-        },
+    const disk = new MemoryJournal();
+    const host: MessengerHost = {
+      sendPayload: (_nodeId, payload) => {
+        client.sentAtMs.push(this.nowMs);
+        client.payloads.push(payload);
+        this.#carry(() => this.#arrive(payload));
+        return true;
       },
-    );
-    messenger.receiver.setSecrets(nodeIdHex(mailboxId), [secrets]);
+      anyMailboxNode: () => this.nodeId,
+      sendDrop: () => {
+        client.sentAtMs.push(this.nowMs);
+        return true;
+      },
+      replyMailbox: () => ({ ...client.address, x25519: secrets.dh.publicKey }),
+      makeReplyBlock: (_nodeId, replyId) => {
+        const block = this.bytes(REPLY_BLOCK_BYTES);
+        block.set(replyId);
+        return { block, keys: { bytes: block.slice(-32) }, expires: this.unixSeconds + 3600 };
+      },
+      store: (message) => {
+        if (client.full) return false;
+        client.received.push(message);
+        return true;
+      },
+      storeAnswer: (token, content) => client.answers.push({ token, content }) > 0,
+      onMessage: (event) => client.events.push(event),
+      unixSeconds: () => this.unixSeconds,
+      journal: disk,
+    };
+    const make = () => {
+      const made = new Messenger({ ...testMessengerOptions, ...options }, { suite, random: this.random, host });
+      made.receiver.setSecrets(nodeIdHex(mailboxId), [secrets]);
+      return made;
+    };
     const client: TestClient = {
       name,
-      messenger,
+      messenger: make(),
+      disk,
       address: { nodeId: this.nodeId, mailboxId },
       received: [],
       answers: [],
@@ -211,6 +273,7 @@ export class TestLane {
       full: false,
     };
     this.clients.push(client);
+    this.#makeMessenger.set(client, make);
     this.#owners.set(client, { owner, secrets, bundle });
     this.goOnline(client);
     return client;
