@@ -149,7 +149,7 @@ class Daemon {
       ? new Messages(context, { nodeId, files, directory: this.#directory, paths: this.#paths, pool: this.#pool })
       : undefined;
     this.#mailboxes = config.roles.includes('mailbox')
-      ? new MailboxHost(context, this.#keys.nodeId, this.#directory)
+      ? new MailboxHost(context, files, this.#keys.nodeId, this.#directory)
       : undefined;
     this.#paths.excluded = () => this.#cheats.nodeIds;
     // A client only builds circuits; others build theirs through mixes and exits.

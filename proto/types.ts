@@ -649,6 +649,7 @@ export interface OwnMessages {
   postponedPackets: number;
   receivedPackets: number;
   receivedMessages: number;
+  storeProblem: string;
 }
 
 export interface Mailboxes {
@@ -661,6 +662,7 @@ export interface Mailboxes {
   fetches: number;
   forwards: number;
   dropped: Record<string, number>;
+  storeProblem: string;
 }
 
 export type MessageState =

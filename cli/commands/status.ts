@@ -164,6 +164,9 @@ function formatMessages({ messages, mailboxes }: GetNodeInfoResponse): string[] 
       `mailboxes   ${mailboxes.mailboxes} kept; ${heldPackets} packets held (${formatBytes(heldBytes)}), ${mailboxes.delivered} delivered, ${refused} not taken`,
     );
   }
+  for (const problem of new Set([messages?.storeProblem, mailboxes?.storeProblem])) {
+    if (problem) lines.push(`            PROBLEM: ${problem}`);
+  }
   return lines;
 }
 

@@ -71,7 +71,7 @@ export const messageService = (host: ApiHost) => ({
     validator.check();
     const bytes = new Uint8Array(content);
     const sent = messagesOf(host).send(to, bytes, timeoutMs === 0 ? DEFAULT_TIMEOUT_MS : timeoutMs);
-    await follow(sent, wait, send, signal);
+    await follow(sent, wait, send, signal, () => host.state() === 'draining');
   }),
 
   ReceiveMessages: serverStream<Empty, ReceivedMessage>((_request, send, signal) => {
@@ -190,6 +190,7 @@ const follow = async (
   wait: 'queued' | 'sent' | 'acknowledged',
   send: (response: SendMessageResponse) => Promise<void>,
   signal: AbortSignal,
+  isDraining: () => boolean,
 ): Promise<void> => {
   const { id } = message;
   let told = { sent: 0, total: 0 };
@@ -197,7 +198,10 @@ const follow = async (
     send({ messageId: id, state, packetsSent: told.sent, packetsTotal: told.total });
   await tell('MESSAGE_STATE_QUEUED');
   if (wait === 'queued') return;
-  const onAbort = () => message.cancel();
+  // A call that ends because the daemon does gives nothing up: the message goes on after the restart.
+  const onAbort = () => {
+    if (!isDraining()) message.cancel();
+  };
   signal.addEventListener('abort', onAbort, { once: true });
   let state: MessageState = 'MESSAGE_STATE_QUEUED';
   const timer = setInterval(() => {

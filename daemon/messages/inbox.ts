@@ -1,17 +1,16 @@
 /**
- * Messages that have come and wait for the application, one file each by SealedFiles. A message is acknowledged to its sender
- * once it is on disk, and erased once the application has acknowledged it. Given to one reader at a time: what he does not
- * acknowledge, the next one gets.
+ * Messages that have come and wait for the application, an entry each in the store, `inbox:ID`. A message is acknowledged to its
+ * sender once it is on disk, and erased once the application has acknowledged it. Given to one reader at a time: what he does
+ * not acknowledge, the next one gets.
  */
-import { readdirSync } from 'node:fs';
-import { KeyStoreError, KeyStoreErrorCode, type SealedFiles } from '../directory/sealed-files.ts';
+import { packEntry, unpackEntry } from './messenger-journal.ts';
+import type { SealedStore, StoredEntry } from './sealed-store.ts';
 
-const PREFIX = 'message-';
-const NAME = /^message-[0-9a-f]{32}$/;
+const PREFIX = 'inbox:';
 const MAX_MESSAGES = 4096;
 /** Letters of the mailbox's name that the id of its message begins with. */
 const TAG_LETTERS = 16;
-/** A file's share beside the content. */
+/** An entry's share beside the content. */
 const HEADER_BYTES = 1 + 32 + 8;
 
 /** Of a message that came to a mailbox: both may be of others' choice, so neither alone would do. */
@@ -31,29 +30,35 @@ export interface StoredMessage {
 }
 
 interface Entry {
-  readonly file: string;
+  /** Hex of the mailbox; undefined: it is an anonymous reply. */
+  readonly mailbox: string | undefined;
   readonly sizeBytes: number;
 }
 
 export class Inbox {
-  readonly #files: Pick<SealedFiles, 'read' | 'write' | 'remove' | 'folder'>;
+  readonly #store: SealedStore;
   readonly #maxBytes: number;
   /** Oldest first. */
   readonly #entries = new Map<string, Entry>();
   #bytes = 0;
+  /** Number of the newest message. */
   #last = 0;
   #reader: (() => void) | undefined;
 
-  constructor(files: Pick<SealedFiles, 'read' | 'write' | 'remove' | 'folder'>, maxBytes: number) {
-    this.#files = files;
+  /** `entries`: all that is in the store, others' as well. */
+  constructor(store: SealedStore, entries: readonly StoredEntry[], maxBytes: number) {
+    this.#store = store;
     this.#maxBytes = maxBytes;
-    const names = readdirSync(files.folder).filter((name) => NAME.test(name));
-    // The names begin with a time and a count: as text they are in order.
-    for (const file of names.toSorted()) {
-      const message = this.#readFile(file);
-      if (message === undefined) continue;
-      this.#enter(message.id, { file, sizeBytes: HEADER_BYTES + message.content.length });
-      this.#last = Math.max(this.#last, Number.parseInt(file.slice(PREFIX.length + 12, PREFIX.length + 32), 16));
+    const kept = entries.flatMap(({ name, content }) => {
+      if (!name.startsWith(PREFIX)) return [];
+      const { header, bytes } = unpackEntry(content);
+      const mailbox = header.mailbox === undefined ? undefined : String(header.mailbox);
+      const entry = { mailbox, sizeBytes: HEADER_BYTES + bytes.length };
+      return [{ id: name.slice(PREFIX.length), number: Number(header.number), entry }];
+    });
+    for (const { id, number, entry } of kept.sort((a, b) => a.number - b.number)) {
+      this.#enter(id, entry);
+      this.#last = Math.max(this.#last, number);
     }
   }
 
@@ -67,32 +72,24 @@ export class Inbox {
 
   /** Of the messages that wait: from which mailbox, and which. */
   *known(): Generator<{ readonly mailbox: string; readonly id: string }> {
-    for (const [id, { file }] of this.#entries) {
-      const mailbox = this.#readFile(file)?.mailbox;
+    for (const [id, { mailbox }] of this.#entries) {
       if (mailbox !== undefined) yield { mailbox, id: id.slice(TAG_LETTERS) };
     }
   }
 
-  /** Writes it to disk. False: there is no room. */
+  /** Writes it to disk. False: there is no room, or the disk refuses. */
   store(message: StoredMessage): boolean {
-    const sizeBytes = HEADER_BYTES + message.content.length;
+    const { id, mailbox, replyBlock, receivedUnixMs, content } = message;
+    const sizeBytes = HEADER_BYTES + content.length;
+    if (this.#entries.has(id)) return true;
     if (this.#entries.size >= MAX_MESSAGES || this.#bytes + sizeBytes > this.#maxBytes) return false;
-    if (this.#entries.has(message.id)) return true;
-    const time = message.receivedUnixMs.toString(16).padStart(12, '0');
-    const count = (++this.#last).toString(16).padStart(20, '0');
-    const file = `${PREFIX}${time}${count}`;
-    const header = Buffer.from(
-      JSON.stringify({
-        id: message.id,
-        mailbox: message.mailbox,
-        replyBlock: message.replyBlock,
-        receivedUnixMs: message.receivedUnixMs,
-      }),
-    );
-    const length = Buffer.alloc(4);
-    length.writeUInt32BE(header.length);
-    this.#files.write(file, Buffer.concat([length, header, message.content]));
-    this.#enter(message.id, { file, sizeBytes });
+    const header = { mailbox, replyBlock, receivedUnixMs, number: ++this.#last };
+    if (!this.#store.put(PREFIX + id, packEntry(header, content))) return false;
+    if (!this.#store.commit()) {
+      this.#store.remove(PREFIX + id);
+      return false;
+    }
+    this.#enter(id, { mailbox, sizeBytes });
     this.#reader?.();
     return true;
   }
@@ -103,8 +100,17 @@ export class Inbox {
   }
 
   read(id: string): StoredMessage | undefined {
-    const entry = this.#entries.get(id);
-    return entry && this.#readFile(entry.file);
+    const packed = this.#entries.has(id) ? this.#store.get(PREFIX + id) : undefined;
+    if (packed === undefined) return undefined;
+    const { header, bytes } = unpackEntry(packed);
+    const { mailbox, replyBlock, receivedUnixMs } = header;
+    return {
+      id,
+      mailbox: mailbox === undefined ? undefined : String(mailbox),
+      replyBlock: replyBlock === undefined ? undefined : String(replyBlock),
+      receivedUnixMs: Number(receivedUnixMs),
+      content: bytes.slice(),
+    };
   }
 
   /** The application has it: erased. False: there is none of that id. */
@@ -113,7 +119,7 @@ export class Inbox {
     if (entry === undefined) return false;
     this.#entries.delete(id);
     this.#bytes -= entry.sizeBytes;
-    this.#files.remove(entry.file);
+    this.#store.remove(PREFIX + id);
     // There is room for another one with the reader.
     this.#reader?.();
     return true;
@@ -131,20 +137,5 @@ export class Inbox {
   #enter(id: string, entry: Entry): void {
     this.#entries.set(id, entry);
     this.#bytes += entry.sizeBytes;
-  }
-
-  #readFile(file: string): StoredMessage | undefined {
-    const bytes = this.#files.read(file);
-    if (bytes === undefined || bytes.length < 4) return undefined;
-    const headerEnd = 4 + bytes.readUInt32BE(0);
-    let header: Omit<StoredMessage, 'content'>;
-    try {
-      header = JSON.parse(bytes.toString('utf8', 4, headerEnd)) as Omit<StoredMessage, 'content'>;
-    } catch {
-      const path = `${this.#files.folder}/${file}`;
-      throw new KeyStoreError(KeyStoreErrorCode.corrupt, `${path} is no message; move it away`);
-    }
-    const { id, mailbox, replyBlock, receivedUnixMs } = header;
-    return { id, mailbox, replyBlock, receivedUnixMs, content: new Uint8Array(bytes.subarray(headerEnd)) };
   }
 }

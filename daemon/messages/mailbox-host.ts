@@ -1,17 +1,24 @@
 /**
  * A node's mailboxes (core/messages/mailboxes.ts) for all of its workers: what ends here of the message lane goes into them,
- * owners come over circuits that end here. Nothing of who, to whom and when is logged.
+ * owners come over circuits that end here. Nothing of who, to whom and when is logged; what is held is on disk as well
+ * (mailbox-journal.ts).
  */
 import { RecordReader } from '@nyx/core/messages/mailbox-records.ts';
-import { Mailboxes, type MailboxSession } from '@nyx/core/messages/mailboxes.ts';
+import type { MailboxSession } from '@nyx/core/messages/mailbox-session.ts';
+import { Mailboxes } from '@nyx/core/messages/mailboxes.ts';
 import { PACKET_BYTES } from '@nyx/core/sphinx/packet.ts';
 import { useReplyBlock } from '@nyx/core/sphinx/reply-block.ts';
 import type { NodeContext } from '../actors/context.ts';
 import type { Directory } from '../actors/directory.ts';
+import type { SealedFiles } from '../directory/sealed-files.ts';
 import type { PumpClient } from '../pump/pump-client.ts';
 import type { ChildSpec } from '../supervision/supervise.ts';
+import { StoredMailboxes } from './mailbox-journal.ts';
+import { openStore, tellDamage } from './open-store.ts';
+import type { SealedStore } from './sealed-store.ts';
 
 const HOUSEKEEPING_MS = 1000;
+const SWEEP_MS = 60_000;
 /** Whoever has not proved to own a mailbox by then is sent away. */
 const OPEN_TIMEOUT_MS = 30_000;
 
@@ -26,23 +33,37 @@ export class MailboxHost {
   readonly #context: NodeContext;
   readonly #nodeId: Uint8Array;
   readonly #directory: Pick<Directory, 'contactOf'>;
+  readonly #store: SealedStore;
+  #sweptMs = 0;
   /** By the service's number, of each worker. */
   readonly #visits = new Map<PumpClient, Map<number, Visit>>();
   /** Answers whose reply block names a node that is not in the view, or that found no way out. */
   unsent = 0;
 
-  constructor(context: NodeContext, nodeId: Uint8Array, directory: Pick<Directory, 'contactOf'>) {
+  /** Throws KeyStoreError. */
+  constructor(context: NodeContext, files: SealedFiles, nodeId: Uint8Array, directory: Pick<Directory, 'contactOf'>) {
     this.#context = context;
     this.#nodeId = nodeId;
     this.#directory = directory;
-    this.mailboxes = new Mailboxes(context.config.mailbox, context.suite);
+    // A sender repeats what a loss of power has cost.
+    this.#store = openStore({ name: 'mailboxes', durable: false }, context, files);
+    const journal = new StoredMailboxes(this.#store, context);
+    this.mailboxes = new Mailboxes(context.config.mailbox, context.suite, journal);
+    journal.restore(this.mailboxes);
   }
 
   /** For the API and the metrics; what they mean is said in nyx.proto (Mailboxes). */
   get figures() {
     const { count, heldPackets, heldBytes, counters } = this.mailboxes;
     const { dropped, ...counts } = counters;
-    return { mailboxes: count, heldPackets, heldBytes, ...counts, dropped: { ...dropped } };
+    return {
+      mailboxes: count,
+      heldPackets,
+      heldBytes,
+      ...counts,
+      dropped: { ...dropped },
+      storeProblem: this.#store.problem,
+    };
   }
 
   /** A worker begins. */
@@ -80,18 +101,32 @@ export class MailboxHost {
         let cancel = () => {};
         const next = () => {
           cancel = this.#context.timers.after(HOUSEKEEPING_MS, () => {
-            this.mailboxes.expire(this.#nowMs);
+            this.#keepHouse();
             next();
           });
         };
         next();
-        return { stop: () => cancel() };
+        tellDamage(this.#store, this.#context);
+        return {
+          stop: () => {
+            cancel();
+            this.#store.commit();
+          },
+        };
       },
     };
   }
 
   get #nowMs(): number {
     return this.#context.timers.nowMs();
+  }
+
+  #keepHouse(): void {
+    const nowMs = this.#nowMs;
+    this.mailboxes.expire(nowMs);
+    if (nowMs - this.#sweptMs < SWEEP_MS) return;
+    this.#sweptMs = nowMs;
+    this.#store.sweep();
   }
 
   #visit(pump: PumpClient, service: number): Visit {

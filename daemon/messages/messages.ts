@@ -7,6 +7,7 @@
 import { nodeIdHex } from '@nyx/core/directory/descriptor.ts';
 import type { NodeContact } from '@nyx/core/engine/contract.ts';
 import { decodeAddress, encodeAddress } from '@nyx/core/messages/address.ts';
+import { MessageState } from '@nyx/core/messages/answer-seal.ts';
 import { MessageError, MessageErrorCode } from '@nyx/core/messages/message-error.ts';
 import { Messenger } from '@nyx/core/messages/messenger.ts';
 import type { OutboxEvent } from '@nyx/core/messages/outbox.ts';
@@ -25,6 +26,9 @@ import type { ChildSpec } from '../supervision/supervise.ts';
 import { AddressBook, MAX_ADDRESSES, OwnMailbox } from './address-book.ts';
 import { Inbox, storedId } from './inbox.ts';
 import { MailboxVisit, type VisitState } from './mailbox-visit.ts';
+import { StoredMessenger } from './messenger-journal.ts';
+import { openStore, tellDamage } from './open-store.ts';
+import type { SealedStore } from './sealed-store.ts';
 
 const RENEW_MS = 60_000;
 /** A mailbox for replies that can't be opened so many times in a row is given up for one at another node. */
@@ -58,6 +62,7 @@ export interface MessageFigures {
   readonly postponedPackets: number;
   readonly receivedPackets: number;
   readonly receivedMessages: number;
+  readonly storeProblem: string;
 }
 
 /** An address of ours as the API shows it. */
@@ -100,6 +105,8 @@ export class Messages {
   readonly messenger: Messenger;
   readonly #context: NodeContext;
   readonly #parts: MessagesParts;
+  /** Inbox and journal. */
+  readonly #store: SealedStore;
   readonly #book: AddressBook;
   readonly #delays: Exponential;
   readonly #visits = new Map<string, MailboxVisit>();
@@ -119,7 +126,10 @@ export class Messages {
     this.#parts = parts;
     const { config, suite, random } = context;
     this.#book = new AddressBook(parts.files, suite, random);
-    this.inbox = new Inbox(parts.files, config.messages.inboxBytes);
+    this.#store = openStore({ name: 'messages', durable: true }, context, parts.files);
+    const journal = new StoredMessenger(this.#store, context);
+    const stored = this.#store.load();
+    this.inbox = new Inbox(this.#store, stored, config.messages.inboxBytes);
     this.#delays = new Exponential(random);
     this.messenger = new Messenger(
       {
@@ -138,14 +148,18 @@ export class Messages {
           sendDrop: (nodeId) => this.#sendPayload(nodeId, undefined),
           replyMailbox: () => this.#replyMailbox(),
           makeReplyBlock: (nodeId, replyId, usedBy) => this.#makeReplyBlock(nodeId, replyId, usedBy),
-          store: ({ mailbox, id, content }) => this.#store(storedId(mailbox, id), mailbox, undefined, content),
-          storeAnswer: (token, content) => this.#store(token, undefined, token, content),
+          store: ({ mailbox, id, content }) => this.#receive(storedId(mailbox, id), mailbox, undefined, content),
+          storeAnswer: (token, content) => this.#receive(token, undefined, token, content),
           onMessage: (event) => this.#onMessage(event),
           unixSeconds: () => context.unixMs() / 1000,
+          journal,
         },
       },
     );
-    for (const { mailbox, id } of this.inbox.known()) this.messenger.receiver.remember(mailbox, id);
+    this.messenger.restore(journal.read(stored), this.#nowMs);
+    for (const { mailbox, id } of this.inbox.known()) {
+      this.messenger.receiver.restore(`${mailbox}:${id}`, MessageState.stored);
+    }
   }
 
   child(): ChildSpec {
@@ -179,6 +193,7 @@ export class Messages {
       postponedPackets: counters.postponed + this.unsent,
       receivedPackets: receiver.counters.packets,
       receivedMessages: receiver.counters.stored,
+      storeProblem: this.#store.problem,
     };
   }
 
@@ -248,6 +263,8 @@ export class Messages {
       this.#needReplyMailbox();
       id = this.messenger.send(address, content, timeoutMs, nowMs);
     }
+    // From here on a restart does not lose it.
+    this.#store.commit();
     this.#pending.set(id, pending);
     this.#arm();
     return {
@@ -277,6 +294,7 @@ export class Messages {
 
   #start(): void {
     this.#running = true;
+    tellDamage(this.#store, this.#context);
     this.#renew();
     for (const mailbox of this.#book.list()) {
       this.messenger.receiver.setSecrets(mailbox.name, mailbox.secrets);
@@ -297,13 +315,14 @@ export class Messages {
     for (const { sent, done } of this.#pending.values()) {
       const error = new DialError(
         DialErrorCode.shutdown,
-        'the daemon is shutting down; the message may have arrived or not',
+        'the daemon is shutting down; it goes on with the message when it is started again before the deadline',
       );
       sent.reject(error);
       done.reject(error);
     }
     this.#pending.clear();
     this.#book.wipe();
+    this.#store.close();
   }
 
   get #nowMs(): number {
@@ -331,6 +350,7 @@ export class Messages {
       this.messenger.receiver.setSecrets(this.#replyVisit.mailbox.name, this.#replyVisit.mailbox.secrets);
       this.#replyVisit.publish();
     }
+    this.#store.sweep();
     this.#cancelRenew = this.#context.timers.after(RENEW_MS, () => this.#renew());
   }
 
@@ -514,7 +534,7 @@ export class Messages {
     return node?.roles.mailbox && id !== this.#parts.nodeId ? node.nodeId : undefined;
   }
 
-  #store(id: string, mailbox: string | undefined, replyBlock: string | undefined, content: Uint8Array): boolean {
+  #receive(id: string, mailbox: string | undefined, replyBlock: string | undefined, content: Uint8Array): boolean {
     const stored = this.inbox.store({ id, mailbox, replyBlock, receivedUnixMs: this.#context.unixMs(), content });
     this.#context.events.publish('message', stored ? 'received' : 'no-room', '', { bytes: content.length });
     return stored;

@@ -1,18 +1,18 @@
-/** Messages between real daemons: sent, acknowledged, answered without an address, held while their recipient is away. */
+/** Messages between real daemons: sent, acknowledged, answered without an address, held while their recipient is away and over deaths. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { decodeReplyToken } from '@nyx/core/messages/reply-token.ts';
+import { createNativeSuite } from '@nyx/daemon/io/native-suite.ts';
 import { type LocalNetwork, type LocalNode, startLocalNetwork } from '@nyx/daemon/local-network.ts';
+import { NodeProcess } from '@nyx/daemon/node-process.ts';
 import { connectNyx, type NyxClient, NyxError, type ReceivedMessage } from '@nyx/sdk/index.ts';
-import { until } from './fixture.ts';
+import { freeUdpPort, until } from './fixture.ts';
 import { countInMemory } from './process-memory.ts';
 
-const MAIN = fileURLToPath(new URL('../../daemon/main.ts', import.meta.url));
 const CONNECT_TIMEOUT_MS = 30_000;
+const RELAYS = 4;
 /** Generous: a busy machine is no failure. */
 const TIMEOUT_MS = 60_000;
 
@@ -23,18 +23,27 @@ let bobNode: LocalNode;
 let alice: NyxClient;
 let bob: NyxClient;
 let address: string;
-let restarted: ChildProcess | undefined;
+/** Whose mailbox the address names. */
+let keeper: LocalNode;
+/** A reply block that was used once, and the relay that it begins at. */
+let used: { readonly replyBlock: string; readonly first: LocalNode } | undefined;
+const restarted: NodeProcess[] = [];
 
 const connect = ({ apiSocket }: LocalNode): Promise<NyxClient> =>
   connectNyx({ socketPath: apiSocket, connectTimeoutMs: CONNECT_TIMEOUT_MS });
 
 before(async () => {
+  const ports = await Promise.all(Array.from({ length: RELAYS }, () => freeUdpPort()));
   network = await startLocalNetwork({
     mixes: 2,
     exits: 2,
     clients: 2,
     spareCircuits: 0,
-    overrides: (role) => (role === 'client' ? { messages: { packetsPerSecond: 40, hops: 3 } } : {}),
+    // A relay that is started again is where the view says.
+    overrides: (role, index) =>
+      role === 'client'
+        ? { messages: { packetsPerSecond: 40, hops: 3 } }
+        : { listen: `127.0.0.1:${ports[index + (role === 'exit' ? 2 : 0)]}` },
   });
   relays = network.nodes.filter(({ role }) => role !== 'client');
   [aliceNode, bobNode] = network.clients as [LocalNode, LocalNode];
@@ -42,21 +51,39 @@ before(async () => {
   const made = await bob.messages.createAddress({ label: 'bob' });
   assert.equal(made.state, 'open', made.problem);
   address = made.address;
+  keeper = relays.find(({ nodeId }) => nodeId === made.nodeId)!;
 });
 
 after(async () => {
   alice?.close();
   bob?.close();
-  if (restarted !== undefined) {
-    restarted.stdin!.end();
-    await once(restarted, 'exit');
-  }
-  await network?.stop();
+  await Promise.all([network?.stop(), ...restarted.map((node) => node.stop(10_000))]);
 });
 
+const end = async (nodes: readonly LocalNode[], signal: 'SIGTERM' | 'SIGKILL'): Promise<void> => {
+  for (const { pid } of nodes) process.kill(pid, signal);
+  await until('them to be gone', () =>
+    nodes.every(({ pid }) => {
+      try {
+        process.kill(pid, 0);
+        return false;
+      } catch {
+        return true;
+      }
+    }),
+  );
+};
+
+/** The same node again: its configuration, its disk. */
+const startAgain = async ({ name, role }: LocalNode): Promise<LocalNode> => {
+  const node = new NodeProcess(name, join(network!.folder, `${name}.yaml`));
+  restarted.push(node);
+  return { ...(await node.ready(TIMEOUT_MS)), role };
+};
+
 /** Of all relays together. */
-const sumOfMetric = async (line: string): Promise<number> => {
-  const pages = await Promise.all(relays.map(async ({ metrics }) => (await fetch(`http://${metrics}/metrics`)).text()));
+const sumOfMetric = async (line: string, of = relays): Promise<number> => {
+  const pages = await Promise.all(of.map(async ({ metrics }) => (await fetch(`http://${metrics}/metrics`)).text()));
   return pages
     .flatMap((page) => page.split('\n'))
     .filter((text) => text.startsWith(`${line} `))
@@ -121,21 +148,29 @@ test('a reply without an address arrives; the same block a second time is refuse
   await until('the second use to be dropped', async () => (await replayed()) > before, TIMEOUT_MS);
 });
 
-test('what is held for a recipient who is away is readable nowhere, and arrives when he is back', async () => {
+/** A block that begins at a relay which can be killed: the first of them is the authority. */
+const blockElsewhere = async (): Promise<typeof used> => {
+  for (;;) {
+    const { replyBlock } = await alice.messages.createReplyBlock();
+    const [block] = decodeReplyToken(replyBlock, createNativeSuite()).blocks;
+    const nodeId = Buffer.from(block!.subarray(0, 32)).toString('hex');
+    const first = relays.find((relay) => relay.nodeId === nodeId && relay !== relays[0]);
+    if (first !== undefined) return { replyBlock, first };
+  }
+};
+
+test('what is held for a recipient who is away is readable nowhere, outlives mailbox and sender that are killed, and arrives once', async () => {
+  used = await blockElsewhere();
+  const answered = receiveOne(alice);
+  await bob.messages.send(used!.replyBlock, 'once');
+  assert.equal((await answered).content.toString(), 'once');
+
   const marker = randomBytes(32);
   bob.close();
-  process.kill(bobNode.pid, 'SIGTERM');
-  await until('the recipient to be gone', () => {
-    try {
-      process.kill(bobNode.pid, 0);
-      return false;
-    } catch {
-      return true;
-    }
-  });
+  await end([bobNode], 'SIGTERM');
   const packets = { sent: 0, total: Number.POSITIVE_INFINITY };
   const sent = alice.messages.send(address, Buffer.alloc(4096, marker), {
-    timeoutMs: TIMEOUT_MS,
+    timeoutMs: 3 * TIMEOUT_MS,
     onProgress: ({ packetsSent, packetsTotal }) => {
       if (packetsTotal > 0) Object.assign(packets, { sent: packetsSent, total: packetsTotal });
     },
@@ -154,16 +189,35 @@ test('what is held for a recipient who is away is readable nowhere, and arrives 
   );
   assert.ok(inSender[0]! > 0, 'the sender has it, so it could have been found');
 
-  const config = join(network!.folder, `${bobNode.name}.yaml`);
-  restarted = spawn(process.execPath, [MAIN, '--config', config, '--exit-with-parent'], {
-    stdio: ['pipe', 'pipe', 'ignore'],
-    env: { ...process.env, NODE_OPTIONS: '', NODE_TEST_CONTEXT: '' },
-  });
-  await once(restarted.stdout!, 'data');
+  // Without a word: the sender, the mailbox's node, and a relay that has seen what is played again below.
+  const [heldBefore, { first }] = [await held(), used!];
+  await Promise.all([assert.rejects(sent), end([...new Set([keeper, first]), aliceNode], 'SIGKILL')]);
+  alice.close();
+  const again = await Promise.all([...new Set([keeper, first])].map(startAgain));
+  relays = relays.map((relay) => again.find(({ nodeId }) => nodeId === relay.nodeId) ?? relay);
+  const heldAfter = await held();
+  assert.ok(heldAfter >= packets.total, `${heldAfter} of ${heldBefore} packets are there, nobody has sent any again`);
+  const ownMessages = async (client: NyxClient) => (await client.status()).messages!;
+  aliceNode = await startAgain(aliceNode);
+  alice = await connect(aliceNode);
+  assert.equal((await ownMessages(alice)).outgoing, 1, 'the sender goes on with it');
+  bobNode = await startAgain(bobNode);
   bob = await connect(bobNode);
   const message = await receiveOne(bob);
   assert.ok(message.content.equals(Buffer.alloc(4096, marker)));
-  assert.equal((await sent).state, 'acknowledged');
+  await until('its sender to hear of it', async () => (await ownMessages(alice)).outgoing === 0, TIMEOUT_MS);
+  const { receivedMessages, waiting } = await ownMessages(bob);
+  assert.deepEqual([receivedMessages, waiting], [1, 0]);
+
+  const replayed = () =>
+    sumOfMetric(
+      'nyx_pump_dropped_total{reason="messageReplayed"}',
+      relays.filter(({ nodeId }) => nodeId === first.nodeId),
+    );
+  assert.equal(await replayed(), 0);
+  await alice.messages.send(used!.replyBlock, 'twice');
+  await until('the relay to know what it took before it was killed', async () => (await replayed()) === 1, TIMEOUT_MS);
+  assert.equal((await ownMessages(alice)).waiting, 0);
 });
 
 test('an address that does not exist is an error that says so', async () => {
