@@ -8,6 +8,7 @@ import { RepairDecoder, writeRepair } from '../wire/fec-frames.ts';
 import { Frame, FrameDecoder } from '../wire/frames.ts';
 import { MAX_REPAIRS, MAX_SPAN, SYMBOL_BYTES } from './block-codec.ts';
 import { FecBudget } from './budget.ts';
+import { LossProcess } from './loss-process.ts';
 import { fecTunings } from './policy.ts';
 import { FecReceiver, type RecoveredPacket, RepairResult } from './receiver.ts';
 import { ReedSolomon } from './reed-solomon.ts';
@@ -37,7 +38,14 @@ function payloadOf(number: number): Uint8Array {
 function rig(ratio = 0.25, budget = new FecBudget(1e9)) {
   const codec = new ReedSolomon();
   const tally = new FecTally();
-  const sender = new FecSender({ policy: { ratio }, codecs: [codec] }, budget, fecTunings.fast, 0, tally);
+  const sender = new FecSender(
+    { policy: { ratio }, codecs: [codec] },
+    budget,
+    fecTunings.fast,
+    0,
+    tally,
+    new LossProcess(),
+  );
   const arrived = new Arrived();
   const receiver = new FecReceiver([codec], budget, arrived, tally);
   const decoder = new FrameDecoder();
@@ -141,6 +149,7 @@ test('nothing is made while nothing is lost', () => {
     fecTunings.fast,
     0,
     new FecTally(),
+    new LossProcess(),
   );
   assert.equal(sender.armed(0), false);
   assert.equal(sender.ratio(0), 0);
@@ -152,7 +161,14 @@ test('nothing is made while nothing is lost', () => {
   assert.equal(sender.armed(2), true);
   assert.ok(sender.ratio(2) > 0);
   assert.equal(sender.armed(60_000), false);
-  const off = new FecSender({ policy: 'off', codecs: [codec] }, new FecBudget(), fecTunings.fast, 0, new FecTally());
+  const off = new FecSender(
+    { policy: 'off', codecs: [codec] },
+    new FecBudget(),
+    fecTunings.fast,
+    0,
+    new FecTally(),
+    new LossProcess(),
+  );
   for (let i = 0; i < 5; i++) off.loss.onLost(1);
   assert.equal(off.armed(2), false);
 });

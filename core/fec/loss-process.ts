@@ -43,16 +43,6 @@ export class LossProcess {
     else this.#began = Math.max(0, this.#began - 1);
   }
 
-  /** The path fell silent: what was lost with it says nothing of how it is when it works. */
-  reset(): void {
-    this.#kept = 0;
-    this.#began = 0;
-    this.#ended = 0;
-    this.#went = 0;
-    this.#afterLoss = false;
-    this.#lastLossMs = Number.NEGATIVE_INFINITY;
-  }
-
   /** Share of packets that is lost; 0 as long as nothing to speak of was. */
   ratio(nowMs: TimeMs): number {
     if (nowMs - this.#lastLossMs > FORGET_MS) return 0;

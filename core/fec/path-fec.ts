@@ -1,6 +1,7 @@
 /** Error correction of one path, both ways, as the session sees it. */
 import { RangeSet } from '../stream/ranges.ts';
 import { writeRecovered } from '../wire/fec-frames.ts';
+import type { LossProcess } from './loss-process.ts';
 import type { FecResources, FecTuning } from './policy.ts';
 import { type ArrivedPackets, FecReceiver, type RecoveredPacket } from './receiver.ts';
 import { FecSender, type FecWish } from './sender.ts';
@@ -23,9 +24,16 @@ export class PathFec {
   /** Recovered numbers that the peer has not been told of. */
   readonly #untold: number[] = [];
 
-  constructor(wish: FecWish, resources: FecResources, tuning: FecTuning, tag: number, arrived: ArrivedPackets) {
+  constructor(
+    wish: FecWish,
+    resources: FecResources,
+    tuning: FecTuning,
+    tag: number,
+    arrived: ArrivedPackets,
+    loss: LossProcess,
+  ) {
     this.tally = new FecTally(resources.tally);
-    this.sender = new FecSender(wish, resources.budget, tuning, tag, this.tally);
+    this.sender = new FecSender(wish, resources.budget, tuning, tag, this.tally, loss);
     this.receiver = new FecReceiver(resources.codecs, resources.budget, arrived, this.tally);
   }
 

@@ -8,7 +8,7 @@ import type { TimeMs } from '../ports.ts';
 import { type RepairHeader, setBit, writeRepair } from '../wire/fec-frames.ts';
 import { type BlockCodec, MAX_REPAIRS, MAX_SOURCES, MAX_SPAN, SYMBOL_WORDS, Symbols } from './block-codec.ts';
 import type { FecBudget } from './budget.ts';
-import { LossProcess } from './loss-process.ts';
+import type { LossProcess } from './loss-process.ts';
 import type { FecPolicy, FecTuning } from './policy.ts';
 import { repairsFor } from './redundancy.ts';
 import type { FecTally } from './stats.ts';
@@ -46,7 +46,7 @@ interface MadeBlock {
 }
 
 export class FecSender {
-  readonly loss = new LossProcess();
+  readonly loss: LossProcess;
   readonly #wish: FecWish;
   readonly #budget: FecBudget;
   readonly #tally: FecTally;
@@ -66,8 +66,9 @@ export class FecSender {
   #neededRatio = 0;
   #neededBurst = 0;
 
-  /** `path` is what repair symbols call this path. */
-  constructor(wish: FecWish, budget: FecBudget, tuning: FecTuning, path: number, tally: FecTally) {
+  /** `path` is what repair symbols call this path; `loss` is how it loses packets. */
+  constructor(wish: FecWish, budget: FecBudget, tuning: FecTuning, path: number, tally: FecTally, loss: LossProcess) {
+    this.loss = loss;
     this.#tally = tally;
     this.#wish = wish;
     this.#budget = budget;

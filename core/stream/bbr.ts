@@ -1,7 +1,9 @@
 /**
  * BBR (draft-cardwell-iccrg-bbr-congestion-control-00, with the aggregation allowance of Linux): the window and the
  * pacing rate follow a model of the path, its bandwidth (windowed maximum of the delivery rate) and its round trip
- * time (windowed minimum). Random loss alone changes neither.
+ * time (windowed minimum). Random loss alone changes neither. Two things are added (docs/adr/0034-congestion-and-loss.md):
+ * as much as the path loses by itself is sent on top, and packets that a full queue drops bound the window (after BBR
+ * version 3, draft-ietf-ccwg-bbr).
  */
 import type { AckSample, CongestionController } from './congestion.ts';
 
@@ -22,9 +24,21 @@ const LOCAL_QUEUE_MS = 8;
 /** Sanity floor while no loss is seen, as far as it is no more than so much queue. */
 const LOSSLESS_WINDOW = 256;
 const LOSSLESS_QUEUE_MS = 40;
-/** Losing this share of a round in start-up means that the queue is full, whatever the rate still does. */
-const STARTUP_LOSS = 0.2;
+/** Losing this share of a round in start-up means that a queue is full that can't be seen, whatever the rate still does. */
+const STARTUP_LOSS = 0.5;
 const STARTUP_LOSS_PACKETS = 16;
+/** A whole round of start-up spent behind a queue, and no faster by so much than the round before: the pipe is full. */
+const STARTUP_QUEUED_GROWTH = 1.5;
+/**
+ * Of the share that the path loses by itself, so much is made up for, up to so large a share. Not all of it: where a shallow
+ * queue drops packets before it can be seen as a queue, each cycle then begins lower than the one before.
+ */
+const LOSS_MADE_UP = 0.65;
+const MAX_LOSS_MADE_UP = 0.3;
+/** Of a round, dropped by a queue: too much was under way; the window stays below by so much. */
+const QUEUE_LOSS = 0.02;
+const QUEUE_LOSS_PACKETS = 3;
+const QUEUE_BACKOFF = 0.85;
 const LOSS_MEMORY_MS = 10_000;
 
 type Phase = 'startup' | 'drain' | 'probeBandwidth' | 'probeRtt';
@@ -52,7 +66,12 @@ export class Bbr implements CongestionController {
   #epochAtMs = 0;
   #epochAcked = 0;
   #lastLossMs = Number.NEGATIVE_INFINITY;
-  readonly #roundTotals = { ackedPackets: 0, lostPackets: 0 };
+  /** What more is sent than is to arrive, as a factor. */
+  #lossGain = 1;
+  /** What a queue has not been able to hold, and how fast it may grow again. */
+  #ceiling = Number.POSITIVE_INFINITY;
+  #ceilingStep = 1;
+  readonly #roundTotals = { ackedPackets: 0, lostPackets: 0, queueLosses: 0, inFlight: 0, queued: true };
 
   get deliveryRate(): number {
     return this.#bandwidth.value;
@@ -67,12 +86,13 @@ export class Bbr implements CongestionController {
     const newRound = this.#updateRound(sample);
     this.#updateBandwidth(sample);
     this.#updateAggregation(sample, newRound);
-    this.#roundTotals.ackedPackets += sample.ackedPackets;
-    this.#roundTotals.lostPackets += sample.lostPackets;
+    this.#lossGain = 1 / (1 - Math.min(MAX_LOSS_MADE_UP, LOSS_MADE_UP * sample.lossRatio));
+    this.#addToRound(sample);
+    if (!this.#filled) this.#checkOverflow();
     if (newRound) {
-      this.#checkFull(sample);
-      this.#roundTotals.ackedPackets = 0;
-      this.#roundTotals.lostPackets = 0;
+      if (!this.#filled) this.#checkFull(sample);
+      if (this.#filled) this.#updateCeiling();
+      this.#beginRound();
     }
     this.#advance(sample);
     this.#updateMinRtt(sample);
@@ -89,6 +109,37 @@ export class Bbr implements CongestionController {
     this.#roundEnd = sample.delivered;
     this.#round++;
     return true;
+  }
+
+  #addToRound(sample: AckSample): void {
+    const totals = this.#roundTotals;
+    totals.ackedPackets += sample.ackedPackets;
+    totals.lostPackets += sample.lostPackets;
+    if (sample.queued) totals.queueLosses += sample.lostPackets;
+    totals.inFlight = Math.max(totals.inFlight, sample.priorInFlight);
+    totals.queued &&= sample.queued;
+  }
+
+  #beginRound(): void {
+    const totals = this.#roundTotals;
+    totals.ackedPackets = 0;
+    totals.lostPackets = 0;
+    totals.queueLosses = 0;
+    totals.inFlight = 0;
+    totals.queued = true;
+  }
+
+  /** Down when a queue has dropped packets; up again, faster with each round without that, as long as it is what limits. */
+  #updateCeiling(): void {
+    const { ackedPackets, lostPackets, queueLosses, inFlight } = this.#roundTotals;
+    if (queueLosses >= QUEUE_LOSS_PACKETS && queueLosses > QUEUE_LOSS * (ackedPackets + lostPackets)) {
+      const most = Math.min(this.#ceiling, inFlight);
+      this.#ceiling = Math.max(MIN_WINDOW, this.#bdp(1), QUEUE_BACKOFF * most);
+      this.#ceilingStep = 1;
+    } else if (inFlight >= this.#ceiling - this.#ceilingStep) {
+      this.#ceiling += this.#ceilingStep;
+      this.#ceilingStep *= 2;
+    }
   }
 
   #updateBandwidth(sample: AckSample): void {
@@ -117,14 +168,21 @@ export class Bbr implements CongestionController {
     if (newRound || extra > this.#extraAcked.value) this.#extraAcked.update(extra, this.#round, BANDWIDTH_ROUNDS);
   }
 
+  /** What is dropped in start-up is dropped at nearly three times the rate: not a moment longer than can be seen. */
+  #checkOverflow(): void {
+    const { ackedPackets, lostPackets, queueLosses } = this.#roundTotals;
+    const packets = ackedPackets + lostPackets;
+    this.#filled =
+      (queueLosses >= STARTUP_LOSS_PACKETS && queueLosses > QUEUE_LOSS * packets) ||
+      (lostPackets >= STARTUP_LOSS_PACKETS && lostPackets > STARTUP_LOSS * packets && packets >= INITIAL_WINDOW);
+  }
+
   #checkFull(sample: AckSample): void {
-    if (this.#filled) return;
-    const { ackedPackets, lostPackets } = this.#roundTotals;
-    if (lostPackets >= STARTUP_LOSS_PACKETS && lostPackets > STARTUP_LOSS * (ackedPackets + lostPackets)) {
+    if (sample.appLimited) return;
+    if (this.#roundTotals.queued && this.#bandwidth.value < this.#fullBandwidth * STARTUP_QUEUED_GROWTH) {
       this.#filled = true;
       return;
     }
-    if (sample.appLimited) return;
     if (this.#bandwidth.value >= this.#fullBandwidth * 1.25) {
       this.#fullBandwidth = this.#bandwidth.value;
       this.#fullRounds = 0;
@@ -150,12 +208,17 @@ export class Bbr implements CongestionController {
       gain === 1
         ? elapsed
         : gain > 1
-          ? elapsed && (sample.lostPackets > 0 || sample.priorInFlight >= this.#bdp(gain))
+          ? elapsed && this.#hasProbed(sample, gain)
           : elapsed || sample.inFlight <= this.#bdp(1);
     if (!next) return;
     this.#cycle = (this.#cycle + 1) % PACING_CYCLE.length;
     this.#cycleAtMs = sample.nowMs;
     this.#pacingGain = PACING_CYCLE[this.#cycle]!;
+  }
+
+  #hasProbed(sample: AckSample, gain: number): boolean {
+    const { priorInFlight } = sample;
+    return (sample.queued && sample.lostPackets > 0) || priorInFlight >= Math.min(this.#bdp(gain), this.windowPackets);
   }
 
   #enterProbeBandwidth(nowMs: number): void {
@@ -204,7 +267,7 @@ export class Bbr implements CongestionController {
     }
     // Until the pipe is full, what the application had to send says little about the path.
     const floor = this.#filled ? 0 : INITIAL_WINDOW / Math.max(sample.smoothedRttMs, 1);
-    const rate = this.#pacingGain * Math.max(bandwidth, floor);
+    const rate = this.#pacingGain * Math.max(bandwidth, floor) * this.#lossGain;
     if (this.#filled || rate > this.pacingRate || this.pacingRate === Number.POSITIVE_INFINITY) this.pacingRate = rate;
   }
 
@@ -219,6 +282,7 @@ export class Bbr implements CongestionController {
     if (this.#filled) window = Math.min(window + sample.ackedPackets, target);
     else if (window < target || sample.delivered < INITIAL_WINDOW) window += sample.ackedPackets;
     const lossless = sample.nowMs - this.#lastLossMs > LOSS_MEMORY_MS;
+    window = Math.min(window, this.#ceiling);
     const wanted = lossless && (this.#filled || this.#local) ? this.#bandwidth.value * LOSSLESS_QUEUE_MS : 0;
     // Where timers are longer than the round trip, a handful of packets in flight would only wait for them.
     const least = this.#minRttMs < LOCAL_RTT_MS ? INITIAL_WINDOW : MIN_WINDOW;
@@ -230,7 +294,7 @@ export class Bbr implements CongestionController {
 
   #target(sample: AckSample): number {
     const bandwidth = this.#bandwidth.value;
-    let model = bandwidth * this.#minRttMs * this.#windowGain + this.#extraAcked.value;
+    let model = bandwidth * this.#minRttMs * this.#windowGain * this.#lossGain + this.#extraAcked.value;
     if (this.#local) {
       // The time between wake-ups is part of the round trip here, though the smallest samples miss it.
       const roundMs = Math.min(WINDOW_GAIN * sample.smoothedRttMs, LOCAL_QUEUE_MS);
@@ -244,7 +308,7 @@ export class Bbr implements CongestionController {
   }
 
   #bdp(gain: number): number {
-    return this.#bandwidth.value * this.#minRttMs * gain + 3;
+    return this.#bandwidth.value * this.#minRttMs * gain * this.#lossGain + 3;
   }
 }
 

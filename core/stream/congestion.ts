@@ -6,6 +6,10 @@ export interface AckSample {
   /** Packets newly acknowledged, and newly declared lost since the last sample. */
   ackedPackets: number;
   lostPackets: number;
+  /** Packets wait in a queue now: it may be what loses them. */
+  queued: boolean;
+  /** Share of packets that the path loses by itself; 0 = nothing to speak of. */
+  lossRatio: number;
   /** Packets in flight before and after. */
   priorInFlight: number;
   inFlight: number;

@@ -5,6 +5,8 @@ import type { Stream } from './stream.ts';
 
 /** Streams for which a first window is kept free, whatever the others have grown to. */
 const RESERVED_STREAMS = 8;
+/** Each time a window is announced: where packets get lost, a reader on a long line has few occasions. */
+const WINDOW_GROWTH = 4;
 
 export class FlowControl {
   /** What the peer lets us send, and what we have sent. */
@@ -47,7 +49,7 @@ export class FlowControl {
   }
 
   /**
-   * A reader that keeps up gets twice the window, up to the option's maximum and half of what the session has left
+   * A reader that keeps up gets a larger window, up to the option's maximum and half of what the session has left
    * when every stream and a few new ones have their first window: readers that then stop can't take everything.
    */
   growWindow(stream: Stream, streams: number): void {
@@ -56,7 +58,7 @@ export class FlowControl {
     const extra = stream.windowBytes - base;
     const firstWindows = base * (streams + RESERVED_STREAMS);
     const spare = (sessionWindowBytes - firstWindows - (this.#extraWindow - extra)) / 2;
-    const wanted = Math.min(2 * stream.windowBytes, streamWindowBytes);
+    const wanted = Math.min(WINDOW_GROWTH * stream.windowBytes, streamWindowBytes);
     const window = Math.max(base, Math.min(wanted, base + Math.floor(spare)));
     this.#extraWindow += window - stream.windowBytes;
     stream.windowBytes = window;

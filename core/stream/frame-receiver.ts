@@ -359,7 +359,8 @@ export class FrameReceiver {
     }
     path.pacer.setRate(recovery.congestion.pacingRate, nowMs);
     if (path.state === PathState.suspect && recovery.heardSinceGivenUp) this.#paths.revive(path);
-    else if (this.#core.paths.length > 1) this.#core.reorderLimitBytes = reorderLimitBytes(this.#core.paths);
+    else if (this.#core.paths.length > 1)
+      this.#core.reorderLimitBytes = reorderLimitBytes(this.#core.paths, this.#core.nowMs);
     return Drop.none;
   }
 

@@ -4,7 +4,7 @@
  * All packets are of one size; everything counts packets.
  */
 
-import type { LossProcess } from '../fec/loss-process.ts';
+import { LossProcess } from '../fec/loss-process.ts';
 import { Frame, type FrameDecoder } from '../wire/frames.ts';
 import type { AckSample, CongestionController } from './congestion.ts';
 import { RttEstimator } from './rtt.ts';
@@ -33,9 +33,6 @@ const MIXED_DEVIATIONS = 4.5;
 const PERSISTENT_TIMEOUTS = 3;
 /** Time without a spurious retransmission after which the reorder window shrinks. */
 const REORDER_DECAY_MS = 5000;
-/** A packet lost while the round trip is so much longer than the shortest was dropped by a queue. */
-const QUEUE_RTTS = 1.5;
-const QUEUE_MS = 10;
 /** A timer that comes this late was not the only thing that had to wait. */
 export const STALL_MS = 5;
 
@@ -53,8 +50,8 @@ export class Recovery {
   probes = 0;
   /** Something was acknowledged after giveUp(). */
   heardSinceGivenUp = true;
-  /** Where it is noted how packets are lost; undefined = nobody wants to know. */
-  loss: LossProcess | undefined = undefined;
+  /** How packets are lost, as far as it is not a full queue that drops them. */
+  readonly loss = new LossProcess();
   /** Repair symbols are on their way this long after their packets: so much longer is waited before frames go again. */
   repairMs = 0;
   readonly #owner: FrameOwner;
@@ -64,6 +61,8 @@ export class Recovery {
   #ackedEnd = 0;
   /** Below it every packet is acknowledged or declared lost. */
   #lossHead = 0;
+  /** Below it all was given up once: what comes of that after all was not overtaken by anything. */
+  #givenUpEnd = 0;
   #reorderMs = 0;
   #reorderAtMs = 0;
   #probeCount = 0;
@@ -81,6 +80,8 @@ export class Recovery {
     nowMs: 0,
     ackedPackets: 0,
     lostPackets: 0,
+    queued: false,
+    lossRatio: 0,
     priorInFlight: 0,
     inFlight: 0,
     delivered: 0,
@@ -214,6 +215,7 @@ export class Recovery {
     }
     this.#sample.lostPackets = 0;
     this.#detectLoss(nowMs);
+    this.#untoldLosses += this.#sample.lostPackets;
     return this.#sample.lostPackets > 0;
   }
 
@@ -248,7 +250,9 @@ export class Recovery {
   giveUp(): void {
     const { sent } = this;
     this.heardSinceGivenUp = false;
-    this.loss?.reset();
+    // What was lost in silence says nothing of how the path loses packets when it works.
+    this.#givenUpEnd = sent.tail;
+    this.#lossHead = sent.tail;
     for (let seq = sent.nextUnsettled(sent.head); seq < sent.tail; seq = sent.nextUnsettled(seq + 1)) {
       if (!sent.isInFlight(seq)) continue;
       sent.markLost(seq);
@@ -298,7 +302,8 @@ export class Recovery {
   /** A packet declared lost was only late: from now on wait for as long as this one took. */
   #onSpurious(seq: number, nowMs: number): void {
     this.spurious++;
-    this.loss?.onSpurious();
+    if (seq < this.#givenUpEnd) return;
+    this.loss.onSpurious();
     const late = nowMs - this.sent.sentMsAt(seq) - Math.max(this.rtt.expectedMs, this.rtt.latestMs);
     const limit = 2 * this.rtt.expectedMs + 10 * GRANULARITY_MS;
     this.#reorderMs = Math.max(this.#reorderMs, Math.min(late * 1.25, limit));
@@ -311,7 +316,7 @@ export class Recovery {
     this.#deliveredMs = nowMs;
     const sentMs = sent.sentMsAt(newest);
     if (sent.numberAt(newest) === largest) {
-      sample.rttMs = this.rtt.sample(nowMs - sentMs, Math.min(ackDelayMs, MAX_PEER_ACK_DELAY_MS));
+      sample.rttMs = this.rtt.sample(nowMs - sentMs, Math.min(ackDelayMs, MAX_PEER_ACK_DELAY_MS), nowMs);
     }
     this.#takeRate(newest, nowMs);
   }
@@ -346,6 +351,8 @@ export class Recovery {
     sample.inFlight = this.inFlight;
     sample.delivered = this.#delivered;
     sample.smoothedRttMs = this.rtt.expectedMs;
+    sample.queued = this.rtt.queued;
+    sample.lossRatio = this.loss.ratio(nowMs);
     this.#untoldLosses = 0;
     this.congestion.onAck(sample);
   }
@@ -362,24 +369,18 @@ export class Recovery {
 
   #advanceLossHead(): void {
     const { sent } = this;
+    const { queued } = this.rtt;
     let seq = Math.max(this.#lossHead, sent.head);
     while (seq < this.#ackedEnd) {
       const next = Math.min(sent.nextUnsettled(seq), this.#ackedEnd);
-      this.loss?.onArrived(next - seq);
+      if (!queued) this.loss.onArrived(next - seq);
       seq = next;
       if (seq >= this.#ackedEnd || sent.isInFlight(seq)) break;
-      if (this.loss !== undefined && sent.isLost(seq)) this.#noteLoss(this.loss);
+      // What a full queue dropped says nothing of the path, and repair symbols would only fill the queue more.
+      if (!queued && sent.isLost(seq)) this.loss.onLost(this.#nowMs);
       seq++;
     }
     this.#lossHead = Math.min(seq, this.#ackedEnd);
-  }
-
-  /** What a full queue dropped says nothing of the path, and repair symbols would only fill the queue more. */
-  #noteLoss(loss: LossProcess): void {
-    const { minMs, latestMs } = this.rtt;
-    const queued = !this.#mixed && minMs !== undefined && latestMs > QUEUE_RTTS * minMs + QUEUE_MS;
-    if (queued) loss.onArrived(1);
-    else loss.onLost(this.#nowMs);
   }
 
   #lossDeadlineMs(): number {

@@ -9,6 +9,13 @@ const INITIAL_RTT_MS = 333;
 /** Packets over which mean and deviation are taken where all packets count, about. */
 const MIXED_PACKETS = 128;
 
+/** The shortest round trip of the last one to two such spans counts: the path may become another. */
+const FLOOR_SPAN_MS = 10_000;
+/** A round trip that is so much longer than the shortest has met a queue. */
+const MIN_QUEUE_MS = 8;
+const QUEUE_SHARE = 1 / 8;
+const QUEUE_DEVIATIONS = 2;
+
 export class RttEstimator {
   smoothedMs: number | undefined;
   variationMs: number;
@@ -17,6 +24,9 @@ export class RttEstimator {
   readonly #initialMs: number;
   #samples = 0;
   #variance = 0;
+  #floorMs = Number.POSITIVE_INFINITY;
+  #pastFloorMs = Number.POSITIVE_INFINITY;
+  #floorSinceMs = 0;
 
   /** @param addedMs what is known to come on top of the usual before anything is measured. */
   constructor(addedMs = 0) {
@@ -40,12 +50,13 @@ export class RttEstimator {
   }
 
   /** `rttMs` from sending to the ACK, of which the peer says it waited `ackDelayMs`. Returns the adjusted sample. */
-  sample(rttMs: number, ackDelayMs: number): number {
+  sample(rttMs: number, ackDelayMs: number, nowMs: number): number {
     const min = this.minMs === undefined || rttMs < this.minMs ? rttMs : this.minMs;
     this.minMs = min;
     // A peer can't make the path look shorter than the shortest sample.
     const adjusted = rttMs - ackDelayMs >= min ? rttMs - ackDelayMs : rttMs;
     this.latestMs = adjusted;
+    this.#noteFloor(adjusted, nowMs);
     if (this.smoothedMs === undefined) {
       this.smoothedMs = adjusted;
       this.variationMs = adjusted / 2;
@@ -54,6 +65,26 @@ export class RttEstimator {
       this.smoothedMs = 0.875 * this.smoothedMs + 0.125 * adjusted;
     }
     return adjusted;
+  }
+
+  /**
+   * Packets wait in a queue now: they take longer than the shortest of late, by more than they vary. Never on a circuit of
+   * class mix, where a queue does not show.
+   */
+  get queued(): boolean {
+    const floorMs = Math.min(this.#floorMs, this.#pastFloorMs);
+    const variationMs = Math.min(QUEUE_DEVIATIONS * this.variationMs, floorMs);
+    return this.latestMs > floorMs + Math.max(MIN_QUEUE_MS, QUEUE_SHARE * floorMs, variationMs);
+  }
+
+  #noteFloor(rttMs: number, nowMs: number): void {
+    if (nowMs - this.#floorSinceMs > FLOOR_SPAN_MS) {
+      this.#pastFloorMs = this.#floorMs;
+      this.#floorMs = rttMs;
+      this.#floorSinceMs = nowMs;
+    } else if (rttMs < this.#floorMs) {
+      this.#floorMs = rttMs;
+    }
   }
 
   get expectedMs(): number {

@@ -75,8 +75,7 @@ export class SessionFec {
   join(path: SessionPath): void {
     const tuning = path.mixRttMs > 0 ? fecTunings.mix : fecTunings.fast;
     const tag = this.#tags < MAX_TAG ? ++this.#tags : 0;
-    path.fec = new PathFec(this.wish, this.#resources, tuning, tag, path.acks);
-    path.recovery.loss = path.fec.sender.loss;
+    path.fec = new PathFec(this.wish, this.#resources, tuning, tag, path.acks, path.recovery.loss);
   }
 
   leave(path: SessionPath): void {

@@ -92,7 +92,7 @@ export class SessionPaths {
   /** A path came, went, or is another one than it was. */
   #changed(): void {
     const { paths } = this.#core;
-    this.#core.reorderLimitBytes = reorderLimitBytes(paths);
+    this.#core.reorderLimitBytes = reorderLimitBytes(paths, this.#core.nowMs);
     let usable = 0;
     for (const { state } of paths) if (state === PathState.usable) usable++;
     for (const path of paths) path.recovery.backedUp = usable > (path.state === PathState.usable ? 1 : 0);
