@@ -218,6 +218,12 @@ export interface EngineOptions {
   readonly mixBatchMs?: number;
 }
 
+/** What may change while the engine runs (EngineApi.retune). */
+export type EngineTuning = Pick<
+  EngineOptions,
+  'maxLinks' | 'maxCircuits' | 'session' | 'messagesPerSecond' | 'cover' | 'coverGrantPerSecond'
+>;
+
 /** One link as the outside may see it. */
 export interface LinkInfo {
   readonly link: number;
@@ -270,6 +276,11 @@ export interface EngineApi {
   closeCircuit(circuit: number, reason: CircuitEnd, nowMs: TimeMs): void;
   /** Our own address has changed, or may have: links that we opened tell their other ends, under ids not used before. */
   networkChanged(nowMs: TimeMs): void;
+  /**
+   * Replaces these options, all at once. Links, circuits and sessions that there are stay, even beyond a lower limit; sessions keep the options
+   * that they were made with. The mode of cover, and the rate of links in constant mode, must not change: that needs another engine.
+   */
+  retune(tuning: EngineTuning, nowMs: TimeMs): void;
   /** Replaces the epoch keys; those of epochs no longer given are erased. */
   setMixSecrets(mix: readonly MixSecrets[]): void;
   links(): LinkInfo[];

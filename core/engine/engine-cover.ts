@@ -41,7 +41,6 @@ export interface EngineCoverDependencies {
 export class EngineCover {
   readonly #context: EngineContext;
   readonly #clients: ReadonlyMap<number, ClientCircuit>;
-  readonly #options: CoverOptions | undefined;
   readonly #times: Exponential;
   #budget: CoverBudget | undefined = undefined;
   #drop: DropCover | undefined = undefined;
@@ -51,13 +50,12 @@ export class EngineCover {
   constructor({ context, clients }: EngineCoverDependencies) {
     this.#context = context;
     this.#clients = clients;
-    this.#options = context.options.cover;
     this.#times = new Exponential(context.random);
   }
 
   /** Links to and from nodes that say their name, and those that we opened, have cover; those of anonymous clients only at their wish. */
   linkUp(slot: LinkSlot, nowMs: TimeMs): void {
-    const options = this.#options;
+    const { cover: options } = this.#context.options;
     if (options === undefined) return;
     const { link } = slot;
     if (options.mode === 'constant') {
@@ -68,12 +66,35 @@ export class EngineCover {
     } else if (link.initiator || link.nodeId !== undefined) {
       this.#begin(slot, LinkCover.adaptive(slot, options, this.#times, nowMs));
     }
-    this.#budget ??= new CoverBudget(options.mode === 'constant' ? 0 : options.budgetBytesPerHour, nowMs);
-    if (options.dropCellsPerSecond > 0 && this.#drop === undefined) {
-      this.#drop = new DropCover(new PoissonProcess(this.#times));
-      this.#drop.process.setRate(options.dropCellsPerSecond, nowMs);
-      this.#context.timers.set(this.#drop, this.#drop.process.nextMs);
+    this.#budget ??= new CoverBudget(budgetOf(options), nowMs);
+    this.#setDropRate(options.dropCellsPerSecond, nowMs);
+  }
+
+  /**
+   * The options have changed, but not the mode, nor the rate of links in constant mode, which the other side was told. Links in adaptive mode
+   * measure what they need anew, from the new base rate on.
+   */
+  retune(before: CoverOptions | undefined, slots: Iterable<LinkSlot>, nowMs: TimeMs): void {
+    const { cover: options } = this.#context.options;
+    if (options === undefined || before === undefined || this.#budget === undefined) return;
+    if (budgetOf(options) !== budgetOf(before)) this.#budget = new CoverBudget(budgetOf(options), nowMs);
+    this.#setDropRate(options.dropCellsPerSecond, nowMs);
+    if (options.cellsPerSecond === before.cellsPerSecond && options.ratio === before.ratio) return;
+    for (const slot of slots) {
+      const { cover } = slot;
+      if (cover === undefined || cover.queue !== undefined) continue;
+      this.#context.timers.remove(cover);
+      this.#begin(slot, LinkCover.adaptive(slot, options, this.#times, nowMs));
     }
+  }
+
+  #setDropRate(perSecond: number, nowMs: TimeMs): void {
+    if (perSecond === 0 && this.#drop === undefined) return;
+    this.#drop ??= new DropCover(new PoissonProcess(this.#times));
+    if (this.#drop.process.perSecond === perSecond) return;
+    this.#drop.process.setRate(perSecond, nowMs);
+    if (perSecond === 0) this.#context.timers.remove(this.#drop);
+    else this.#context.timers.set(this.#drop, this.#drop.process.nextMs);
   }
 
   linkClosed(slot: LinkSlot): void {
@@ -176,6 +197,11 @@ export class EngineCover {
     }
     return true;
   }
+}
+
+/** In constant mode the budget bounds the rate, not the cells. */
+function budgetOf(options: CoverOptions): number {
+  return options.mode === 'constant' ? 0 : options.budgetBytesPerHour;
 }
 
 function encodeRate(perSecond: number): Uint8Array {

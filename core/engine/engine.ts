@@ -51,6 +51,7 @@ import {
   type EngineCounters,
   type EngineHost,
   type EngineOptions,
+  type EngineTuning,
   type LinkEvent,
   type LinkInfo,
   type MessageLaneStats,
@@ -132,7 +133,8 @@ export class Engine implements EngineApi {
     drops: new Float64Array(dropNames.length),
   };
   readonly #host: HostGuard;
-  readonly #options: EngineOptions;
+  /** Common to all parts; retune() changes it. */
+  readonly #options: { -readonly [K in keyof EngineOptions]: EngineOptions[K] };
   readonly #suite: CryptoSuite;
   readonly #random: Random;
   readonly #handshakes: LinkHandshakesApi;
@@ -179,8 +181,9 @@ export class Engine implements EngineApi {
   #relayCircuits = 0;
   #closing = false;
 
-  constructor(options: EngineOptions, { suite, random, host: unguarded }: EngineDependencies) {
+  constructor(given: EngineOptions, { suite, random, host: unguarded }: EngineDependencies) {
     const host = new HostGuard(unguarded);
+    const options = { ...given };
     this.#host = host;
     this.#options = options;
     this.#suite = suite;
@@ -733,6 +736,18 @@ export class Engine implements EngineApi {
     this.#inside = false;
     this.#host.onWake();
     this.#host.rethrow();
+  }
+
+  retune(tuning: EngineTuning, nowMs: TimeMs): void {
+    this.#nowMs = nowMs;
+    this.#call(() => {
+      const { cover, messagesPerSecond } = this.#options;
+      Object.assign(this.#options, tuning);
+      this.#cover.retune(cover, this.#slots.values(), nowMs);
+      if (tuning.messagesPerSecond !== undefined && tuning.messagesPerSecond !== messagesPerSecond) {
+        this.#messages.setRate(tuning.messagesPerSecond, this.#slots.values());
+      }
+    });
   }
 
   setMixSecrets(mix: readonly MixSecrets[]): void {

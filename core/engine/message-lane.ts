@@ -81,7 +81,7 @@ export class MessageLane {
   readonly #delays: DelayQueue;
   readonly #scratch = new CellBuffer(new ArrayBuffer(DATAGRAM_BYTES), 0);
   readonly #where = this.#scratch.bytes.subarray(WHERE_AT, WHERE_AT + 32);
-  readonly #perSecond: number;
+  #perSecond: number;
   readonly #bucket: TokenBucket;
   #held = 0;
 
@@ -193,9 +193,20 @@ export class MessageLane {
     this.#deps.context.counters.drops[Drop.noRoute]! += waiting;
   }
 
-  #sourceOf(slot: LinkSlot, nowMs: TimeMs): MessageSource {
+  /** Another rate for all packets, and for those of each link. */
+  setRate(perSecond: number, slots: Iterable<LinkSlot>): void {
+    this.#perSecond = perSecond;
+    this.#bucket.setRate(perSecond);
+    for (const slot of slots) slot.messages?.bucket.setRate(this.#shareOf(slot));
+  }
+
+  #shareOf(slot: LinkSlot): number {
     const share = slot.link.nodeId === undefined ? ANONYMOUS_SHARE : NAMED_SHARE;
-    return new MessageSource(this, Math.max(1, share * this.#perSecond), nowMs);
+    return Math.max(1, share * this.#perSecond);
+  }
+
+  #sourceOf(slot: LinkSlot, nowMs: TimeMs): MessageSource {
+    return new MessageSource(this, this.#shareOf(slot), nowMs);
   }
 
   #toLink(contact: NodeContact, bytes: Uint8Array, nowMs: TimeMs): Drop {

@@ -2,7 +2,7 @@ import type { TimeMs } from '../ports.ts';
 
 /** So many a second, and as many again at once. */
 export class TokenBucket {
-  readonly #perSecond: number;
+  #perSecond: number;
   #tokens: number;
   #refilledMs: TimeMs;
 
@@ -10,6 +10,11 @@ export class TokenBucket {
     this.#perSecond = perSecond;
     this.#tokens = perSecond;
     this.#refilledMs = nowMs;
+  }
+
+  /** From now on; what is there stays, up to the new burst. */
+  setRate(perSecond: number): void {
+    this.#perSecond = perSecond;
   }
 
   has(nowMs: TimeMs): boolean {

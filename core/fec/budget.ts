@@ -10,11 +10,16 @@ const DEFAULT_US_PER_MS = 100;
 const BURST_US = 4000;
 
 export class FecBudget {
-  readonly #usPerMs: number;
+  #usPerMs: number;
   #leftUs = BURST_US;
   #atMs: TimeMs | undefined;
 
   constructor(usPerMs = DEFAULT_US_PER_MS) {
+    this.#usPerMs = usPerMs;
+  }
+
+  /** From now on; what has been earned stays. */
+  setRate(usPerMs: number): void {
     this.#usPerMs = usPerMs;
   }
 

@@ -91,7 +91,7 @@ export interface Mailbox extends KeptMailbox {
 }
 
 export class Mailboxes {
-  readonly #options: MailboxOptions;
+  #options: MailboxOptions;
   readonly #suite: CryptoSuite;
   readonly #journal: MailboxJournal;
   readonly #mailboxes = new Map<string, Mailbox>();
@@ -136,6 +136,11 @@ export class Mailboxes {
     this.#mailboxes.set(name, mailbox);
     this.#byTag.set(tag, mailbox);
     return true;
+  }
+
+  /** For mailboxes and packets to come; those that are held beyond a lower limit stay their time. */
+  retune(options: MailboxOptions): void {
+    this.#options = options;
   }
 
   get count(): number {

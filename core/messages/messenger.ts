@@ -117,7 +117,7 @@ interface QueuedAnswer {
 }
 
 export class Messenger {
-  readonly #options: MessengerOptions;
+  #options: MessengerOptions;
   readonly #suite: CryptoSuite;
   readonly #random: Random;
   readonly #host: MessengerHost;
@@ -156,6 +156,12 @@ export class Messenger {
     this.receiver = new Receiver(deps.suite, options.reassembly, store, this.#journal);
     this.#replies = new ReplyRegistry(deps.suite, deps.random, options.maxReplyBlocks);
     this.#fetches = new KeyFetches(deps.suite, options.outbox.askAgainMs);
+  }
+
+  /** Another pace of the slots, and another use of empty ones, from now on. */
+  retune(options: Pick<MessengerOptions, 'packetsPerSecond' | 'cover'>, nowMs: TimeMs): void {
+    this.#options = { ...this.#options, ...options };
+    this.#setPace(nowMs);
   }
 
   /** Messages on their way, and their bytes. */

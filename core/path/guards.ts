@@ -84,7 +84,7 @@ export interface GuardWarning {
 
 /** A client's guards. The owner persists `state()` whenever `changed` is true. */
 export class GuardSet {
-  readonly #options: GuardOptions;
+  #options: GuardOptions;
   #records: Mutable<GuardRecord>[];
   #changed = false;
   #counted = false;
@@ -144,6 +144,11 @@ export class GuardSet {
     const ready = ranked.filter((record) => record.retryAt <= now);
     const waiting = ranked.filter((record) => record.retryAt > now).sort((a, b) => a.retryAt - b.retryAt);
     return [...ready, ...waiting].map((record) => record.nodeId);
+  }
+
+  /** So many of the sample are primary from now on; the sample itself stays. */
+  setPrimaryCount(primaryCount: number): void {
+    this.#options = { ...this.#options, primaryCount };
   }
 
   /** The primary guards, in order, backing off or not. */
