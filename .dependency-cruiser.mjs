@@ -62,10 +62,10 @@ export default {
       severity: 'error',
       from: {
         path: '^daemon/',
-        pathNot: `^daemon/(api/(?!child|host)|config/(load|load-worker|schema)\\.ts|telemetry/metrics-registry|local-network)|${tests}`,
+        pathNot: `^daemon/(api/(?!child|host)|config/(load|load-worker|plan-reload|schema)\\.ts|telemetry/metrics-registry|local-network)|${tests}`,
       },
       to: {
-        path: '^(daemon/(api/(?!child|host)|config/(load|schema)\\.ts|telemetry/metrics-registry)|proto/load)|node_modules/(zod|yaml|@grpc|grpc-health-check|prom-client)/',
+        path: '^(daemon/(api/(?!child|host)|config/(load|plan-reload|schema)\\.ts|telemetry/metrics-registry)|proto/load)|node_modules/(zod|yaml|@grpc|grpc-health-check|prom-client)/',
         dynamic: false,
         dependencyTypesNot: ['type-only'],
       },

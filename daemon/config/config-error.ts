@@ -8,10 +8,11 @@ export interface ConfigIssue {
   readonly message: string;
 }
 
-/** All problems of one configuration; the message has one line for each. */
+/** All problems of one configuration, as they stand in it; the message has one line for each. */
 export class ConfigError extends Error {
   readonly issues: readonly ConfigIssue[];
-  constructor(name: string, issues: readonly ConfigIssue[]) {
+  constructor(name: string, given: readonly ConfigIssue[]) {
+    const issues = given.toSorted((a, b) => a.line - b.line || a.column - b.column);
     super(
       issues
         .map(

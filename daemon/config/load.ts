@@ -11,7 +11,18 @@ import { nearest } from './suggest.ts';
 const MAX_CONFIG_BYTES = 1_048_576;
 
 /** Throws ConfigError for a bad configuration, and for a file that can't be read. Paths become absolute, by the file's folder. */
-export const loadConfig = (path: string): Config => {
+export const loadConfig = (path: string): Config => readConfig(path).config;
+
+/** A configuration that was read, and what speaks of places in it. */
+export interface ReadConfig {
+  readonly config: Config;
+  /** `wantKey`: where the key is, not its value. */
+  readonly issueAt: (path: readonly PropertyKey[], message: string, wantKey?: boolean) => ConfigIssue;
+  readonly fail: (issues: readonly ConfigIssue[]) => never;
+}
+
+/** As loadConfig. */
+export const readConfig = (path: string): ReadConfig => {
   let text: string;
   try {
     const { size } = statSync(path);
@@ -22,11 +33,14 @@ export const loadConfig = (path: string): Config => {
       { line: 0, column: 0, path: '', message: `cannot be read: ${(error as Error).message}` },
     ]);
   }
-  return parseConfig(text, path, dirname(resolve(path)));
+  return parse(text, path, dirname(resolve(path)));
 };
 
 /** As loadConfig, from text; `name` is what errors call it, `base` the folder that relative paths start from. */
-export const parseConfig = (text: string, name: string, base: string = process.cwd()): Config => {
+export const parseConfig = (text: string, name: string, base: string = process.cwd()): Config =>
+  parse(text, name, base).config;
+
+const parse = (text: string, name: string, base: string): ReadConfig => {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, version: '1.2' });
   if (document.errors.length > 0) {
@@ -36,7 +50,7 @@ export const parseConfig = (text: string, name: string, base: string = process.c
         line: error.linePos?.[0].line ?? 1,
         column: error.linePos?.[0].col ?? 1,
         path: '',
-        message: `is not valid YAML: ${error.message.split('\n')[0]!.replace(/ at line \d+, column \d+:?$/, '')}`,
+        message: `is not valid YAML: ${withoutSource(error.message.split('\n')[0]!.replace(/ at line \d+, column \d+:?$/, ''))}`,
       })),
     );
   }
@@ -55,7 +69,7 @@ export const parseConfig = (text: string, name: string, base: string = process.c
     // Aliases are resolved only here: one without an anchor, or too many of them.
     const { line, column } = locate([], false);
     throw new ConfigError(name, [
-      { line, column, path: '', message: `is not valid YAML: ${(error as Error).message}` },
+      { line, column, path: '', message: `is not valid YAML: ${withoutSource((error as Error).message)}` },
     ]);
   }
   const parsed = configSchema.safeParse(value);
@@ -66,12 +80,11 @@ export const parseConfig = (text: string, name: string, base: string = process.c
     );
   const config = withAbsolutePaths(parsed.data, base);
   const violations = checkRules(config);
-  if (violations.length > 0)
-    throw new ConfigError(
-      name,
-      violations.map((found) => issue(found.path, found.message)),
-    );
-  return config;
+  const fail = (issues: readonly ConfigIssue[]): never => {
+    throw new ConfigError(name, issues);
+  };
+  if (violations.length > 0) fail(violations.map((found) => issue(found.path, found.message)));
+  return { config, issueAt: issue, fail };
 };
 
 /** A configuration of nothing but defaults and what is given; for tests and generated networks. Throws ConfigError. */
@@ -100,7 +113,7 @@ const explain = (
       if (given === undefined) return [issue(found.path, `is missing; must be a ${found.expected}`)];
       const expected = { object: 'section with keys', array: 'list', int: 'whole number' }[found.expected as string];
       const article = expected ?? found.expected;
-      return [issue(found.path, `${describe(given)}; must be a ${article}`)];
+      return [issue(found.path, `${describe(given, found.path)}; must be a ${article}`)];
     }
     default: {
       const given = found.path.reduce<unknown>(
@@ -109,7 +122,7 @@ const explain = (
       );
       // A message that does not start with what is wrong gets that in front.
       const said = found.code === 'custom' && !found.message.startsWith('must');
-      return [issue(found.path, said ? found.message : `${describe(given)}; ${found.message}`)];
+      return [issue(found.path, said ? found.message : `${describe(given, found.path)}; ${found.message}`)];
     }
   }
 };
@@ -138,10 +151,18 @@ const keysAt = (path: readonly PropertyKey[]): string[] => {
   return schema instanceof z.ZodObject ? Object.keys(schema.shape) : [];
 };
 
-const describe = (value: unknown): string => {
+/** The place says enough of what the parser quotes. */
+const withoutSource = (message: string): string => message.replace(/^(Unresolved alias[^:]*|[^:"]*): .*$/s, '$1');
+
+/** Errors go into logs: what stands where a secret is named may be the secret itself. */
+const mayBeSecret = (path: readonly PropertyKey[]): boolean =>
+  path[0] === 'keys' || path.some((key) => /^(tokenFile|keyFile|familyKeyFiles)$/.test(String(key)));
+
+const describe = (value: unknown, path: readonly PropertyKey[]): string => {
   if (value === null) return 'is empty';
   if (Array.isArray(value)) return 'is a list';
   if (typeof value === 'object') return 'is a section';
+  if (mayBeSecret(path)) return 'has another kind of value';
   const text = JSON.stringify(value) ?? String(value);
   return `is ${text.length > 60 ? `${text.slice(0, 57)}…` : text}`;
 };

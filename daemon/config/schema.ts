@@ -230,7 +230,7 @@ export const configSchema = z.strictObject({
           error: 'must be off, adaptive or a number above 0 and at most 1',
         })
         .default(d.fec.policy),
-      cpuShare: z.number().min(0).max(1).default(d.fec.cpuShare),
+      cpuShare: real(0, 1).default(d.fec.cpuShare),
     })
     .prefault({}),
   cover: z
