@@ -15,10 +15,13 @@ export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 /** A failure with what to do next. */
 export class CliError extends Error {
   readonly exitCode: ExitCode;
-  constructor(exitCode: ExitCode, message: string) {
+  /** More of it, for --json. */
+  readonly details: object;
+  constructor(exitCode: ExitCode, message: string, details: object = {}) {
     super(message);
     this.name = 'CliError';
     this.exitCode = exitCode;
+    this.details = details;
   }
 }
 
@@ -68,6 +71,7 @@ export interface Failure {
   readonly message: string;
   /** What to do next; empty when the message already says it. */
   readonly next: string;
+  readonly details?: object;
 }
 
 /** Any thrown value as one line for people and one object for programs. Never a stack trace. */
@@ -78,6 +82,7 @@ export function explainFailure(error: unknown): Failure {
       code: error.exitCode === ExitCode.usage ? 'USAGE' : 'FAILURE',
       message: error.message,
       next: '',
+      details: error.details,
     };
   }
   if (error instanceof NyxError) {

@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 import { addAnonymityCommand } from './commands/anonymity.ts';
 import { addAuthorityCommand } from './commands/authority.ts';
 import { addBenchCommand } from './commands/bench.ts';
+import { addConfigCommand } from './commands/config.ts';
 import { addConnectCommand } from './commands/connect.ts';
 import { addDaemonCommand } from './commands/daemon.ts';
 import { addEventsCommand } from './commands/events.ts';
@@ -50,6 +51,7 @@ export function buildProgram(io: Io): Command {
     addPeersCommand,
     addMessageCommands,
     addKeysCommand,
+    addConfigCommand,
     addAuthorityCommand,
     addEventsCommand,
     addEvidenceCommand,
@@ -83,7 +85,13 @@ export async function run(argv: readonly string[], given?: Partial<Io>): Promise
     if (error instanceof CommanderError) return error.exitCode === 0 ? ExitCode.ok : ExitCode.usage; // it has said why
     const failure = explainFailure(error);
     if (argv.includes('--json'))
-      printJson(io, { ok: false, code: failure.code, message: failure.message, next: failure.next });
+      printJson(io, {
+        ...failure.details,
+        ok: false,
+        code: failure.code,
+        message: failure.message,
+        next: failure.next,
+      });
     io.stderr.write(`nyx-cli: ${failure.message}${failure.next ? `\n${failure.next}` : ''}\n`);
     return failure.exitCode;
   } finally {

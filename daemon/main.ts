@@ -1,13 +1,13 @@
 /**
  * nyx-daemon: the only file that wires the layers together.
  *
- *   nyx-daemon --config FILE [--check] [--exit-with-parent]
+ *   nyx-daemon --config FILE [--check] [--exit-with-parent]        SIGHUP: reads FILE again
  *
  * Prints one JSON line on stdout once it is ready (a view of the network is verified; an authority: it serves). Logs
  * go to stderr. Exit codes: 0 ended as asked, 1 crashed, 2 bad configuration, 3 could not start (keys, addresses).
  */
 import { flushCompileCache } from 'node:module';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { type CryptoSuite, ED25519_SEED_BYTES, type SignKeyPair } from '@nyx/core/crypto/suite.ts';
@@ -15,6 +15,7 @@ import { decodeParams, encodeParams } from '@nyx/core/directory/params.ts';
 import { certifyBatchKey } from '@nyx/core/mix/batch-records.ts';
 import { authorityChild } from './actors/authority.ts';
 import { circuitMachine } from './actors/circuit.ts';
+import { ConfigReloader } from './actors/config-reloader.ts';
 import type { Log, NodeContext } from './actors/context.ts';
 import { ControlPlane, dhtChild } from './actors/dht.ts';
 import { Directory, directoryChild } from './actors/directory.ts';
@@ -25,6 +26,7 @@ import { PathBuilder, pathBuilderChild } from './actors/path-builder.ts';
 import { pumpChild } from './actors/pump.ts';
 import { PumpEvents } from './actors/pump-events.ts';
 import { PumpPool } from './actors/pump-pool.ts';
+import { pumpTuning } from './actors/pump-tuning.ts';
 import { LifecycleRegistry } from './actors/registry.ts';
 import { SetupLogs } from './actors/setup-logs.ts';
 import { streamMachine } from './actors/stream.ts';
@@ -33,7 +35,7 @@ import type { ApiHost } from './api/host.ts';
 import { formatAddress } from './config/address.ts';
 import { ConfigError } from './config/config-error.ts';
 import type { Config } from './config/load.ts';
-import { loadConfigApart } from './config/load-apart.ts';
+import { loadConfigApart, planReloadApart } from './config/load-apart.ts';
 import { CheatStore } from './directory/cheat-store.ts';
 import { startDirectoryServer } from './directory/directory-server.ts';
 import { KeyStore } from './directory/key-store.ts';
@@ -46,7 +48,6 @@ import { systemRandom } from './io/system-random.ts';
 import { MailboxHost } from './messages/mailbox-host.ts';
 import { Messages } from './messages/messages.ts';
 import type { ListenAddress, PumpOptions } from './pump/contract.ts';
-import { MAX_LOGGED_MESSAGES } from './pump/message-memory.ts';
 import { PumpClient } from './pump/pump-client.ts';
 import type { ChildSpec, SupervisionEvent, Supervisor } from './supervision/supervise.ts';
 import { systemTimers } from './supervision/timers.ts';
@@ -58,8 +59,6 @@ export const VERSION = '0.1.0';
 export const ExitCode = { ok: 0, crash: 1, badConfig: 2, cannotStart: 3 } as const;
 
 const METER_INTERVAL_MS = 1000;
-/** Its own and the next one, and a little for clocks that differ. */
-const KEY_LIFE_EPOCHS = 2.1;
 const DRAIN_LOOK_MS = 20;
 /** A node without a view waits so long for an authority to say which puzzle to solve. */
 /** A worker that lives longer than this has its batches refused, and is restarted long before. */
@@ -74,7 +73,7 @@ interface ServerAddresses {
 
 /** A whole node in this process. */
 class Daemon {
-  readonly #config: Config;
+  readonly #reloader: ConfigReloader;
   readonly #log: Log;
   readonly #startedAtMs = performance.now();
   readonly #suite: CryptoSuite;
@@ -100,8 +99,13 @@ class Daemon {
   #drainMs: number;
   #stopMeter: () => void = () => {};
 
-  constructor(config: Config, openAuthority: OpenAuthority | undefined, onEnd: (code: number) => void) {
-    this.#config = config;
+  /** `config` is what `configPath` says. */
+  constructor(
+    configPath: string,
+    config: Config,
+    openAuthority: OpenAuthority | undefined,
+    onEnd: (code: number) => void,
+  ) {
     this.#onEnd = onEnd;
     this.#drainMs = config.shutdown.drainTimeoutMs;
     const suite = createNativeSuite();
@@ -110,9 +114,25 @@ class Daemon {
     const files = new SealedFiles(config.dataDir, readPassphrase(config.keys));
     this.#keys = new KeyStore(files, suite);
     const nodeId = Buffer.from(this.#keys.nodeId).toString('hex');
-    this.#log = createLog(config.log.level, () => nodeId);
+    const { log, setLevel } = createLog(config.log.level, () => nodeId);
+    this.#log = log;
+    const reloader = new ConfigReloader(
+      { path: configPath, first: config },
+      {
+        plan: planReloadApart,
+        tuning: pumpTuning,
+        pool: this.#pool,
+        events: this.#events,
+        log,
+        unixMs: Date.now,
+        onTorn: (error) => this.#fail(error),
+      },
+    );
+    this.#reloader = reloader;
     const context: NodeContext = {
-      config,
+      get config() {
+        return reloader.config;
+      },
       log: this.#log,
       timers: systemTimers,
       unixMs: Date.now,
@@ -172,6 +192,16 @@ class Daemon {
       toPaths: (message) => this.#tree.send('paths', message),
       cheats: this.#cheats,
     });
+    reloader.register(this.#directory.reloadable);
+    reloader.register(this.#paths.reloadable);
+    if (this.#messages !== undefined) reloader.register(this.#messages.reloadable);
+    if (this.#mailboxes !== undefined) reloader.register(this.#mailboxes.reloadable);
+    reloader.register((next) => () => {
+      setLevel(next.log.level);
+      links.limit = next.limits.maxLinks;
+      circuits.limit = next.limits.maxSessions;
+      this.#tree.send('directory', { type: 'check' });
+    });
     const dependencies = {
       timers: systemTimers,
       onEvent: (event: SupervisionEvent) => this.#onSupervision(event),
@@ -200,6 +230,7 @@ class Daemon {
       shutdown: (drainMs) => void this.stop(drainMs),
       apiStreams: this.#apiStreams,
       cheats: this.#cheats,
+      reloader,
     };
     this.#tree = buildTree(
       {
@@ -242,7 +273,7 @@ class Daemon {
     await this.#hasView.promise;
     if (this.#state === 'starting') this.#state = 'ready';
     const { link, socks, httpConnect, api, metrics, directory, p2p } = this.#addresses();
-    this.#log('info', 'ready', { roles: this.#config.roles, keysEncrypted: this.#keys.files.encrypted });
+    this.#log('info', 'ready', { roles: this.#reloader.config.roles, keysEncrypted: this.#keys.files.encrypted });
     return {
       ready: true,
       pid: process.pid,
@@ -257,6 +288,15 @@ class Daemon {
     };
   }
 
+  /** As the reloader does; what came of it is in the log and the events. */
+  async reload(): Promise<void> {
+    try {
+      await this.#reloader.reload(false);
+    } catch (error) {
+      this.#log('warn', 'the configuration was not reloaded', { problem: (error as Error).message });
+    }
+  }
+
   /** Drains and ends; the second call ends at once. */
   async stop(drainMs: number | undefined): Promise<void> {
     if (this.#state === 'draining') {
@@ -266,6 +306,7 @@ class Daemon {
       return;
     }
     this.#state = 'draining';
+    this.#reloader.close();
     this.#drainMs = Math.min(drainMs ?? this.#drainMs, 600_000);
     this.#log('info', 'draining', { timeoutMs: this.#drainMs });
     this.#events.publish('node', 'draining');
@@ -284,7 +325,6 @@ class Daemon {
   }
 
   #pumpSpec(worker: number, events: PumpEvents): ChildSpec {
-    const { config } = { config: this.#config };
     return pumpChild(
       {
         id: `pump-${worker}`,
@@ -299,7 +339,7 @@ class Daemon {
           events.attach(worker, client);
           this.#mailboxes?.attach(client);
           client.on('exit', onExit);
-          const options = this.#pumpOptions(worker, config);
+          const options = this.#pumpOptions(worker, this.#reloader.config);
           try {
             const ready = await client.start(options);
             this.#pool.attach(worker, client, ready);
@@ -315,21 +355,22 @@ class Daemon {
           return client;
         },
       },
-      config.shutdown.drainTimeoutMs + 10_000,
+      this.#reloader.config.shutdown.drainTimeoutMs + 10_000,
     );
   }
 
   #pumpOptions(worker: number, config: Config): PumpOptions {
     const isClient = config.roles.includes('client');
-    const isExit = config.roles.includes('exit');
     const { addresses, setupLogs } = this.#pool;
     const secrets = this.#keys.nodeSecrets(this.#epochKeys.latestEpoch);
+    const { cmixHops: hops, ...tuning } = pumpTuning(config, this.#reloader.generation);
     return {
+      ...tuning,
       worker,
       roles: {
         client: isClient,
         mix: config.roles.includes('mix'),
-        exit: isExit,
+        exit: config.roles.includes('exit'),
         mailbox: config.roles.includes('mailbox'),
       },
       listen: addresses.listen ?? config.listen,
@@ -339,21 +380,10 @@ class Daemon {
       socks: isClient ? (addresses.socks ?? config.proxies.socks) : undefined,
       httpConnect: isClient ? (addresses.httpConnect ?? config.proxies.httpConnect) : undefined,
       allowRemoteProxies: config.proxies.allowRemote,
-      exit: isExit ? config.exit : undefined,
       endsMeasurements: config.authority !== undefined && config.roles.some((role) => role !== 'client'),
       secrets,
       setupLogs: setupLogs?.forEpochs(secrets.mix.map(({ epoch }) => epoch)),
-      limits: { ...config.limits, messagesPerSecond: messagesPerSecond(config) },
-      defaultHops: config.path.hops,
-      spareCircuits: config.path.spareCircuits,
-      mix: config.mix,
-      cmix: { ...config.cmix, signer: this.#batchSigner(config) },
-      multipath: config.multipath,
-      fec: {
-        policy: typeof config.fec.policy === 'number' ? { ratio: config.fec.policy } : config.fec.policy,
-        cpuShare: config.fec.cpuShare,
-      },
-      cover: config.cover,
+      cmix: { ...config.cmix, hops, signer: this.#batchSigner(config) },
       allowCrash: config.debug.allowCrash,
     };
   }
@@ -410,7 +440,7 @@ class Daemon {
   }
 
   #directoryServerSpec(): ChildSpec | undefined {
-    const { listen } = this.#config.directory;
+    const { listen } = this.#reloader.config.directory;
     if (listen === undefined) return undefined;
     return {
       id: 'directory-server',
@@ -426,7 +456,7 @@ class Daemon {
   }
 
   #metricsSpec(host: ApiHost): ChildSpec[] {
-    const { listen } = this.#config.metrics;
+    const { listen } = this.#reloader.config.metrics;
     if (listen === undefined) return [];
     return [
       {
@@ -482,6 +512,7 @@ class Daemon {
 const USAGE = `nyx-daemon --config FILE    runs a node; prints one line of JSON once it is ready
   --check                   only checks the configuration
   --exit-with-parent        ends when standard input does
+SIGHUP reads FILE again and goes by it, if all of it can be.
   --version, --help
 Exit codes: 0 ended as asked, 1 crashed, 2 bad configuration or usage, 3 could not start. Documentation: docs/operating.md
 `;
@@ -505,6 +536,15 @@ const main = async (): Promise<void> => {
     return;
   }
   if (values.config === undefined) throw new UsageError('--config FILE is missing');
+  const path = resolve(values.config);
+  // One that comes while the file is being read for the first time may be about what was written since.
+  const hangUp = {
+    missed: false,
+    on: () => {
+      hangUp.missed = true;
+    },
+  };
+  if (!values.check) process.on('SIGHUP', () => hangUp.on());
   const config = await loadConfigApart(values.config);
   if (values.check) {
     process.stdout.write(`${values.config}: ok\n`);
@@ -512,7 +552,9 @@ const main = async (): Promise<void> => {
   }
   const { openAuthority } =
     config.authority === undefined ? { openAuthority: undefined } : await import('./directory/open-authority.ts');
-  const daemon = new Daemon(config, openAuthority, (code) => process.exit(code));
+  const daemon = new Daemon(path, config, openAuthority, (code) => process.exit(code));
+  hangUp.on = () => void daemon.reload();
+  if (hangUp.missed) hangUp.on();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void daemon.stop(undefined));
   if (values['exit-with-parent']) {
     // The parent holds the other end of stdin: when it dies, however it does, the pipe ends.
@@ -525,12 +567,6 @@ const main = async (): Promise<void> => {
 };
 
 class UsageError extends Error {}
-
-/** Of each worker: no more than fit into the memory of packets seen, for as long as an epoch's key lives. */
-const messagesPerSecond = ({ limits, epochSeconds, workers }: Config): number => {
-  const fits = Math.floor(MAX_LOGGED_MESSAGES / (KEY_LIFE_EPOCHS * epochSeconds * workers));
-  return Math.max(1, Math.min(limits.messagesPerSecond, fits));
-};
 
 const codeOf = (error: unknown): number => {
   if (error instanceof ConfigError || error instanceof UsageError) return ExitCode.badConfig;

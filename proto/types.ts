@@ -54,6 +54,7 @@ export interface GetNodeInfoResponse {
   messages?: OwnMessages | null;
   mailboxes?: Mailboxes | null;
   controlPlane?: ControlPlane | null;
+  configuration?: Configuration | null;
 }
 
 export interface Cover {
@@ -268,6 +269,44 @@ export interface Statistics {
 
 export interface ShutdownRequest {
   drainTimeoutMs?: number;
+}
+
+export interface ReloadConfigRequest {
+  partial: boolean;
+}
+
+export interface ReloadConfigResponse {
+  outcome: string;
+  generation: number;
+  file: string;
+  changed: ConfigKey[];
+  needRestart: ConfigKey[];
+  issues: ConfigIssue[];
+  workersConfirmed: number;
+  workersPending: number;
+}
+
+export interface ConfigKey {
+  key: string;
+  line: number;
+  column: number;
+}
+
+export interface ConfigIssue {
+  line: number;
+  column: number;
+  key: string;
+  message: string;
+}
+
+export interface Configuration {
+  generation: number;
+  appliedUnixMs: number;
+  lastOutcome?: string;
+  lastReloadUnixMs?: number;
+  lastError?: string;
+  needRestart: string[];
+  workerGenerations: number[];
 }
 
 export interface CrashActorRequest {
@@ -765,6 +804,7 @@ export interface NodeServiceClient extends Client {
   watchEvents: ServerStreamMethod<WatchEventsRequest, Event>;
   watchStatistics: ServerStreamMethod<WatchStatisticsRequest, Statistics>;
   getAnonymity: UnaryMethod<GetAnonymityRequest, GetAnonymityResponse>;
+  reloadConfig: UnaryMethod<ReloadConfigRequest, ReloadConfigResponse>;
   shutdown: UnaryMethod<ShutdownRequest, Empty>;
   crashActor: UnaryMethod<CrashActorRequest, CrashActorResponse>;
 }

@@ -21,6 +21,7 @@ import type {
   PathChoice,
   PathFilter,
   Peer,
+  ReloadConfigResponse,
   ResolvedAddress,
   Statistics,
   StreamInfo,
@@ -58,6 +59,7 @@ export type NyxEventKind =
   | 'cover'
   | 'message'
   | 'cmix'
+  | 'config'
   | 'node';
 
 export interface Reconnected {
@@ -372,6 +374,15 @@ export class NyxClient extends EventEmitter<NyxClientEvents> {
     const { node } = this.#connection.services;
     const request = { intervalMs: options.intervalMs ?? 0, details: options.details ?? false };
     return this.#readAcross((metadata) => node.watchStatistics(request, metadata), options.signal);
+  }
+
+  /**
+   * Has the daemon read its configuration file again and go by it, all of it or nothing: `outcome` says what came of it, and what
+   * was wrong. `partial`: what needs a restart stays as it is and the rest is applied.
+   */
+  reloadConfig(options: CallOptions & { readonly partial?: boolean } = {}): Promise<ReloadConfigResponse> {
+    const { node } = this.#connection.services;
+    return this.#unary(node, node.reloadConfig, { partial: options.partial ?? false }, options);
   }
 
   /** Asks the daemon to shut down in order; it answers at once. */

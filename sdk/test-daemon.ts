@@ -58,6 +58,7 @@ export async function startTestDaemon(socketPath: string, pid = process.pid): Pr
     ListPeers: unimplemented,
     WatchStatistics: unimplemented,
     Shutdown: unimplemented,
+    ReloadConfig: unimplemented,
     CrashActor: unimplemented,
   });
   await new Promise<void>((resolve, reject) => {

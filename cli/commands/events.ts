@@ -18,6 +18,7 @@ const kinds: readonly NyxEventKind[] = [
   'cover',
   'message',
   'cmix',
+  'config',
   'node',
 ];
 

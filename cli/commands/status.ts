@@ -1,4 +1,4 @@
-import type { GetNodeInfoResponse, Supervisor } from '@nyx/proto/types.ts';
+import type { Configuration, GetNodeInfoResponse, Supervisor } from '@nyx/proto/types.ts';
 import type { Command } from 'commander';
 import { parseDurationMs } from '../arguments.ts';
 import { withDaemon } from '../find-daemon.ts';
@@ -114,6 +114,7 @@ export function formatStatus(info: GetNodeInfoResponse): string {
     );
   }
   lines.push(...formatCover(info), ...formatMessages(info));
+  if (info.configuration) lines.push(...formatConfiguration(info.configuration));
   lines.push(`keys        ${info.keysEncrypted ? 'encrypted at rest' : 'not encrypted at rest'}`, '');
   const links = info.peers.map((peer) => [
     peer.linkId,
@@ -147,6 +148,18 @@ export function formatStatus(info: GetNodeInfoResponse): string {
   }
   if (info.supervision) lines.push(...formatTree(info.supervision));
   return lines.join('\n');
+}
+
+function formatConfiguration(configuration: Configuration): string[] {
+  const { generation, appliedUnixMs, lastOutcome, lastReloadUnixMs = 0, lastError, workerGenerations } = configuration;
+  const when = (unixMs: number) => new Date(unixMs).toISOString();
+  const behind = workerGenerations.filter((worker) => worker < generation).length;
+  const late = behind === 0 ? '' : `, ${behind} worker(s) still go by an earlier one`;
+  const lines = [`config      generation ${generation} since ${when(appliedUnixMs)}${late}`];
+  if (lastOutcome !== undefined) lines.push(`reload      ${lastOutcome} at ${when(lastReloadUnixMs)}`);
+  for (const problem of lastError?.split('\n') ?? []) lines.push(`            ${problem}`);
+  if (configuration.needRestart.length > 0) lines.push(`restart     for ${configuration.needRestart.join(', ')}`);
+  return lines;
 }
 
 function formatMessages({ messages, mailboxes }: GetNodeInfoResponse): string[] {

@@ -10,6 +10,7 @@ export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 export type Log = (level: LogLevel, message: string, fields?: Readonly<Record<string, unknown>>) => void;
 
 export interface NodeContext {
+  /** In force now: a reload may have changed it by the next look. */
   readonly config: Config;
   readonly log: Log;
   readonly timers: Timers;

@@ -3,6 +3,7 @@
  * the view where that is configured. loading → refreshing ⇄ waiting; a failed refresh is a shorter wait, never an end.
  */
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import {
   type AdmissionPuzzle,
   admissionEpoch,
@@ -23,6 +24,8 @@ import type { ViewParams } from '@nyx/core/directory/params.ts';
 import type { ViewBundle } from '@nyx/core/directory/view.ts';
 import type { NodeContact } from '@nyx/core/engine/contract.ts';
 import { fromPromise, setup } from 'xstate';
+import { changedKeys } from '../config/difference.ts';
+import { ReloadClass, reloadClasses } from '../config/reload-classes.ts';
 import type { Authority } from '../directory/authority.ts';
 import { authoritySetOf } from '../directory/authority-set.ts';
 import { DAY_OF_DELTAS, DeltaStore } from '../directory/delta-store.ts';
@@ -34,6 +37,7 @@ import { createMemoryHard } from '../directory/memory-hard.ts';
 import { proveFamilies } from '../directory/seed-file.ts';
 import { actorChild } from '../supervision/actor-child.ts';
 import type { ChildSpec } from '../supervision/supervise.ts';
+import { ConfigProblem, type Reloadable } from './config-reloader.ts';
 import { type NodeContext, unixSeconds } from './context.ts';
 import type { EpochKeys } from './epoch-keys.ts';
 import type { PumpPool } from './pump-pool.ts';
@@ -56,7 +60,7 @@ export class Directory {
   readonly #pool: PumpPool;
   readonly #authority: Authority | undefined;
   readonly client: DirectoryClient;
-  readonly #families: readonly FamilyProof[];
+  #families: readonly FamilyProof[];
   readonly #evidence: EvidenceStore;
   readonly #deltas: DeltaStore | undefined;
   #published: Uint8Array | undefined;
@@ -98,7 +102,10 @@ export class Directory {
     this.client = new DirectoryClient(
       {
         authorities: authoritySetOf(config, authority?.key.publicKey),
-        sources: config.directory.sources,
+        // A reload may change them.
+        get sources() {
+          return context.config.directory.sources;
+        },
         viewFile: join(config.dataDir, 'view.bin'),
       },
       {
@@ -174,6 +181,24 @@ export class Directory {
     this.#unpublished = true;
     this.#taken = 0;
   }
+
+  /** Another configuration: whether its family keys can be had, and what takes it into use. */
+  readonly reloadable: Reloadable = (next, present) => {
+    const { publicKey } = this.#keys.store.identity;
+    let families = this.#families;
+    try {
+      if (!isDeepStrictEqual(next.familyKeyFiles, present.familyKeyFiles)) {
+        families = proveFamilies(next.familyKeyFiles, publicKey, this.#context.suite);
+      }
+    } catch (error) {
+      throw new ConfigProblem('familyKeyFiles', (error as Error).message);
+    }
+    const isSaidAnew = changedKeys(present, next).some((key) => reloadClasses[key] === ReloadClass.republished);
+    return () => {
+      this.#families = families;
+      if (isSaidAnew && next.roles.some((role) => role !== 'client')) this.changed();
+    };
+  };
 
   async load(): Promise<void> {
     await this.client.load();

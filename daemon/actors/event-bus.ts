@@ -13,6 +13,7 @@ export const EventKind = {
   cover: 'cover',
   message: 'message',
   cmix: 'cmix',
+  config: 'config',
   node: 'node',
 } as const;
 export type EventKind = (typeof EventKind)[keyof typeof EventKind];

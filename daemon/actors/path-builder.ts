@@ -23,6 +23,7 @@ import type { IpOrigins } from '../io/ip-origins.ts';
 import { DialError, DialErrorCode, type FromPump, type PathConstraints } from '../pump/contract.ts';
 import { actorChild } from '../supervision/actor-child.ts';
 import type { ChildSpec } from '../supervision/supervise.ts';
+import type { Reloadable } from './config-reloader.ts';
 import { type NodeContext, unixSeconds } from './context.ts';
 import type { Directory } from './directory.ts';
 import { globalId, type PumpPool, type WorkerStats, workerOf } from './pump-pool.ts';
@@ -108,6 +109,14 @@ export class PathBuilder {
     });
     this.#secondLayer = new SecondLayer(this.#read(SECOND_LAYER_FILE, parseSecondLayerState));
   }
+
+  /** Guards that are new among the primaries are those that the sample ranks next. */
+  readonly reloadable: Reloadable =
+    ({ path }) =>
+    () => {
+      this.#guards.setPrimaryCount(path.guards);
+      this.#entropy = undefined;
+    };
 
   /** The primary guards' NodeIDs, best first. */
   get guards(): readonly string[] {

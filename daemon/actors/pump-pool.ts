@@ -1,6 +1,6 @@
 /** The pump workers that are up, and what all of them have to know. */
 import type { MixSecrets, NodeContact } from '@nyx/core/engine/contract.ts';
-import { DialError, DialErrorCode, type ListenAddress, type PumpStats } from '../pump/contract.ts';
+import { DialError, DialErrorCode, type ListenAddress, type PumpStats, type PumpTuning } from '../pump/contract.ts';
 import type { PumpClient, PumpReady } from '../pump/pump-client.ts';
 import type { SetupLogs } from './setup-logs.ts';
 
@@ -22,6 +22,8 @@ export class PumpPool {
   readonly #pumps = new Map<number, PumpClient>();
   #next = 0;
   #contacts: readonly NodeContact[] = [];
+  /** What workers have to go by; undefined: still what they start with. */
+  #tuning: PumpTuning | undefined;
   #pendingStats: Promise<WorkerStats[]> | undefined;
   /** Set-ups seen, common to all workers; undefined where nobody sets up circuits through this node. */
   setupLogs: SetupLogs | undefined;
@@ -39,6 +41,24 @@ export class PumpPool {
     };
     this.udpMode = ready.udpMode;
     if (this.#contacts.length > 0) this.#sendView(worker, pump);
+    if (this.#tuning !== undefined && ready.generation < this.#tuning.generation) {
+      // It began before the last reload. Whether it went over to that shows in its figures; if it dies, the next one starts with it.
+      pump.configure(this.#tuning).catch(() => undefined);
+    }
+  }
+
+  /**
+   * Another configuration for all workers: those that are up are told now, one that is starting when it is up. Resolves when they
+   * have answered, or are gone (whoever follows starts with it), or did not answer in time (`pending`).
+   */
+  async configure(tuning: PumpTuning): Promise<{ readonly confirmed: number; readonly pending: number }> {
+    this.#tuning = tuning;
+    const answers = await Promise.allSettled([...this.#pumps.values()].map((pump) => pump.configure(tuning)));
+    const late = answers.filter(
+      (answer) => answer.status === 'rejected' && (answer.reason as DialError).code === DialErrorCode.timeout,
+    );
+    const confirmed = answers.filter(({ status }) => status === 'fulfilled');
+    return { confirmed: confirmed.length, pending: late.length };
   }
 
   detach(worker: number, pump: PumpClient): void {

@@ -16,7 +16,8 @@ import { workerOf } from './pump-pool.ts';
 export class LifecycleRegistry {
   readonly id: string;
   readonly #machine: AnyStateMachine;
-  readonly #limit: number;
+  /** More lifecycles than this get no actor. */
+  limit: number;
   readonly #timers: Timers;
   readonly #known = new Set<number>();
   #supervisor: Supervisor | undefined;
@@ -25,7 +26,7 @@ export class LifecycleRegistry {
   constructor(id: string, machine: AnyStateMachine, limit: number, timers: Timers) {
     this.id = id;
     this.#machine = machine;
-    this.#limit = limit;
+    this.limit = limit;
     this.#timers = timers;
   }
 
@@ -45,7 +46,7 @@ export class LifecycleRegistry {
     if (supervisor === undefined) return;
     if (!this.#known.has(handle)) {
       if (type === 'closed') return;
-      if (this.#known.size >= this.#limit) {
+      if (this.#known.size >= this.limit) {
         this.#refused++;
         return;
       }

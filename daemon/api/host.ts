@@ -1,5 +1,6 @@
 /** What the API and the metrics see of the node. Filled in by main.ts. */
 
+import type { ConfigReloader } from '../actors/config-reloader.ts';
 import type { NodeContext } from '../actors/context.ts';
 import type { ControlPlane } from '../actors/dht.ts';
 import type { Directory } from '../actors/directory.ts';
@@ -54,4 +55,5 @@ export interface ApiHost {
   readonly apiStreams: { open: number };
   /** Mixes of class cmix that were shown to cheat. */
   readonly cheats: CheatStore;
+  readonly reloader: Pick<ConfigReloader, 'path' | 'reload' | 'state'>;
 }

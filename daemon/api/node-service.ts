@@ -9,6 +9,8 @@ import type {
   GetAnonymityResponse,
   GetNodeInfoResponse,
   ListPeersResponse,
+  ReloadConfigRequest,
+  ReloadConfigResponse,
   ShutdownRequest,
   Statistics,
   WatchEventsRequest,
@@ -95,6 +97,20 @@ export const nodeService = (host: ApiHost) => ({
     }
     validator.check();
     return anonymity(host, assumed);
+  }),
+
+  ReloadConfig: unary<ReloadConfigRequest, ReloadConfigResponse>(async ({ partial }) => {
+    const { outcome, generation, changed, needRestart, issues, workers } = await host.reloader.reload(partial);
+    return {
+      outcome,
+      generation,
+      file: host.reloader.path,
+      changed: [...changed],
+      needRestart: [...needRestart],
+      issues: issues.map(({ line, column, path, message }) => ({ line, column, key: path, message })),
+      workersConfirmed: workers.confirmed,
+      workersPending: workers.pending,
+    };
   }),
 
   Shutdown: unary<ShutdownRequest, Empty>((request) => {

@@ -8,6 +8,7 @@ import { anonymityReport, measuredMix } from '@nyx/core/mix/anonymity-report.ts'
 import type {
   Batches,
   Child,
+  Configuration,
   ControlPlane,
   FecFigures,
   GetAnonymityResponse,
@@ -62,8 +63,21 @@ export const nodeInfo = async (host: ApiHost): Promise<GetNodeInfoResponse> => {
     mixing: mixing(host),
     cmix: batches(host),
     ...cover(host),
+    configuration: configuration(host),
     ...(host.messages === undefined ? {} : { messages: host.messages.figures }),
     ...(host.mailboxes === undefined ? {} : { mailboxes: host.mailboxes.figures }),
+  };
+};
+
+const configuration = (host: ApiHost): Configuration => {
+  const { generation, appliedUnixMs, last, lastError, needRestart } = host.reloader.state;
+  return {
+    generation,
+    appliedUnixMs,
+    ...(last === undefined ? {} : { lastOutcome: last.outcome, lastReloadUnixMs: last.atUnixMs }),
+    ...(lastError === undefined ? {} : { lastError }),
+    needRestart: [...needRestart],
+    workerGenerations: host.meter.latest.map(({ stats }) => stats.generation),
   };
 };
 

@@ -28,6 +28,7 @@ export const reloadClasses: Readonly<Record<ConfigKey, ReloadClass>> = {
   roles: restart,
   listen: restart,
   announce: republished,
+  addressFamilies: restart,
   family: republished,
   familyKeyFiles: republished,
   region: republished,

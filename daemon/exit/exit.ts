@@ -5,6 +5,7 @@
  */
 import type { Socket as UdpSocket } from 'node:dgram';
 import type { Socket } from 'node:net';
+import { isDeepStrictEqual } from 'node:util';
 import { type ExitPolicy, parseExitPolicy } from '@nyx/core/directory/exit-policy.ts';
 import type { SessionOwner } from '@nyx/core/engine/contract.ts';
 import { type SessionApi, SessionError, type SessionStream } from '@nyx/core/stream/contract.ts';
@@ -30,10 +31,8 @@ export interface ExitDeps {
 
 /** Exit of one worker. Options are checked in the constructor: throws for a policy rule or resolver that is wrong. */
 export class Exit {
-  readonly #options: ExitOptions;
   readonly #deps: ExitDeps;
-  readonly #policy: ExitPolicy;
-  readonly #resolver: Resolver;
+  #rules: ExitRules;
   readonly #transfer: Transfer;
   readonly #sessions = new Map<number, ExitSession>();
   readonly #sockets = new Set<Socket | UdpSocket>();
@@ -44,23 +43,21 @@ export class Exit {
   #onSocketsGone: (() => void) | undefined;
 
   constructor(options: ExitOptions, deps: ExitDeps) {
-    this.#options = options;
     this.#deps = deps;
     this.#transfer = new Transfer(deps.atTurnEnd);
-    this.#policy = parseExitPolicy(options.policy, { allowPrivate: options.allowPrivate });
-    this.#resolver = new Resolver(
-      { dnsServers: options.dnsServers, allowPrivate: options.allowPrivate, timeoutMs: options.connectTimeoutMs },
-      deps.nameService,
-      deps.nowMs,
-    );
+    this.#rules = rulesOf(options, deps);
+  }
+
+  /** For what is opened from now on, on sessions that there are as well; streams that are open stay. Throws as the constructor, and then nothing has changed. */
+  retune(options: ExitOptions): void {
+    if (isDeepStrictEqual(options, this.#rules.options)) return;
+    this.#rules = rulesOf(options, this.#deps);
   }
 
   /** Serves one incoming session, until it closes or sessionEnded(circuit). */
   serve(session: SessionApi, circuit: number): SessionOwner {
     const served = new ExitSession(session, {
-      options: this.#options,
-      policy: this.#policy,
-      resolver: this.#resolver,
+      rules: () => this.#rules,
       transfer: this.#transfer,
       nowMs: this.#deps.nowMs ?? (() => performance.now()),
       onSocket: (socket) => this.#onSocket(socket),
@@ -125,10 +122,26 @@ export class Exit {
   }
 }
 
-interface ExitSessionOptions {
+/** What an exit goes by. */
+interface ExitRules {
   readonly options: ExitOptions;
   readonly policy: ExitPolicy;
   readonly resolver: Resolver;
+}
+
+const rulesOf = (options: ExitOptions, deps: ExitDeps): ExitRules => ({
+  options,
+  policy: parseExitPolicy(options.policy, { allowPrivate: options.allowPrivate }),
+  resolver: new Resolver(
+    { dnsServers: options.dnsServers, allowPrivate: options.allowPrivate, timeoutMs: options.connectTimeoutMs },
+    deps.nameService,
+    deps.nowMs,
+  ),
+});
+
+interface ExitSessionOptions {
+  /** They may have changed by the next stream. */
+  readonly rules: () => ExitRules;
   readonly transfer: Transfer;
   readonly nowMs: () => number;
   readonly onSocket: (socket: Socket | UdpSocket) => void;
@@ -153,7 +166,7 @@ class ExitSession {
 
   open(stream: SessionStream): void {
     if (this.#ended) stream.reset(SessionError.shutdown);
-    else if (this.#streams.size >= this.#shared.options.maxStreamsPerCircuit) stream.reset(SessionError.limit);
+    else if (this.#streams.size >= this.#shared.rules().options.maxStreamsPerCircuit) stream.reset(SessionError.limit);
     else if (stream.target.kind === 'udp') this.#openUdp(stream);
     else this.#openTcp(stream);
   }
@@ -182,7 +195,7 @@ class ExitSession {
   }
 
   async #answer(requestId: number, kind: 'name' | 'address', value: string): Promise<void> {
-    const { resolver } = this.#shared;
+    const { resolver } = this.#shared.rules();
     const addresses = kind === 'name' ? await resolver.addresses(value) : [];
     const name = kind === 'address' ? await resolver.nameOf(value) : undefined;
     if (!this.#ended) this.#session.resolved(requestId, SessionError.noError, addresses, name);
@@ -190,7 +203,8 @@ class ExitSession {
   }
 
   #openTcp(stream: SessionStream): void {
-    const { policy, resolver, transfer, options, onSocket } = this.#shared;
+    const { transfer, onSocket, rules } = this.#shared;
+    const { policy, resolver, options } = rules();
     const tcp: TcpStream = new TcpStream(stream, {
       policy,
       resolver,
@@ -205,7 +219,8 @@ class ExitSession {
   }
 
   #openUdp(stream: SessionStream): void {
-    const { policy, resolver, nowMs, onSocket, onDropped, options } = this.#shared;
+    const { nowMs, onSocket, onDropped, rules } = this.#shared;
+    const { policy, resolver, options } = rules();
     const association: UdpAssociation = new UdpAssociation(this.#session, stream, {
       policy,
       resolver,

@@ -37,7 +37,8 @@ interface Entry {
 
 export class Inbox {
   readonly #store: SealedStore;
-  readonly #maxBytes: number;
+  /** Beyond it nothing is stored. */
+  maxBytes: number;
   /** Oldest first. */
   readonly #entries = new Map<string, Entry>();
   #bytes = 0;
@@ -48,7 +49,7 @@ export class Inbox {
   /** `entries`: all that is in the store, others' as well. */
   constructor(store: SealedStore, entries: readonly StoredEntry[], maxBytes: number) {
     this.#store = store;
-    this.#maxBytes = maxBytes;
+    this.maxBytes = maxBytes;
     const kept = entries.flatMap(({ name, content }) => {
       if (!name.startsWith(PREFIX)) return [];
       const { header, bytes } = unpackEntry(content);
@@ -82,7 +83,7 @@ export class Inbox {
     const { id, mailbox, replyBlock, receivedUnixMs, content } = message;
     const sizeBytes = HEADER_BYTES + content.length;
     if (this.#entries.has(id)) return true;
-    if (this.#entries.size >= MAX_MESSAGES || this.#bytes + sizeBytes > this.#maxBytes) return false;
+    if (this.#entries.size >= MAX_MESSAGES || this.#bytes + sizeBytes > this.maxBytes) return false;
     const header = { mailbox, replyBlock, receivedUnixMs, number: ++this.#last };
     if (!this.#store.put(PREFIX + id, packEntry(header, content))) return false;
     if (!this.#store.commit()) {

@@ -8,6 +8,7 @@ import type { MailboxSession } from '@nyx/core/messages/mailbox-session.ts';
 import { Mailboxes } from '@nyx/core/messages/mailboxes.ts';
 import { PACKET_BYTES } from '@nyx/core/sphinx/packet.ts';
 import { useReplyBlock } from '@nyx/core/sphinx/reply-block.ts';
+import type { Reloadable } from '../actors/config-reloader.ts';
 import type { NodeContext } from '../actors/context.ts';
 import type { Directory } from '../actors/directory.ts';
 import type { SealedFiles } from '../directory/sealed-files.ts';
@@ -51,6 +52,11 @@ export class MailboxHost {
     this.mailboxes = new Mailboxes(context.config.mailbox, context.suite, journal);
     journal.restore(this.mailboxes);
   }
+
+  readonly reloadable: Reloadable =
+    ({ mailbox }) =>
+    () =>
+      this.mailboxes.retune(mailbox);
 
   /** For the API and the metrics; what they mean is said in nyx.proto (Mailboxes). */
   get figures() {

@@ -16,6 +16,7 @@ import { Exponential } from '@nyx/core/mix/exponential.ts';
 import { chooseIndex } from '@nyx/core/path/weighted-choice.ts';
 import { createDropPacket, createPacket, PACKET_BYTES, type SphinxHop } from '@nyx/core/sphinx/packet.ts';
 import { createReplyBlock } from '@nyx/core/sphinx/reply-block.ts';
+import type { Reloadable } from '../actors/config-reloader.ts';
 import { type NodeContext, unixSeconds } from '../actors/context.ts';
 import type { Directory } from '../actors/directory.ts';
 import type { PathBuilder } from '../actors/path-builder.ts';
@@ -302,6 +303,15 @@ export class Messages {
     }
     this.#arm();
   }
+
+  readonly reloadable: Reloadable =
+    ({ messages }) =>
+    () => {
+      const { packetsPerSecond, cover, inboxBytes } = messages;
+      this.inbox.maxBytes = inboxBytes;
+      this.messenger.retune({ packetsPerSecond, cover }, this.#nowMs);
+      this.#arm();
+    };
 
   #stop(): void {
     this.#running = false;

@@ -72,7 +72,7 @@ export interface CircuitRequest {
 export class CircuitPool {
   readonly #engine: EngineApi;
   readonly #host: PoolHost;
-  readonly #options: PoolOptions;
+  #options: PoolOptions;
   readonly #records = new Set<PooledCircuit>();
   /** By the number of any circuit under it. */
   readonly #circuits = new Map<number, PooledCircuit>();
@@ -100,6 +100,12 @@ export class CircuitPool {
       suspects: () => this.#suspects.list(host.nowMs()),
       nowMs: () => host.nowMs(),
     });
+  }
+
+  /** For circuits to come; those that there are stay, even beyond a lower limit. */
+  retune(options: PoolOptions): void {
+    this.#options = options;
+    this.#spares.options = options.spares;
   }
 
   get size(): number {
@@ -364,12 +370,12 @@ export class CircuitPool {
 
   /** A spare is ready while others still wait for paths of their own: it decides the race that began first. */
   #giveAway(record: PooledCircuit): void {
-    const { options } = this.#spares;
+    const hops = record.path.length;
     for (const race of this.#races) {
       const { request } = race;
       const [racer] = race.racers;
       if (racer?.key === undefined || racer.key === SPARE) continue;
-      if (request.class !== 'fast' || request.exact || request.hops !== options.hops) continue;
+      if (request.class !== 'fast' || request.exact || request.hops !== hops) continue;
       const own = record.race;
       if (own !== undefined) {
         own.racers.delete(record);
@@ -565,10 +571,11 @@ export class CircuitPool {
   // --- circuits built ahead ---
 
   #buildSpare(nowMs: TimeMs): void {
-    const present = this.#byKey.get(SPARE)?.length ?? 0;
+    const { hops } = this.#spares.options;
+    // Those of another length were built before a change of the options: nobody will ask for them, and they go with their time.
+    const present = this.#byKey.get(SPARE)?.filter(({ path }) => path.length === hops).length ?? 0;
     if (this.#pending.has(SPARE) || this.#records.size >= this.#options.maxCircuits) return;
     if (!this.#spares.isDue(present, nowMs)) return;
-    const { hops } = this.#spares.options;
     const request: CircuitRequest = {
       isolation: '',
       hops,
@@ -584,8 +591,11 @@ export class CircuitPool {
 
   /** The oldest ready one without a suspect on its path, else any ready one, else one under way. It is `key`'s from now on. */
   #takeSpare(key: string, request: CircuitRequest): PooledCircuit | undefined {
-    if (request.class !== 'fast' || request.exact || request.hops !== this.#spares.options.hops) return undefined;
-    const spares = this.#byKey.get(SPARE)?.filter((record) => !record.session.closed && !record.isQuiet);
+    const { hops } = this.#spares.options;
+    if (request.class !== 'fast' || request.exact || request.hops !== hops) return undefined;
+    const spares = this.#byKey
+      .get(SPARE)
+      ?.filter((record) => record.path.length === hops && !record.session.closed && !record.isQuiet);
     if (spares === undefined) return undefined;
     const nowMs = this.#host.nowMs();
     const isSuspect = (record: PooledCircuit) => record.path.some((id) => this.#suspects.has(id, nowMs));

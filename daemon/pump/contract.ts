@@ -78,6 +78,19 @@ export interface PumpOptions {
   readonly cover: CoverConfig;
   /** Debug builds of a test network only: lets the API crash this worker on purpose. */
   readonly allowCrash: boolean;
+  /** Of the configuration that these options are from. Default 1. */
+  readonly generation?: number;
+}
+
+/** What of its options a running worker can change to, all of it at once (live-tuning.ts). */
+export interface PumpTuning
+  extends Pick<
+    PumpOptions,
+    'exit' | 'limits' | 'defaultHops' | 'spareCircuits' | 'mix' | 'multipath' | 'fec' | 'cover'
+  > {
+  readonly generation: number;
+  /** Of circuits of class cmix. */
+  readonly cmixHops: number;
 }
 
 /** Class cmix: as a mix, and for circuits that this client builds. */
@@ -284,6 +297,8 @@ export type ToPump =
       readonly first?: boolean;
     }
   | { readonly type: 'mix-secrets'; readonly mix: readonly MixSecrets[]; readonly setupLogs?: readonly SetupLog[] }
+  /** The answer is `configured`, with the generation that the worker goes by then. */
+  | { readonly type: 'configure'; readonly request: number; readonly tuning: PumpTuning }
   | { readonly type: 'path'; readonly request: number; readonly hops: readonly NodeContact[] }
   | { readonly type: 'path-error'; readonly request: number; readonly code?: DialErrorCode; readonly message: string }
   | {
@@ -324,7 +339,9 @@ export type FromPump =
       readonly socks: ListenAddress | undefined;
       readonly httpConnect: ListenAddress | undefined;
       readonly udpMode: 'gso' | 'plain';
+      readonly generation: number;
     }
+  | { readonly type: 'configured'; readonly request: number; readonly generation: number }
   | {
       readonly type: 'log';
       readonly level: 'debug' | 'info' | 'warn' | 'error';
@@ -458,6 +475,8 @@ export interface StreamInfo {
 }
 
 export interface PumpStats {
+  /** Of the configuration that the worker goes by. */
+  readonly generation: number;
   readonly datagramsIn: number;
   readonly datagramsOut: number;
   readonly cellsForward: number;

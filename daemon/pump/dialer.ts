@@ -57,9 +57,16 @@ export interface SessionDialerOptions {
   readonly spareCircuits: number;
 }
 
+const poolOptions = ({ maxCircuits, mix, cmix, spareCircuits, defaultHops }: SessionDialerOptions) => ({
+  maxCircuits,
+  mixDelayMs: mix.delayMs,
+  batchMs: cmix.maxWaitMs + cmix.delayMs + PROVING_MS,
+  spares: { count: spareCircuits, hops: defaultHops },
+});
+
 export class SessionDialer implements Dialer {
   readonly pool: CircuitPool;
-  readonly #options: SessionDialerOptions;
+  #options: SessionDialerOptions;
   readonly #host: DialerHost;
   readonly #streams = new Map<number, ClientStream>();
   readonly #associations = new Set<DatagramAssociation>();
@@ -70,12 +77,7 @@ export class SessionDialer implements Dialer {
   constructor(options: SessionDialerOptions, deps: { readonly engine: EngineApi; readonly host: DialerHost }) {
     this.#options = options;
     this.#host = deps.host;
-    this.pool = new CircuitPool(deps.engine, deps.host, {
-      maxCircuits: options.maxCircuits,
-      mixDelayMs: options.mix.delayMs,
-      batchMs: options.cmix.maxWaitMs + options.cmix.delayMs + PROVING_MS,
-      spares: { count: options.spareCircuits, hops: options.defaultHops },
-    });
+    this.pool = new CircuitPool(deps.engine, deps.host, poolOptions(options));
     this.#streamHost = {
       pool: this.pool,
       nowMs: () => deps.host.nowMs(),
@@ -84,6 +86,12 @@ export class SessionDialer implements Dialer {
       tell: (kind, stream, reason) => deps.host.tell({ type: 'stream', kind, stream, reason }),
       release: (stream) => this.#streams.delete(stream.id),
     };
+  }
+
+  /** For streams and circuits to come. */
+  retune(options: SessionDialerOptions): void {
+    this.#options = options;
+    this.pool.retune(poolOptions(options));
   }
 
   /** The same dialer for one kind of user: its streams are listed under that name. */

@@ -9,14 +9,19 @@ import type { FecOptions, PumpStats } from './contract.ts';
 
 const US_PER_MS = 1000;
 
-/** Undefined: this worker does not take part. */
-export function fecResources({ cpuShare }: FecOptions): FecResources | undefined {
+/**
+ * Undefined: this worker does not take part. `present`: what it had until now; sessions that have it go on with it, under the new share.
+ */
+export function fecResources({ cpuShare }: FecOptions, present?: FecResources): FecResources | undefined {
+  present?.budget.setRate(cpuShare * US_PER_MS);
   if (cpuShare === 0) return undefined;
-  return {
-    codecs: [new ReedSolomon(), new RaptorQ(loadRaptorQ)],
-    budget: new FecBudget(cpuShare * US_PER_MS),
-    tally: new FecTally(),
-  };
+  return (
+    present ?? {
+      codecs: [new ReedSolomon(), new RaptorQ(loadRaptorQ)],
+      budget: new FecBudget(cpuShare * US_PER_MS),
+      tally: new FecTally(),
+    }
+  );
 }
 
 type FecFigures = Pick<PumpStats, Extract<keyof PumpStats, `fec${string}`>>;

@@ -29,6 +29,7 @@ const MAX_SILENT_LOOPS = 8;
 const RETRY_MS = 3000;
 
 export interface LoopCoverOptions {
+  /** 0: none for now. */
   readonly perMinute: number;
   readonly hops: number;
 }
@@ -48,7 +49,7 @@ export interface LoopCoverHost {
 }
 
 export class LoopCover {
-  readonly #options: LoopCoverOptions;
+  #options: LoopCoverOptions;
   readonly #host: LoopCoverHost;
   readonly #monitor = new LoopMonitor();
   readonly #cancels = new Set<() => void>();
@@ -58,6 +59,7 @@ export class LoopCover {
   /** Loops that were due since the path went silent. */
   #silentLoops = 0;
   #stopped = false;
+  #cancelNext: () => void = () => {};
 
   constructor(options: LoopCoverOptions, host: LoopCoverHost) {
     this.#options = options;
@@ -75,6 +77,15 @@ export class LoopCover {
     this.#cancels.clear();
   }
 
+  /** From now on; exponential times have no memory, so the next loop is drawn anew. */
+  retune(options: LoopCoverOptions): void {
+    const before = this.#options;
+    this.#options = options;
+    if (options.perMinute === before.perMinute) return;
+    this.#cancelNext();
+    this.#next();
+  }
+
   #after(delayMs: number, callback: () => void): () => void {
     const cancel = this.#host.schedule(delayMs, () => {
       this.#cancels.delete(cancel);
@@ -88,8 +99,8 @@ export class LoopCover {
   }
 
   #next(): void {
-    if (this.#stopped) return;
-    this.#after(this.#host.times.sample(60_000 / this.#options.perMinute), () => {
+    if (this.#stopped || this.#options.perMinute === 0) return;
+    this.#cancelNext = this.#after(this.#host.times.sample(60_000 / this.#options.perMinute), () => {
       this.#next();
       this.#loop();
     });

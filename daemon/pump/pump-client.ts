@@ -16,6 +16,7 @@ import {
   type PathConstraints,
   type PumpOptions,
   type PumpStats,
+  type PumpTuning,
   type StreamRequest,
   type ToPump,
 } from './contract.ts';
@@ -23,6 +24,7 @@ import { RemoteStream } from './remote-stream.ts';
 
 const START_TIMEOUT_MS = 20_000;
 const STATS_TIMEOUT_MS = 5_000;
+const CONFIGURE_TIMEOUT_MS = 5_000;
 const BUILD_TIMEOUT_MS = 30_000;
 const RESOLVE_TIMEOUT_MS = 60_000;
 /** Beyond its time-out a drain may take this long to close sockets and end the thread. */
@@ -162,6 +164,13 @@ export class PumpClient extends EventEmitter<PumpEvents> {
     return expectType(answer, 'packets-sent').drops;
   }
 
+  /** The worker goes over to another configuration, all of it at once; the generation that it goes by then. Rejects with DialError. */
+  async configure(tuning: PumpTuning): Promise<number> {
+    const request = ++this.#lastRequest;
+    const answer = await this.#request({ type: 'configure', request, tuning }, CONFIGURE_TIMEOUT_MS);
+    return expectType(answer, 'configured').generation;
+  }
+
   closeCircuit(circuit: number): void {
     this.send({ type: 'close-circuit', circuit });
   }
@@ -187,6 +196,7 @@ export class PumpClient extends EventEmitter<PumpEvents> {
   #onMessage(message: FromPump): void {
     switch (message.type) {
       case 'stats':
+      case 'configured':
       case 'built':
       case 'resolved':
       case 'packets-sent':

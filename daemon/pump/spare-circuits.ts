@@ -17,7 +17,7 @@ export interface SpareOptions {
 }
 
 export class SparePlan {
-  readonly options: SpareOptions;
+  options: SpareOptions;
   #wantedUntilMs: TimeMs;
   #notBeforeMs: TimeMs = 0;
   #retryMs = FIRST_RETRY_MS;

@@ -11,6 +11,7 @@ import { dropNames } from '@nyx/core/drop-reason.ts';
 import type {
   CircuitEnd,
   EngineHost,
+  EngineTuning,
   LinkEvent,
   MessagePacketEvent,
   NodeContact,
@@ -43,12 +44,14 @@ import {
   type PathConstraints,
   type PumpOptions,
   type PumpStats,
+  type PumpTuning,
   type ToPump,
 } from './contract.ts';
 import { coverEngineOptions, loopsPerMinute, onlineMs } from './cover-options.ts';
-import { SessionDialer } from './dialer.ts';
+import { SessionDialer, type SessionDialerOptions } from './dialer.ts';
 import { fecFigures, fecResources } from './fec.ts';
 import { FlushLoop } from './flush-loop.ts';
+import { LiveTuning, tuningOf } from './live-tuning.ts';
 import { LoopCover } from './loop-cover.ts';
 import { MemoryGuard } from './memory-guard.ts';
 import { SharedMessageMemory } from './message-memory.ts';
@@ -104,7 +107,9 @@ class PumpWorker {
   #draining = false;
   #loops: LoopCover | undefined;
   readonly #cmix: CmixWorker;
-  readonly #fec: FecResources | undefined;
+  #fec: FecResources | undefined;
+  /** What of the options may have changed since the start is here, and not in #options. */
+  readonly #tuning: LiveTuning;
   readonly #reach: OwnReach;
 
   constructor(options: PumpOptions, port: MessagePort) {
@@ -114,8 +119,12 @@ class PumpWorker {
     const { roles, limits, secrets, cmix } = options;
     this.#reach = new OwnReach(options.addressFamilies ?? 'auto', { nowMs });
     this.#cmix = this.#makeCmix(options);
-    this.#fec = fecResources(options.fec);
-    const coverOptions = coverEngineOptions(options.cover);
+    this.#tuning = new LiveTuning(tuningOf(options), [
+      (tuning) => this.#engine.retune(this.#engineTuning(tuning), nowMs()),
+      (tuning) => this.#dialer.retune(this.#dialerOptions(tuning)),
+      ({ exit }) => exit && this.#exit?.retune(exit),
+      (tuning) => this.#retuneLoops(tuning),
+    ]);
     const host: EngineHost = {
       send: (via, to, batch, length, release) => this.#send(via, to, batch, length, release),
       resolve: (nodeId) => this.#view.get(hex(nodeId)),
@@ -135,47 +144,32 @@ class PumpWorker {
         relay: roles.mix || roles.exit,
         exit: roles.exit || roles.mailbox === true || options.endsMeasurements === true,
         named: roles.mix || roles.exit,
-        maxLinks: limits.maxLinks,
-        maxCircuits: limits.maxCircuits,
         memoryBytes: limits.memoryBytes,
-        ...coverOptions,
-        session: { ...coverOptions.session, fec: this.#fec && { resources: this.#fec, policy: options.fec.policy } },
+        ...coverEngineOptions(options.cover),
+        ...this.#engineTuning(this.#tuning.current),
         mixBatchMs: MIX_BATCH_MS,
         cmix: cmix.enabled && cmix.signer ? { cells: cmix.cells, maxWaitMs: cmix.maxWaitMs } : undefined,
         setupMemory: (epoch) => this.#setupMemory(epoch),
         messageMemory: (epoch) => this.#messageMemory(epoch),
-        messagesPerSecond: limits.messagesPerSecond,
       },
       { suite: createNativeSuite(), random: systemRandom, host },
     );
     this.#loop = new FlushLoop(this.#engine, nowMs);
-    this.#dialer = new SessionDialer(
-      {
-        worker: options.worker,
-        defaultHops: options.defaultHops,
-        mix: options.mix,
-        cmix,
-        multipath: options.multipath,
-        fec: options.fec.policy,
-        maxCircuits: limits.maxSessions,
-        spareCircuits: roles.client ? options.spareCircuits : 0,
-      },
-      {
-        engine: this.#engine,
-        host: {
-          requestPath: (constraints) => this.#requestPath(constraints),
-          tell: (message) => this.#post(message),
-          nowMs,
-          unixSeconds: () => Date.now() / 1000,
-          unixMs: () => Date.now(),
-          atTurnEnd: this.#loop.atTurnEnd,
-          schedule: (delayMs, callback) => {
-            const timer = setTimeout(callback, delayMs);
-            return () => clearTimeout(timer);
-          },
+    this.#dialer = new SessionDialer(this.#dialerOptions(this.#tuning.current), {
+      engine: this.#engine,
+      host: {
+        requestPath: (constraints) => this.#requestPath(constraints),
+        tell: (message) => this.#post(message),
+        nowMs,
+        unixSeconds: () => Date.now() / 1000,
+        unixMs: () => Date.now(),
+        atTurnEnd: this.#loop.atTurnEnd,
+        schedule: (delayMs, callback) => {
+          const timer = setTimeout(callback, delayMs);
+          return () => clearTimeout(timer);
         },
       },
-    );
+    });
     this.#bridge = new StreamBridge(this.#dialer, (message, transfer) => {
       if (transfer === undefined) port.postMessage(message);
       else port.postMessage(message, transfer);
@@ -239,14 +233,57 @@ class PumpWorker {
       socks: this.#socks?.address,
       httpConnect: this.#httpConnect?.address,
       udpMode: this.#sockets.mode,
+      generation: this.#tuning.current.generation,
     });
+  }
+
+  /** Under the configuration that is in force, for what is made from now on. */
+  #engineTuning({ limits, cover, fec }: PumpTuning): EngineTuning {
+    this.#fec = fecResources(fec, this.#fec);
+    const { session, ...options } = coverEngineOptions(cover);
+    return {
+      maxLinks: limits.maxLinks,
+      maxCircuits: limits.maxCircuits,
+      messagesPerSecond: limits.messagesPerSecond,
+      cover: options.cover,
+      coverGrantPerSecond: options.coverGrantPerSecond,
+      session: { ...session, fec: this.#fec && { resources: this.#fec, policy: fec.policy } },
+    };
+  }
+
+  #dialerOptions({
+    limits,
+    defaultHops,
+    spareCircuits,
+    mix,
+    multipath,
+    fec,
+    cmixHops,
+  }: PumpTuning): SessionDialerOptions {
+    const { worker, cmix, roles } = this.#options;
+    return {
+      worker,
+      defaultHops,
+      mix,
+      cmix: { ...cmix, hops: cmixHops },
+      multipath,
+      fec: fec.policy,
+      maxCircuits: limits.maxSessions,
+      spareCircuits: roles.client ? spareCircuits : 0,
+    };
+  }
+
+  #retuneLoops({ cover, mix }: PumpTuning): void {
+    if (this.#loops === undefined) this.#startLoops();
+    else this.#loops.retune({ perMinute: loopsPerMinute(cover), hops: mix.hops });
   }
 
   /** One worker of a client that has cover sends loops. */
   #startLoops(): void {
-    const { cover, mix, roles, worker } = this.#options;
+    const { roles, worker } = this.#options;
+    const { cover, mix } = this.#tuning.current;
     const perMinute = loopsPerMinute(cover);
-    if (perMinute === 0 || !roles.client || worker !== 0) return;
+    if (perMinute === 0 || !roles.client || worker !== 0 || this.#draining) return;
     this.#loops = new LoopCover(
       { perMinute, hops: mix.hops },
       {
@@ -368,6 +405,11 @@ class PumpWorker {
           kemSeed.fill(0);
         }
         break;
+      case 'configure': {
+        const generation = this.#tuning.take(message.tuning);
+        this.#post({ type: 'configured', request: message.request, generation });
+        break;
+      }
       case 'path':
         this.#takePathWaiter(message.request)?.resolve(message.hops);
         break;
@@ -550,6 +592,7 @@ class PumpWorker {
       sendErrors: this.#sockets?.sendErrors ?? 0,
       cpuSeconds: (cpu.user + cpu.system) / 1e6,
       udpMode: this.#sockets?.mode ?? 'plain',
+      generation: this.#tuning.current.generation,
     };
   }
 

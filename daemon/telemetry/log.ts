@@ -1,8 +1,11 @@
-/** Logs: NDJSON on stderr. Nothing at any level names a stream's target or a peer's traffic. */
+/** Logs: NDJSON on stderr. `setLevel` is for what comes from then on. Nothing at any level names a stream's target or a peer's traffic. */
 import pino from 'pino';
 import type { Log } from '../actors/context.ts';
 
-export const createLog = (level: string, nodeId: () => string): Log => {
+export const createLog = (
+  level: string,
+  nodeId: () => string,
+): { readonly log: Log; readonly setLevel: (level: string) => void } => {
   const logger = pino(
     {
       level,
@@ -14,5 +17,10 @@ export const createLog = (level: string, nodeId: () => string): Log => {
     },
     pino.destination({ fd: 2, sync: true }),
   );
-  return (at, message, fields = {}) => logger[at](fields, message);
+  return {
+    log: (at, message, fields = {}) => logger[at](fields, message),
+    setLevel: (next) => {
+      logger.level = next;
+    },
+  };
 };

@@ -57,6 +57,7 @@ const stats = (mix: Pick<PumpStats, 'mixReleased' | 'mixWaiting' | 'mixWaitedMs'
   sendErrors: 0,
   cpuSeconds,
   udpMode: 'plain',
+  generation: 1,
   ...mix,
 });
 

@@ -1,6 +1,7 @@
 /** What `/metrics` says. Values are the pumps' own; labels are closed sets. */
 import { measuredMix } from '@nyx/core/mix/anonymity-report.ts';
 import { Counter, Gauge, Registry } from 'prom-client';
+import type { ReloadState } from '../actors/config-reloader.ts';
 import type { AuthorityCounters } from '../directory/authority.ts';
 import type { MailboxHost } from '../messages/mailbox-host.ts';
 import type { MessageFigures } from '../messages/messages.ts';
@@ -38,6 +39,7 @@ export interface MetricsHost {
     entropy(): { readonly pathBits: number; readonly costBits: number } | undefined;
     guardInfos(): readonly { readonly droppedAt: number | null }[];
   };
+  readonly reloader: { readonly state: ReloadState };
   readonly state: () => string;
   readonly startedAtMs: number;
 }
@@ -186,6 +188,7 @@ export const createRegistry = (host: MetricsHost): Registry => {
   counter('nyx_pump_cpu_seconds_total', 'CPU time of the pump workers', () => meter.totals.cpuSeconds);
   gauge('nyx_directory_nodes', 'Nodes in the verified view', () => host.directory.view?.verified.nodes.length ?? 0);
   registerDirectory(host.directory, registry, { counter, gauge });
+  registerConfiguration(host, registry, gauge);
   gauge('nyx_process_resident_memory_bytes', 'Resident memory', () => process.memoryUsage.rss());
   gauge('nyx_process_uptime_seconds', 'Since start', () => (performance.now() - host.startedAtMs) / 1000);
   new Counter({
@@ -217,6 +220,33 @@ export const createRegistry = (host: MetricsHost): Registry => {
 };
 
 type Register = (name: string, help: string, value: () => number) => unknown;
+
+const registerConfiguration = ({ reloader, meter }: MetricsHost, registry: Registry, gauge: Register): void => {
+  const state = () => reloader.state;
+  gauge('nyx_config_generation', 'Of the configuration in force', () => state().generation);
+  gauge('nyx_config_workers_behind', 'Workers that go by an earlier one', () =>
+    meter.sum((stats) => (stats.generation < state().generation ? 1 : 0)),
+  );
+  gauge('nyx_config_applied_timestamp_seconds', 'Since when it is in force', () => state().appliedUnixMs / 1000);
+  gauge('nyx_config_last_reload_timestamp_seconds', 'Of the last reload; NaN: none', () => {
+    const { last } = state();
+    return last === undefined ? Number.NaN : last.atUnixMs / 1000;
+  });
+  gauge('nyx_config_last_reload_refused', '1 = the last reload was refused', () =>
+    state().lastError === undefined ? 0 : 1,
+  );
+  gauge('nyx_config_keys_need_restart', 'Keys of the file that wait for a restart', () => state().needRestart.length);
+  new Counter({
+    name: 'nyx_config_reloads_total',
+    help: 'Reloads, by what came of them',
+    labelNames: ['outcome'],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const [outcome, count] of Object.entries(state().counts)) this.inc({ outcome }, count);
+    },
+  });
+};
 
 const registerDirectory = (
   directory: MetricsHost['directory'],
