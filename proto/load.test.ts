@@ -11,6 +11,7 @@ test('every service and method of the definition is there under its name', () =>
     'GetAnonymity',
     'GetNodeInfo',
     'ListPeers',
+    'ReloadConfig',
     'Shutdown',
     'WatchEvents',
     'WatchStatistics',
