@@ -16,6 +16,8 @@ const minRtoMs = 50;
 const maxRtoMs = 2000;
 /** Slack for timers and reordering when judging a segment lost. */
 const reorderSlackMs = 2;
+/** Of one segment in the loss ratio. */
+const lossWeight = 0.01;
 /** Segment buffers kept for reuse: one train's worth. A link that has once been busy must not hold 80 KiB for ever. */
 const maxSpare = 9;
 /** Messages up to this size may fill the queue to this multiple of what others may. */
@@ -67,12 +69,12 @@ export class ControlSender {
     return this.#srttMs;
   }
 
-  /** Share of segments lost, smoothed over about the last 100. */
   /** Segments sent, those that were sent again included. */
   get sends(): number {
     return this.#sends;
   }
 
+  /** Share of segments lost, smoothed over about the last 100. One that was only late, as its ACK shows, is none. */
   get lossRatio(): number {
     return this.#lossRatio;
   }
@@ -121,7 +123,7 @@ export class ControlSender {
     if (segment === undefined) return undefined;
     segment.sentMs = nowMs;
     segment.sends += 1;
-    this.#lossRatio *= 0.99;
+    this.#lossRatio *= 1 - lossWeight;
     this.#sends += 1;
     this.#armTimer(nowMs);
     return segment;
@@ -145,6 +147,7 @@ export class ControlSender {
         continue;
       }
       if (newest === undefined || segment.sentMs >= newest.sentMs) newest = segment;
+      if (this.#wasOnlyLate(segment, nowMs)) this.#takeBackLosses(segment);
       this.#release(segment);
     }
     inFlight.length = kept;
@@ -276,6 +279,19 @@ export class ControlSender {
     return found;
   }
 
+  /** Given up, and acknowledged before it was sent again or sooner than an answer to that can be there. */
+  #wasOnlyLate(segment: Segment, nowMs: number): boolean {
+    return segment.lost || (segment.sends > 1 && nowMs - segment.sentMs < this.#fastestAnswerMs);
+  }
+
+  #takeBackLosses({ sends, lost }: Segment): void {
+    this.#lossRatio = Math.max(0, this.#lossRatio - lossWeight * (lost ? sends : sends - 1));
+  }
+
+  get #fastestAnswerMs(): number {
+    return this.#srttMs === undefined ? 0 : this.#minRttMs;
+  }
+
   #isOvertaken(segment: Segment): boolean {
     return segment.sentMs < this.#rackMs || (segment.sentMs === this.#rackMs && segment.seq < this.#rackSeq);
   }
@@ -295,7 +311,7 @@ export class ControlSender {
   #markLost(segment: Segment): void {
     segment.lost = true;
     this.#lostCount += 1;
-    this.#lossRatio += 0.01;
+    this.#lossRatio += lossWeight;
     // One reduction per window's worth of losses (RFC 6582's "recover").
     if (segment.seq < this.#recoverySeq) return;
     this.#recoverySeq = this.#inFlight.at(-1)!.seq + 1;

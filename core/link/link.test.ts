@@ -5,6 +5,7 @@ import { createNobleSuite } from '../crypto/noble-suite.ts';
 import { createSeededRandom } from '../crypto/seeded-random.ts';
 import type { CryptoSuite } from '../crypto/suite.ts';
 import { Drop } from '../drop-reason.ts';
+import type { PeerAddress } from '../ports.ts';
 import { CellBuffer, DATAGRAM_BYTES } from '../wire/datagram.ts';
 import type { LinkHandshakeOptions } from './contract.ts';
 import { maskHeader, unmaskHeader, xorHandshakeHeader } from './header-mask.ts';
@@ -90,6 +91,26 @@ test('reordering alone causes hardly a retransmission', () => {
   const pair = connectedPair({ seed: 21, delayMs: 20, jitterMs: 4 });
   exchange(pair, 500, 21);
   assert.ok(pair.link.lossRatio < 0.01, `loss ratio ${pair.link.lossRatio}`);
+});
+
+test('what is only late, because a machine was busy, is no loss in the end', () => {
+  const pair = connectedPair({ seed: 22 });
+  exchange(pair, 20, 22);
+  const { wire, a, b, link } = pair;
+  const held: { readonly from: PeerAddress; readonly to: string; readonly datagram: Uint8Array }[] = [];
+  wire.observe = ({ from, to, datagram }) => {
+    const address = [a, b].find((node) => node.address.address === from)!.address;
+    held.push({ from: address, to, datagram: datagram.slice() });
+    return false;
+  };
+  for (let i = 0; i < 10; i++) assert.ok(link.send(9, new Uint8Array(1000)));
+  wire.run(400);
+  assert.ok(link.lossRatio > 0.1, `given up and sent again meanwhile: ${link.lossRatio}`);
+  wire.observe = undefined;
+  for (const { from, to, datagram } of held) wire.send(from, to, datagram);
+  wire.run(200);
+  assert.equal(b.received.length, 30);
+  assert.ok(link.lossRatio < 0.05, `loss ratio ${link.lossRatio}`);
 });
 
 test('messages queued before the handshake arrive after it; parts are joined', () => {
