@@ -178,6 +178,7 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner {
     this.#dropFresh();
     if (!this.#ready) {
       this.#ready = true;
+      this.#path.noteSetup(this.#nowMs - this.#startedMs);
       host.onCircuit({ kind: 'ready', circuit: this.handle, setupMs: this.#nowMs - this.#startedMs });
     }
   }
@@ -329,6 +330,14 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner {
   }
 
   linkUp(_slot: LinkSlot, _nowMs: TimeMs): void {
+    this.#context.markCircuit(this);
+  }
+
+  /** Its first hop is heard again: so may be the last one. */
+  linkAnswered(nowMs: TimeMs): void {
+    if (this.#ended || !this.#ready) return;
+    this.#nowMs = nowMs;
+    this.#path.reachable(nowMs);
     this.#context.markCircuit(this);
   }
 

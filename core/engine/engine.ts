@@ -207,6 +207,7 @@ export class Engine implements EngineApi {
           onUp: (link) => this.#onUp(link),
           onRekeyed: (link) => this.#tellLink('rekeyed', this.#slots.get(link)),
           onMoved: (link) => this.#tellLink('moved', this.#slots.get(link)),
+          onAnswered: (link) => this.#onAnswered(link),
           onIdsChanged: (link, added, removed) => this.#onIdsChanged(link, added, removed),
           onClosed: (link, reason) => this.#onLinkClosed(link, reason),
           newLinkId: () => this.#newLinkId(),
@@ -845,6 +846,12 @@ export class Engine implements EngineApi {
     this.#tellLink('up', slot);
     for (const circuit of slot.circuits) circuit.linkUp(slot, this.#nowMs);
     this.#messages.linkUp(slot);
+  }
+
+  #onAnswered(link: Link): void {
+    for (const circuit of this.#slots.get(link)?.circuits ?? []) {
+      if (circuit instanceof ClientCircuit) circuit.linkAnswered(this.#nowMs);
+    }
   }
 
   #onLinkClosed(link: Link, reason: string): void {

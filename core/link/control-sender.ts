@@ -172,6 +172,14 @@ export class ControlSender {
     this.#srttMs += (rttMs - this.#srttMs) / 8;
   }
 
+  /** The peer is heard again after a silence: what it has not acknowledged goes again, whatever the back-off says. */
+  retryNow(nowMs: number): void {
+    if (this.#backoff === 1) return;
+    this.#backoff = 1;
+    for (const segment of this.#inFlight) if (!segment.lost) this.#markLost(segment);
+    this.#armTimer(nowMs);
+  }
+
   handleTimeout(nowMs: number): void {
     if (nowMs < this.#lossTimerMs) return;
     if (!this.#detectLoss(nowMs)) this.#handleRto(nowMs);

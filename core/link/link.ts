@@ -77,6 +77,8 @@ const windowPages = 2;
 /** The same for the message lane: as far as a batch of packets may be overtaken by later ones. */
 const messageWindowPages = 16;
 const probeRtts = 5;
+/** Questions unanswered for so long, or for two round trips: the way to the peer was interrupted. */
+const interruptionMs = 250;
 /** The initiator's old keys live this long at most, should the peer be slow to switch. */
 const maxSwitchMs = 60_000;
 
@@ -178,6 +180,10 @@ export class Link {
   /** Since when cells have gone out without anything coming back; Infinity = nothing is owed. */
   #owedSinceMs = Number.POSITIVE_INFINITY;
   #probeDueMs = Number.POSITIVE_INFINITY;
+  /** Since when the peer has not answered the question whether it is there; Infinity = it was not asked. */
+  #unansweredSinceMs = Number.POSITIVE_INFINITY;
+  /** Our address has changed, and the peer has not been heard since. */
+  #migrating = false;
   #drainUntilMs = Number.POSITIVE_INFINITY;
   #expiresMs = Number.POSITIVE_INFINITY;
   /** Time of the call being handled, for messages delivered within it. */
@@ -292,10 +298,12 @@ export class Link {
       return Drop.badTag;
     }
     slot.window.mark(counter);
+    const silentMs = nowMs - this.#unansweredSinceMs;
     this.noteReceived(DATAGRAM_BYTES);
     this.#nowMs = nowMs;
     this.#heard(slot, nowMs);
     const drop = this.#handleFields(cell, nowMs, from);
+    this.#noteAnswer(silentMs, nowMs);
     if (from !== undefined && via !== undefined) this.noteFrom(linkId, from, via, nowMs);
     return drop;
   }
@@ -342,6 +350,7 @@ export class Link {
     if (this.#peerSpareId !== 0) this.#peerLinkId = this.#peerSpareId;
     this.#peerSpareId = 0;
     this.#probeDueMs = nowMs;
+    this.#migrating = true;
     this.#owedSinceMs = nowMs;
     this.#cellsSent = false;
   }
@@ -406,7 +415,10 @@ export class Link {
     const segment = this.#sender.next(nowMs);
     const probe = this.#probeDueMs <= nowMs;
     const ping = probe || this.#pingDueMs <= nowMs;
-    if (probe) this.#probeDueMs = nowMs + this.#options.probeGapMs;
+    if (probe) {
+      this.#probeDueMs = nowMs + this.#options.probeGapMs;
+      if (this.#unansweredSinceMs === Number.POSITIVE_INFINITY) this.#unansweredSinceMs = nowMs;
+    }
     if (segment === undefined && !ping && this.#ackDueMs > nowMs) return false;
     const fields = this.#fields;
     fields.flags = ControlFlag.ack;
@@ -509,6 +521,7 @@ export class Link {
     this.#cellsSent = false;
     this.#owedSinceMs = Number.POSITIVE_INFINITY;
     this.#probeDueMs = Number.POSITIVE_INFINITY;
+    this.#unansweredSinceMs = Number.POSITIVE_INFINITY;
   }
 
   /** Circuit cells go out. Control cells count themselves. */
@@ -672,6 +685,16 @@ export class Link {
     // What it has missed meanwhile goes again at once.
     this.#ackDueMs = Math.min(this.#ackDueMs, this.#nowMs);
     this.#deps.host.onMoved?.(this);
+  }
+
+  /** The peer was heard, which had not answered for `silentMs`. Tells the host if that ends an interruption. */
+  #noteAnswer(silentMs: number, nowMs: number): void {
+    const isBack =
+      this.#migrating || this.#answer !== undefined || silentMs > Math.max(interruptionMs, 2 * (this.rttMs ?? 0));
+    this.#migrating = false;
+    if (!isBack || !this.initiator || this.#state !== 'up') return;
+    this.#sender.retryNow(nowMs);
+    this.#deps.host.onAnswered?.(this);
   }
 
   // --- receiving ---

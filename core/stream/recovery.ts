@@ -31,6 +31,8 @@ const PROBE_PACKETS = 2;
  */
 const MIXED_DEVIATIONS = 4.5;
 const PERSISTENT_TIMEOUTS = 3;
+/** Time-outs in a row that are no accident. */
+const SILENT_TIMEOUTS = 2;
 /** Time without a spurious retransmission after which the reorder window shrinks. */
 const REORDER_DECAY_MS = 5000;
 /** A timer that comes this late was not the only thing that had to wait. */
@@ -66,6 +68,8 @@ export class Recovery {
   #reorderMs = 0;
   #reorderAtMs = 0;
   #probeCount = 0;
+  /** It was silent, and has said nothing of our packets since. */
+  #wasSilent = false;
   #graceForMs = Number.NEGATIVE_INFINITY;
   #graceUntilMs = 0;
   #lastElicitingMs = 0;
@@ -103,6 +107,10 @@ export class Recovery {
   /** Probe time-outs since anything new was acknowledged. */
   get silentProbes(): number {
     return this.#probeCount;
+  }
+
+  get #isSilent(): boolean {
+    return this.#wasSilent || this.#probeCount >= SILENT_TIMEOUTS;
   }
 
   get windowOpen(): boolean {
@@ -144,6 +152,10 @@ export class Recovery {
     const largest = ack.rangeHigh[0]!;
     if (largest > sent.largestNumber) return AckResult.neverSent;
     const sample = this.#sample;
+    const ackDelayMs = ack.value / 1000;
+    // The other end, too, has heard nothing for a while.
+    const interrupted = ackDelayMs > Math.max(MAX_PEER_ACK_DELAY_MS, this.probeTimeoutMs());
+    const silent = this.#isSilent;
     sample.ackedPackets = 0;
     sample.lostPackets = this.#untoldLosses;
     sample.priorInFlight = this.inFlight;
@@ -172,13 +184,16 @@ export class Recovery {
       this.heardSinceGivenUp = true;
       if (newest + 1 > this.#ackedEnd) this.#ackedEnd = newest + 1;
       this.#probeCount = 0;
+      this.#wasSilent = false;
       this.probes = 0;
       if (this.#mixed) this.#takeMixedSample(typical, nowMs);
-      else this.#takeSample(newest, largest, ack.value / 1000, nowMs);
+      else this.#takeSample(newest, interrupted ? -1 : largest, ackDelayMs, nowMs);
     }
     if (largest > this.#largestAcked) this.#largestAcked = largest;
     this.#detectLoss(nowMs);
     if (newest >= 0) this.#report(nowMs);
+    // It says what it has got, and that no more is to come.
+    if (interrupted && silent) this.giveUp();
     this.#evict(nowMs);
     return AckResult.ok;
   }
@@ -260,6 +275,17 @@ export class Recovery {
       this.packetsLost++;
       this.#requeue(seq);
     }
+  }
+
+  /**
+   * The other end can be reached again, or is heard again, after a silence that may have swallowed all that was under way:
+   * it is asked at once, and not when the back-off would have it.
+   */
+  probeNow(nowMs: number): void {
+    this.#nowMs = nowMs;
+    this.#wasSilent = this.#isSilent;
+    this.#probeCount = 0;
+    if (this.inFlight > 0) this.#probe(nowMs);
   }
 
   /** Time in which an answer should have come. */
@@ -453,6 +479,8 @@ export class Recovery {
       const seq = sent.head;
       if (sent.isInFlight(seq)) return;
       if (sent.isLost(seq) && !sent.isSettled(seq) && !sent.full) {
+        // Much of what a silence has cut off may have arrived: its ACK is still to come, and saves sending it again.
+        if (!this.heardSinceGivenUp) return;
         if (nowMs < sent.sentMsAt(seq) + 3 * this.#lossDelayMs() + 100) return;
       }
       sent.dropHead();

@@ -21,7 +21,7 @@ export class RttEstimator {
   variationMs: number;
   latestMs = 0;
   minMs: number | undefined;
-  readonly #initialMs: number;
+  #initialMs: number;
   #samples = 0;
   #variance = 0;
   #floorMs = Number.POSITIVE_INFINITY;
@@ -32,6 +32,16 @@ export class RttEstimator {
   constructor(addedMs = 0) {
     this.#initialMs = INITIAL_RTT_MS + addedMs;
     this.variationMs = this.#initialMs / 2;
+  }
+
+  /**
+   * Nothing has been measured yet, but a set-up, which takes several ways and public-key work besides, took this long: the
+   * round trip takes no longer. What is lost of the first packets then waits for two of those and not for a second.
+   */
+  noteSetup(setupMs: number): void {
+    if (this.smoothedMs !== undefined || setupMs >= this.#initialMs) return;
+    this.#initialMs = setupMs;
+    this.variationMs = setupMs / 4;
   }
 
   /** Class mix: one packet's time from sending to its ACK. `variationMs` is the standard deviation. */

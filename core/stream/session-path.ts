@@ -44,6 +44,7 @@ export interface PathOwner {
   wantsSend(path: SessionPath, nowMs: TimeMs): boolean;
   nextTimeoutMs(path: SessionPath): TimeMs;
   handleTimeout(path: SessionPath, nowMs: TimeMs): void;
+  reachable(path: SessionPath, nowMs: TimeMs): void;
   sendCryptoMessage(path: SessionPath, type: number, body: Uint8Array): void;
   /** What becomes of frames sent on the path. */
   readonly fate: FrameFate;
@@ -161,6 +162,16 @@ export class SessionPath {
 
   handleTimeout(nowMs: TimeMs): void {
     if (this.state !== PathState.gone) this.owner.handleTimeout(this, nowMs);
+  }
+
+  /** The circuit is ready, this long after its set-up began: the first thing that is known of its round trip. */
+  noteSetup(setupMs: number): void {
+    if (this.mixRttMs === 0) this.recovery.rtt.noteSetup(setupMs);
+  }
+
+  /** The way was interrupted, and perhaps is not any more: the other end is asked at once. */
+  reachable(nowMs: TimeMs): void {
+    if (this.state !== PathState.gone) this.owner.reachable(this, nowMs);
   }
 
   /** Throws RangeError when the body is too long or too many messages are unacknowledged. */

@@ -189,6 +189,7 @@ export class Session implements SessionApi, SessionCloser {
       wantsSend: (path, now) => this.#wantsSend(path, now),
       nextTimeoutMs: (path) => this.#nextTimeoutMs(path),
       handleTimeout: (path, now) => this.#handleTimeout(path, now),
+      reachable: (path, now) => this.#reachable(path, now),
       sendCryptoMessage: (path, type, body) => this.#sendCryptoMessage(path, type, body),
       fate: this.#fate,
       lost: (path, now) => this.#pathLost(path, now),
@@ -205,6 +206,7 @@ export class Session implements SessionApi, SessionCloser {
       return Drop.closed;
     }
     if (path.acks.isDuplicate(packetNumber)) return Drop.replayed;
+    const silentMs = nowMs - path.lastReceivedMs;
     path.packetsReceived++;
     path.lastReceivedMs = nowMs;
     core.lastReceivedMs = nowMs;
@@ -212,6 +214,9 @@ export class Session implements SessionApi, SessionCloser {
     core.inHandle = true;
     const result = this.#receiver.handle(path, packetNumber, payload);
     core.inHandle = false;
+    // Still nothing of ours is acknowledged. Once for each silence: a path of which only the way there is dead gets no more.
+    const { recovery } = path;
+    if (recovery.silentProbes > 0 && silentMs >= recovery.probeTimeoutMs()) this.#reachable(path, nowMs);
     // What came (credit, losses) may be another path's to act upon, and only this one is polled now.
     if (core.paths.length > 1 && this.#writer.hasWork()) core.wakeAll();
     this.#events.dispatch();
@@ -286,6 +291,17 @@ export class Session implements SessionApi, SessionCloser {
       path.acks.ranges.compact();
     }
     this.#events.dispatch();
+  }
+
+  #reachable(path: SessionPath, nowMs: TimeMs): void {
+    const core = this.#core;
+    core.nowMs = Math.max(core.nowMs, nowMs);
+    if (core.state !== 'open') return;
+    path.recovery.probeNow(nowMs);
+    path.pingDue = true;
+    // What has arrived need not come again.
+    path.acks.now = true;
+    core.wakeAll();
   }
 
   #sendCryptoMessage(path: SessionPath, type: number, body: Uint8Array): void {

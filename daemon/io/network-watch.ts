@@ -27,7 +27,7 @@ export class NetworkWatch {
     this.#errors = this.#count();
   }
 
-  /** Call it every second or so. */
+  /** Call it some times a second. */
   poll(): void {
     const addresses = this.#look();
     const errors = this.#count();

@@ -14,7 +14,7 @@ const LINK_RTT_MS = 2 * LATENCY_MS;
 const SESSION_RTT_MS = 6 * LATENCY_MS;
 const BYTES = 6_000_000;
 
-function transfer(seed: number, direction: 'down' | 'up') {
+function transfer(seed: number, direction: 'down' | 'up', paths = 1) {
   const network = new VirtualNetwork(suite, seed, {
     latencyMs: LATENCY_MS,
     jitterMs: 1,
@@ -24,6 +24,7 @@ function transfer(seed: number, direction: 'down' | 'up') {
   let far: PatternReader | undefined;
   const client = network.add('client', { relay: false });
   const hops = [network.add('guard'), network.add('middle')];
+  const others = paths > 1 ? [network.add('second guard'), network.add('second middle')] : [];
   const exit = network.add('exit', {
     exit: true,
     serve: () => ({
@@ -35,16 +36,24 @@ function transfer(seed: number, direction: 'down' | 'up') {
     }),
   });
   const closes: number[] = [];
-  const { session } = client.engine.buildCircuit(
-    {
-      hops: [...hops, exit].map((node) => node.contact),
+  const circuit = (relays: typeof hops) =>
+    ({
+      hops: [...relays, exit].map((node) => node.contact),
       class: 'fast',
       delayMeanUs: 0,
       expiry: network.unixSeconds + 3600,
-    },
+    }) as const;
+  const { session } = client.engine.buildCircuit(
+    circuit(hops),
     { onClose: (code) => void closes.push(code) },
     network.nowMs,
   );
+  if (paths > 1) {
+    network.run(network.nowMs + 500);
+    assert.notEqual(client.engine.attachCircuit(session, circuit(others), network.nowMs), undefined);
+    const joined = () => session.stats.paths.every(({ state }) => state === 'usable');
+    assert.ok(network.run(network.nowMs + 600, joined), 'a lost first cell costs no second');
+  }
   const stream = session.openStream(TARGET)!;
   const near = new PatternReader(stream, 2, () => network.nowMs);
   sendPattern(stream, 1, direction === 'down' ? 1 : BYTES);
@@ -95,6 +104,49 @@ for (const [how, told] of [
     });
   }
 }
+
+for (const paths of [1, 2]) {
+  for (const direction of ['down', 'up'] as const) {
+    test(`no network for a second, then another one, ${paths} path(s), ${direction}: resumed within a round trip and the validation`, () => {
+      for (let seed = 1; seed <= 2; seed++) {
+        const { network, client, reader, ended, closes } = transfer(seed, direction, paths);
+        assert.ok(network.run(network.nowMs + 20_000, () => (reader()?.bytes ?? 0) > BYTES / 3));
+        network.cut = (a) => a === client;
+        network.run(network.nowMs + 300);
+        client.engine.networkChanged(network.nowMs);
+        // Back-offs that double lie differently each time.
+        network.run(network.nowMs + 600 + 60 * seed);
+        network.cut = undefined;
+        network.move(client, { address: '172.16.0.9', port: 777 });
+        client.engine.networkChanged(network.nowMs);
+        const got = reader()!.bytes;
+        const backMs = network.nowMs;
+        assert.ok(network.run(backMs + 30_000, () => reader()!.bytes > got));
+        const limitMs = LINK_RTT_MS + SESSION_RTT_MS + (direction === 'up' ? SESSION_RTT_MS / 2 : 0) + 15;
+        const tookMs = network.nowMs - backMs;
+        assert.ok(tookMs <= limitMs, `seed ${seed}: ${tookMs} ms until the next byte, ${limitMs} allowed`);
+        assert.ok(network.run(network.nowMs + 30_000, ended));
+        assert.deepEqual(closes, []);
+      }
+    });
+  }
+}
+
+test('the way to the guard is interrupted, the address stays: goes on as soon as the link is heard again', () => {
+  const { network, client, guard, reader, ended } = transfer(4, 'up');
+  assert.ok(network.run(network.nowMs + 20_000, () => (reader()?.bytes ?? 0) > BYTES / 3));
+  network.cut = (a) => a === client;
+  network.run(network.nowMs + 2000);
+  network.cut = undefined;
+  const backMs = network.nowMs;
+  const got = reader()!.bytes;
+  assert.ok(network.run(backMs + 30_000, () => reader()!.bytes > got));
+  // The link asks every 100 ms; probes of the session alone would by now be 3 s apart.
+  const limitMs = 100 + LINK_RTT_MS + 2 * SESSION_RTT_MS;
+  assert.ok(network.nowMs - backMs <= limitMs, `${network.nowMs - backMs} ms until the next byte, ${limitMs} allowed`);
+  assert.ok(network.run(network.nowMs + 30_000, ended));
+  assert.equal(guard.linkEvents.filter(({ kind }) => kind === 'moved').length, 0);
+});
 
 test('again and again, ten networks in ten seconds', () => {
   const { network, client, reader, ended, closes } = transfer(2, 'down');

@@ -34,7 +34,7 @@ export class PatternReader {
   readonly #into = new Uint8Array(65_536);
 
   constructor(stream: SessionStream, salt: number, nowMs: () => number) {
-    stream.onReadable = () => {
+    const read = () => {
       for (;;) {
         const length = stream.read(this.#into);
         if (length === 0) break;
@@ -45,6 +45,9 @@ export class PatternReader {
       }
       if (stream.readEnded) this.ended = true;
     };
+    stream.onReadable = read;
+    // What came before anybody listened is not told again.
+    read();
     stream.onClose = (code) => {
       this.code = code;
     };
