@@ -166,7 +166,14 @@ class Daemon {
       config.path.diversity.tables ? new IpOrigins() : undefined,
     );
     this.#messages = config.roles.includes('client')
-      ? new Messages(context, { nodeId, files, directory: this.#directory, paths: this.#paths, pool: this.#pool })
+      ? new Messages(context, {
+          nodeId,
+          files,
+          directory: this.#directory,
+          paths: this.#paths,
+          pool: this.#pool,
+          heardMs: () => this.#meter.heardMs,
+        })
       : undefined;
     this.#mailboxes = config.roles.includes('mailbox')
       ? new MailboxHost(context, files, this.#keys.nodeId, this.#directory)

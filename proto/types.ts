@@ -689,6 +689,7 @@ export interface OwnMessages {
   receivedPackets: number;
   receivedMessages: number;
   storeProblem: string;
+  loops?: Loops | null;
 }
 
 export interface Mailboxes {

@@ -1,4 +1,4 @@
-import type { Configuration, GetNodeInfoResponse, Supervisor } from '@nyx/proto/types.ts';
+import type { Configuration, GetNodeInfoResponse, Loops, Supervisor } from '@nyx/proto/types.ts';
 import type { Command } from 'commander';
 import { parseDurationMs } from '../arguments.ts';
 import { withDaemon } from '../find-daemon.ts';
@@ -168,6 +168,7 @@ function formatMessages({ messages, mailboxes }: GetNodeInfoResponse): string[] 
     const { addresses, openMailboxes, outgoing, waiting, sentPackets, coverPackets } = messages;
     lines.push(
       `messages    ${addresses} address(es), ${openMailboxes} mailbox(es) open; ${outgoing} on their way, ${waiting} wait to be received; ${sentPackets} packets and ${coverPackets} of cover sent`,
+      ...formatLoops('            loops: ', messages.loops, 'messages'),
     );
   }
   if (mailboxes) {
@@ -186,16 +187,19 @@ function formatMessages({ messages, mailboxes }: GetNodeInfoResponse): string[] 
 function formatCover({ cover, coverRatio }: GetNodeInfoResponse): string[] {
   const share = coverRatio === undefined ? '' : `${(coverRatio * 100).toFixed(0)} % of datagrams sent`;
   if (!cover) return [`cover       ${share === '' ? 'none' : `off; ${share}, at clients’ wish`}`];
-  const { mode, links, cellsPerSecond, loops } = cover;
+  const { mode, links, cellsPerSecond } = cover;
   const rate = `${mode}, ${cellsPerSecond.toFixed(1)} cells/s on ${links} link(s)`;
   const back = mode === 'constant' ? `, ${cover.constantBack} of them constant both ways` : '';
   const lines = [`cover       ${rate}${back}${share === '' ? '' : `; ${share}`}`];
-  if (loops && loops.sent > 0) {
-    const rtt = loops.meanRttMs === undefined ? '' : `, ${loops.meanRttMs.toFixed(0)} ms on average`;
-    const alarm = loops.alarm === '' ? '' : `  ALARM: ${loops.alarm} — somebody drops or holds back cells`;
-    lines.push(`loops       ${loops.sent} sent, ${loops.lost} lost${rtt}${alarm}`);
-  }
+  lines.push(...formatLoops('loops       ', cover.loops, 'cells'));
   return lines;
+}
+
+function formatLoops(head: string, loops: Loops | null | undefined, what: 'cells' | 'messages'): string[] {
+  if (!loops || loops.sent === 0) return [];
+  const rtt = loops.meanRttMs === undefined ? '' : `, ${loops.meanRttMs.toFixed(0)} ms on average`;
+  const alarm = loops.alarm === '' ? '' : `  ALARM: ${loops.alarm} — somebody drops or holds back ${what}`;
+  return [`${head}${loops.sent} sent, ${loops.lost} lost${rtt}${alarm}`];
 }
 
 /** The supervision tree, one child a line: what it is, how it is, and how often it had to be restarted. */

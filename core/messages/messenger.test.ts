@@ -137,6 +137,59 @@ test('a message whose time is over when its sender comes back has failed, and is
   assert.equal(alice.disk.entries.size, 0);
 });
 
+const covered = (seed: string, name = 'alice') => {
+  const lane = new TestLane(seed, quiet);
+  return { lane, alice: lane.join(name, { cover: 'always' }) };
+};
+
+test('loops come back to their sender, who sees that all is well: half of the cover, and the mean time', () => {
+  const { lane, alice } = covered('loops');
+  lane.run(60_000);
+  const { counters, loops } = alice.messenger;
+  const { sent, lost, meanRttMs } = loops.stats;
+  assert.ok(Math.abs(sent - counters.coverPackets / 2) < 5 * Math.sqrt(counters.coverPackets / 4), `${sent} loops`);
+  assert.deepEqual([lost, alice.alarms], [0, []]);
+  assert.ok(meanRttMs! > 15 && meanRttMs! < 60, `${meanRttMs} ms`);
+});
+
+test('loops raise an alarm when packets are dropped or held back, and say when that is over', () => {
+  for (const [seed, faults, first] of [
+    ['dropped', { ...quiet, loss: 0.4 }, 'loss raised'],
+    ['all dropped', { ...quiet, loss: 1 }, 'loss raised'],
+    ['held back beyond all', { ...quiet, delayMs: 5000 }, 'loss raised'],
+    ['held back', { ...quiet, delayMs: 550 }, 'delay raised'],
+  ] as const) {
+    const { lane, alice } = covered(seed);
+    lane.run(15_000);
+    assert.deepEqual([alice.alarms, alice.messenger.loops.stats.sent > 40], [[], true], seed);
+    lane.faults = faults;
+    lane.run(35_000);
+    assert.ok(alice.alarms.length > 0, `${seed}: no alarm`);
+    if (first === 'loss raised') assert.equal(alice.alarms[0], first, seed);
+    lane.faults = quiet;
+    lane.run(70_000);
+    assert.match(alice.alarms.at(-1)!, /cleared/, seed);
+    assert.equal(alice.messenger.loops.stats.alarm, undefined);
+  }
+});
+
+test('loops that are lost to our own network, or lie in a mailbox that we left, are no alarm', () => {
+  const { lane, alice } = covered('offline');
+  lane.run(15_000);
+  lane.silent = true;
+  lane.faults = { ...quiet, loss: 1 };
+  lane.run(35_000);
+  assert.deepEqual(alice.alarms, []);
+  lane.silent = false;
+  lane.faults = quiet;
+  // What was under way when nothing was heard was too old to be judged, or was forgotten with the visit.
+  lane.goOffline(alice);
+  alice.messenger.loops.abandon();
+  lane.goOnline(alice);
+  lane.run(60_000);
+  assert.deepEqual([alice.alarms, alice.messenger.loops.stats.lost], [[], 0]);
+});
+
 /** Of two samples: the largest difference of their distributions, times what makes it comparable for any size. */
 const kolmogorovSmirnov = (a: readonly number[], b: readonly number[]): number => {
   const [x, y] = [a.toSorted((p, q) => p - q), b.toSorted((p, q) => p - q)];

@@ -10,6 +10,7 @@ import { joinBytes } from '../directory/bytes.ts';
 import { nodeIdHex } from '../directory/descriptor.ts';
 import { PoissonProcess } from '../mix/cover.ts';
 import { Exponential } from '../mix/exponential.ts';
+import type { LoopStats, LoopVerdict } from '../mix/loop-monitor.ts';
 import type { Random, TimeMs, UnixSeconds } from '../ports.ts';
 import type { ReplyKeys } from '../sphinx/reply-block.ts';
 import type { MessageAddress } from './address.ts';
@@ -34,6 +35,7 @@ import {
   MESSAGE_ID_BYTES,
   SEALED_PACKET_BYTES,
 } from './lane.ts';
+import { LaneLoops } from './lane-loops.ts';
 import { MessageError, MessageErrorCode } from './message-error.ts';
 import { type KeptEntry, type MessengerJournal, noJournal } from './messenger-journal.ts';
 import { Outbox, type OutboxEvent, type OutboxOptions, type OutgoingPacket } from './outbox.ts';
@@ -52,6 +54,8 @@ export interface MessengerOptions {
    * it. `always`: cover.
    */
   readonly cover: 'off' | 'active' | 'always';
+  /** How long a packet to ourselves takes on average: the delays of its hops and of our circuit to the mailbox. */
+  readonly loopMs: number;
   readonly outbox: OutboxOptions;
   readonly reassembly: ReassemblyOptions;
   /** Reply blocks out at once, those of applications and the messenger's own. */
@@ -79,6 +83,10 @@ export interface MessengerHost {
   storeAnswer(token: string, content: Uint8Array): boolean;
   /** What becomes of messages that were sent. */
   onMessage(event: OutboxEvent): void;
+  /** A loop of ours came back, or did not. */
+  onLoop(verdict: LoopVerdict, stats: LoopStats): void;
+  /** When anything was heard of the network last, as far as is known. */
+  heardMs(): TimeMs;
   /** Without one a restart forgets everything. */
   readonly journal?: MessengerJournal;
   unixSeconds(): UnixSeconds;
@@ -125,6 +133,7 @@ export class Messenger {
   readonly #slots: PoissonProcess;
   readonly #outbox: Outbox;
   readonly receiver: Receiver;
+  readonly loops: LaneLoops;
   readonly #replies: ReplyRegistry;
   readonly #fetches: KeyFetches;
   /** Messages whose recipient's keys are being fetched, by mailbox. */
@@ -154,6 +163,9 @@ export class Messenger {
     this.#outbox = new Outbox(options.outbox, (event) => this.#onOutbox(event));
     const store = (message: IncomingMessage) => deps.host.store(message);
     this.receiver = new Receiver(deps.suite, options.reassembly, store, this.#journal);
+    const onVerdict = (verdict: LoopVerdict, stats: LoopStats) => deps.host.onLoop(verdict, stats);
+    this.loops = new LaneLoops({ meanMs: options.loopMs, onVerdict });
+    this.receiver.onCover = (id, nowMs) => this.loops.back(id, nowMs);
     this.#replies = new ReplyRegistry(deps.suite, deps.random, options.maxReplyBlocks);
     this.#fetches = new KeyFetches(deps.suite, options.outbox.askAgainMs);
   }
@@ -389,7 +401,8 @@ export class Messenger {
   /** When poll must be called at the latest; Infinity: nothing is to be done. */
   nextTimeoutMs(): TimeMs {
     if (this.#stopped) return Number.POSITIVE_INFINITY;
-    const busy = this.#slots.perSecond > 0 || this.#replies.size > 0 || this.receiver.heldBytes > 0;
+    const busy =
+      this.#slots.perSecond > 0 || this.#replies.size > 0 || this.receiver.heldBytes > 0 || this.loops.underWay > 0;
     return Math.min(this.#slots.nextMs, busy ? this.#housekeepingMs : Number.POSITIVE_INFINITY);
   }
 
@@ -426,7 +439,7 @@ export class Messenger {
     }
     if (this.#options.cover === 'off') return;
     if (this.#options.cover === 'active' && nowMs >= this.#activeUntilMs) return;
-    if (this.#sendCover()) this.counters.coverPackets++;
+    if (this.#sendCover(nowMs)) this.counters.coverPackets++;
   }
 
   #sendKind(kind: number, nowMs: TimeMs): boolean {
@@ -504,15 +517,18 @@ export class Messenger {
       : undefined;
   }
 
-  /** Half of it comes back to us, half ends somewhere. */
-  #sendCover(): boolean {
+  /** Half of it comes back to us (loop cover), half ends somewhere (drop cover). */
+  #sendCover(nowMs: TimeMs): boolean {
     const mailbox = this.#host.replyMailbox();
     if (mailbox === undefined || (this.#fresh(1)[0]! & 1) === 0) {
       const nodeId = this.#host.anyMailboxNode(undefined);
       return nodeId !== undefined && this.#host.sendDrop(nodeId);
     }
-    const payload = this.#sealedDeliver(mailbox, encodeCover());
-    return payload !== undefined && this.#host.sendPayload(mailbox.nodeId, payload);
+    const id = this.#fresh(MESSAGE_ID_BYTES);
+    const payload = this.#sealedDeliver(mailbox, encodeCover(id));
+    if (payload === undefined || !this.#host.sendPayload(mailbox.nodeId, payload)) return false;
+    this.loops.sent(nodeIdHex(id), nowMs);
+    return true;
   }
 
   #postpone(): false {
@@ -631,6 +647,7 @@ export class Messenger {
     const now = this.#host.unixSeconds();
     this.#outbox.expire(nowMs);
     this.receiver.expire(nowMs);
+    this.loops.expire(nowMs, this.#host.heardMs());
     for (const [mailbox, waiting] of this.#waiting) {
       const late = waiting.filter(({ deadlineMs }) => nowMs >= deadlineMs);
       if (late.length === 0) continue;

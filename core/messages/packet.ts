@@ -4,7 +4,7 @@
  *   flags (1) ‖ message id (16) ‖ index (1) ‖ count (1) ‖ length (2) ‖ data ‖ zeros ‖ [reply block (504)]
  *
  * Flag 1: the last 504 bytes are a reply block, and the sender wants to know what has arrived. Flag 2: cover, to be thrown
- * away. A packet that only asks has index = count and no data.
+ * away; the id says which to whom sent it to himself. A packet that only asks has index = count and no data.
  */
 import { readNumber, writeNumber } from '../directory/bytes.ts';
 import { REPLY_BLOCK_BYTES } from '../sphinx/reply-block.ts';
@@ -44,11 +44,17 @@ export function encodeFragment(fragment: Fragment): Uint8Array {
   return inner;
 }
 
-/** Whoever opens it throws it away. */
-export function encodeCover(): Uint8Array {
+/** Whoever opens it throws it away. `id`: 16 bytes. */
+export function encodeCover(id: Uint8Array): Uint8Array {
   const inner = new Uint8Array(INNER_BYTES);
   inner[0] = Flag.cover;
+  inner.set(id, 1);
   return inner;
+}
+
+/** The id of what decodeFragment() says is cover. A view. */
+export function coverId(inner: Uint8Array): Uint8Array {
+  return inner.subarray(1, 1 + MESSAGE_ID_BYTES);
 }
 
 /** Undefined: no packet of this version. Copies. */

@@ -9,7 +9,7 @@ import { answerKey, MessageState, sealStatus } from './answer-seal.ts';
 import { decodeContent } from './content.ts';
 import { encodeForward } from './lane.ts';
 import { type MessengerJournal, noJournal } from './messenger-journal.ts';
-import { decodeFragment, type Fragment } from './packet.ts';
+import { coverId, decodeFragment, type Fragment } from './packet.ts';
 import { Reassembly, type ReassemblyOptions } from './reassembly.ts';
 import { openMessage, openPacket, type SealSecrets } from './seal.ts';
 
@@ -49,6 +49,8 @@ export class Receiver {
   readonly #finished = new Map<string, MessageState>();
   /** The newest reply block of each message whose sender asks. */
   readonly #owed = new Map<string, { readonly messageId: Uint8Array; readonly block: Uint8Array }>();
+  /** Cover has come; hex of its id. */
+  onCover: (id: string, nowMs: TimeMs) => void = () => {};
   readonly counters: ReceiverCounters = {
     packets: 0,
     cover: 0,
@@ -101,10 +103,16 @@ export class Receiver {
   /** A sealed packet from a mailbox. Borrows. */
   handlePacket(mailbox: string, packet: Uint8Array, nowMs: TimeMs): void {
     this.counters.packets++;
-    const fragment = this.#open(mailbox, packet);
-    if (fragment === undefined) this.counters.notOurs++;
-    else if (fragment === 'cover') this.counters.cover++;
-    else this.#handleFragment(mailbox, fragment, nowMs);
+    const inner = this.#open(mailbox, packet);
+    const fragment = inner && decodeFragment(inner);
+    if (inner === undefined || fragment === undefined) {
+      this.counters.notOurs++;
+    } else if (fragment === 'cover') {
+      this.counters.cover++;
+      this.onCover(nodeIdHex(coverId(inner)), nowMs);
+    } else {
+      this.#handleFragment(mailbox, fragment, nowMs);
+    }
   }
 
   /** The oldest status that is owed, as a payload for any mailbox node; undefined: none is. */
@@ -125,10 +133,10 @@ export class Receiver {
     this.#reassembly.expire(nowMs);
   }
 
-  #open(mailbox: string, packet: Uint8Array): Fragment | 'cover' | undefined {
+  #open(mailbox: string, packet: Uint8Array): Uint8Array | undefined {
     for (const secrets of this.#secrets.get(mailbox) ?? []) {
       const inner = openPacket(this.#suite, secrets, packet);
-      if (inner !== undefined) return decodeFragment(inner);
+      if (inner !== undefined) return inner;
     }
     return undefined;
   }

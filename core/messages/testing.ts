@@ -84,6 +84,8 @@ export interface TestClient {
   readonly received: IncomingMessage[];
   readonly answers: { readonly token: string; readonly content: Uint8Array }[];
   readonly events: OutboxEvent[];
+  /** What loops said, e.g. `loss raised`. */
+  readonly alarms: string[];
   /** When a packet of any kind left. */
   readonly sentAtMs: TimeMs[];
   /** When a reply came. */
@@ -144,6 +146,7 @@ interface Scheduled {
 export const testMessengerOptions: MessengerOptions = {
   packetsPerSecond: 10,
   cover: 'active',
+  loopMs: 100,
   outbox: { maxMessages: 64, maxBytes: 1 << 20, askAgainMs: 3000 },
   reassembly: { maxMessages: 64, maxBytes: 4 << 20, maxAgeMs: 600_000 },
   maxReplyBlocks: 1024,
@@ -165,6 +168,8 @@ export class TestLane {
   readonly #disk = new MemoryMailboxes();
   readonly clients: TestClient[] = [];
   nowMs: TimeMs = 0;
+  /** Nothing is heard of the network. */
+  silent = false;
   faults: LaneFaults;
   readonly #queue: Scheduled[] = [];
   #order = 0;
@@ -249,12 +254,15 @@ export class TestLane {
       },
       storeAnswer: (token, content) => client.answers.push({ token, content }) > 0,
       onMessage: (event) => client.events.push(event),
+      onLoop: ({ changed, alarm }) => changed && client.alarms.push(`${alarm} ${changed}`),
+      heardMs: () => (this.silent ? 0 : this.nowMs),
       unixSeconds: () => this.unixSeconds,
       journal: disk,
     };
     const make = () => {
       const made = new Messenger({ ...testMessengerOptions, ...options }, { suite, random: this.random, host });
       made.receiver.setSecrets(nodeIdHex(mailboxId), [secrets]);
+      made.restore([], this.nowMs);
       return made;
     };
     const client: TestClient = {
@@ -265,6 +273,7 @@ export class TestLane {
       received: [],
       answers: [],
       events: [],
+      alarms: [],
       sentAtMs: [],
       repliedAtMs: [],
       payloads: [],

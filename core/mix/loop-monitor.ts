@@ -21,6 +21,18 @@ export interface LoopStats {
   readonly alarm: LoopAlarm | undefined;
 }
 
+/**
+ * A loop that has not come back after so many times its mean, and half a second for the network itself, is lost. Sessions send a
+ * lost PING again, soon: with more time, a mix that drops every other cell would lose hardly a loop.
+ */
+const LATE_FACTOR = 3;
+const LATE_MS = 500;
+
+/** From when on a loop of that mean time counts as lost. */
+export function loopIsLateMs(meanMs: number): number {
+  return LATE_FACTOR * meanMs + LATE_MS;
+}
+
 const WINDOW = 64;
 /** Loops before anything is said. */
 const MIN_LOOPS = 8;

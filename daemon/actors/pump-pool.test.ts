@@ -56,6 +56,22 @@ test('a large view goes to a worker in pieces that make it whole; a small one in
   assert.equal(late.sent.length, 1);
 });
 
+test('what leaves in a row leaves over one worker, and over the next one while that is down', () => {
+  const pool = new PumpPool();
+  assert.equal(pool.first(), undefined);
+  const pumps = [0, 1, 2].map(() => recorder().pump);
+  // They come up in any order.
+  for (const worker of [2, 0, 1]) pool.attach(worker, pumps[worker]!, ready);
+  assert.equal(pool.first(), pumps[0]);
+  pool.choose();
+  assert.equal(pool.first(), pumps[0]);
+  pool.detach(0, pumps[0]!);
+  assert.equal(pool.first(), pumps[1]);
+  const again = recorder().pump;
+  pool.attach(0, again, ready);
+  assert.equal(pool.first(), again);
+});
+
 test('a newer view replaces one that is still on its way', async () => {
   const pool = new PumpPool();
   const { pump, sent, complete } = recorder();

@@ -113,6 +113,11 @@ export class PumpPool {
     return this.#pumps.get(worker);
   }
 
+  /** The one that is always the same as long as it is up: what leaves one after the other should leave over the same links. */
+  first(): PumpClient | undefined {
+    return this.#pumps.get(Math.min(...this.#pumps.keys()));
+  }
+
   /** Of all workers that answer. Callers at the same time share one round of questions. */
   async stats(): Promise<WorkerStats[]> {
     this.#pendingStats ??= this.#askStats().finally(() => {

@@ -13,9 +13,11 @@ import { Messenger } from '@nyx/core/messages/messenger.ts';
 import type { OutboxEvent } from '@nyx/core/messages/outbox.ts';
 import { decodeReplyToken, encodeReplyToken, REPLY_PREFIX, replyTokenName } from '@nyx/core/messages/reply-token.ts';
 import { Exponential } from '@nyx/core/mix/exponential.ts';
+import type { LoopStats, LoopVerdict } from '@nyx/core/mix/loop-monitor.ts';
 import { chooseIndex } from '@nyx/core/path/weighted-choice.ts';
 import { createDropPacket, createPacket, PACKET_BYTES, type SphinxHop } from '@nyx/core/sphinx/packet.ts';
 import { createReplyBlock } from '@nyx/core/sphinx/reply-block.ts';
+import type { Loops } from '@nyx/proto/types.ts';
 import type { Reloadable } from '../actors/config-reloader.ts';
 import { type NodeContext, unixSeconds } from '../actors/context.ts';
 import type { Directory } from '../actors/directory.ts';
@@ -23,6 +25,7 @@ import type { PathBuilder } from '../actors/path-builder.ts';
 import type { PumpPool } from '../actors/pump-pool.ts';
 import type { SealedFiles } from '../directory/sealed-files.ts';
 import { DialError, DialErrorCode, type PathConstraints } from '../pump/contract.ts';
+import { lowPowerShare } from '../pump/cover-options.ts';
 import type { ChildSpec } from '../supervision/supervise.ts';
 import { AddressBook, MAX_ADDRESSES, OwnMailbox } from './address-book.ts';
 import { Inbox, storedId } from './inbox.ts';
@@ -36,7 +39,10 @@ const RENEW_MS = 60_000;
 const MAX_REPLY_FAILURES = 3;
 /** From asking for a mailbox to its being open. */
 const OPEN_WAIT_MS = 30_000;
-const OUTBOX = { maxMessages: 256, maxBytes: 8 * 1024 * 1024, askAgainMs: 4000 };
+const OUTBOX = { maxMessages: 256, maxBytes: 8 * 1024 * 1024 };
+/** From asking what has arrived to asking again, and in slots: with few of them, the answer waits for one as the question did. */
+const ASK_AGAIN_MS = 4000;
+const ASK_AGAIN_SLOTS = 10;
 const REASSEMBLY = { maxMessages: 256, maxBytes: 8 * 1024 * 1024, maxAgeMs: 3_600_000 };
 const MAX_REPLY_BLOCKS = 2048;
 
@@ -45,7 +51,9 @@ export interface MessagesParts {
   readonly files: SealedFiles;
   readonly directory: Pick<Directory, 'view' | 'contactOf'>;
   readonly paths: Pick<PathBuilder, 'select'>;
-  readonly pool: Pick<PumpPool, 'choose' | 'get'>;
+  readonly pool: Pick<PumpPool, 'choose' | 'first'>;
+  /** When a datagram was seen to come in last. */
+  readonly heardMs: () => number;
 }
 
 /** For the API and the metrics; what they mean is said in nyx.proto (OwnMessages). */
@@ -64,6 +72,7 @@ export interface MessageFigures {
   readonly receivedPackets: number;
   readonly receivedMessages: number;
   readonly storeProblem: string;
+  readonly loops: Loops;
 }
 
 /** An address of ours as the API shows it. */
@@ -132,11 +141,15 @@ export class Messages {
     const stored = this.#store.load();
     this.inbox = new Inbox(this.#store, stored, config.messages.inboxBytes);
     this.#delays = new Exponential(random);
+    const packetsPerSecond = config.messages.packetsPerSecond * lowPowerShare(config.cover);
+    const askAgainMs = Math.max(ASK_AGAIN_MS, (1000 * ASK_AGAIN_SLOTS) / packetsPerSecond);
     this.messenger = new Messenger(
       {
-        packetsPerSecond: config.messages.packetsPerSecond,
+        packetsPerSecond,
         cover: config.messages.cover,
-        outbox: OUTBOX,
+        // Out as a packet, back over the circuit to the mailbox.
+        loopMs: 2 * config.messages.hops * config.mix.delayMs,
+        outbox: { ...OUTBOX, askAgainMs },
         reassembly: REASSEMBLY,
         maxReplyBlocks: MAX_REPLY_BLOCKS,
       },
@@ -153,6 +166,8 @@ export class Messages {
           storeAnswer: (token, content) => this.#receive(token, undefined, token, content),
           onMessage: (event) => this.#onMessage(event),
           unixSeconds: () => context.unixMs() / 1000,
+          onLoop: (verdict, stats) => this.#onLoop(verdict, stats),
+          heardMs: parts.heardMs,
           journal,
         },
       },
@@ -195,6 +210,7 @@ export class Messages {
       receivedPackets: receiver.counters.packets,
       receivedMessages: receiver.counters.stored,
       storeProblem: this.#store.problem,
+      loops: { ...messenger.loops.stats, alarm: messenger.loops.stats.alarm ?? '' },
     };
   }
 
@@ -305,11 +321,11 @@ export class Messages {
   }
 
   readonly reloadable: Reloadable =
-    ({ messages }) =>
+    ({ messages, cover: { lowPower } }) =>
     () => {
-      const { packetsPerSecond, cover, inboxBytes } = messages;
-      this.inbox.maxBytes = inboxBytes;
-      this.messenger.retune({ packetsPerSecond, cover }, this.#nowMs);
+      this.inbox.maxBytes = messages.inboxBytes;
+      const packetsPerSecond = messages.packetsPerSecond * lowPowerShare({ lowPower });
+      this.messenger.retune({ packetsPerSecond, cover: messages.cover }, this.#nowMs);
       this.#arm();
     };
 
@@ -394,7 +410,10 @@ export class Messages {
     }
     log('debug', 'a mailbox could not be reached', { problem: visit.problem, failures });
     events.publish('message', 'mailbox-lost', '', { reason: visit.problem });
-    if (visit !== this.#replyVisit || failures < MAX_REPLY_FAILURES) return;
+    if (visit !== this.#replyVisit) return;
+    // They may lie in the mailbox until it is open again: nobody has dropped them.
+    this.messenger.loops.abandon();
+    if (failures < MAX_REPLY_FAILURES) return;
     // Replies that are on their way to it are lost; those who wait for them ask again.
     this.#dropReplyMailbox();
     this.#needReplyMailbox();
@@ -466,7 +485,7 @@ export class Messages {
   /** `payload` undefined: cover that ends there. */
   #sendPayload(nodeId: Uint8Array, payload: Uint8Array | undefined): boolean {
     const contacts = this.#route({ lastHop: nodeIdHex(nodeId) });
-    const pump = this.#parts.pool.get(0);
+    const pump = this.#parts.pool.first();
     if (contacts === undefined || pump === undefined) return false;
     const { suite, random } = this.#context;
     const hops = this.#sphinxHops(contacts);
@@ -548,6 +567,15 @@ export class Messages {
     const stored = this.inbox.store({ id, mailbox, replyBlock, receivedUnixMs: this.#context.unixMs(), content });
     this.#context.events.publish('message', stored ? 'received' : 'no-room', '', { bytes: content.length });
     return stored;
+  }
+
+  #onLoop({ changed, alarm }: LoopVerdict, { sent, lost, lossRatio, meanRttMs }: LoopStats): void {
+    if (changed === undefined) return;
+    const { log, events } = this.#context;
+    const facts = { reason: alarm, lossRatio, meanRttMs, loops: sent, lost };
+    if (changed === 'raised') log('warn', 'loops of the message lane are dropped or held back', facts);
+    else log('info', 'loops of the message lane come back as they should again', facts);
+    events.publish('cover', changed === 'raised' ? 'alarm' : 'all-clear', 'messages', facts);
   }
 
   #onMessage(event: OutboxEvent): void {

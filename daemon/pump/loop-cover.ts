@@ -9,7 +9,7 @@
  */
 import type { NodeContact } from '@nyx/core/engine/contract.ts';
 import type { Exponential } from '@nyx/core/mix/exponential.ts';
-import { LoopMonitor, type LoopStats, type LoopVerdict } from '@nyx/core/mix/loop-monitor.ts';
+import { LoopMonitor, type LoopStats, type LoopVerdict, loopIsLateMs } from '@nyx/core/mix/loop-monitor.ts';
 import type { TimeMs } from '@nyx/core/ports.ts';
 import type { CircuitPool } from './circuit-pool.ts';
 import type { PathConstraints } from './contract.ts';
@@ -17,12 +17,6 @@ import type { PooledCircuit } from './pooled-circuit.ts';
 
 /** A circuit of loops is replaced after this. */
 const CIRCUIT_LIFE_MS = 600_000;
-/**
- * A loop that has not come back after so many times its mean, and half a second for the network itself, is lost. Sessions send a
- * lost PING again, soon: with more time, a mix that drops every other cell would lose hardly a loop.
- */
-const LATE_FACTOR = 3;
-const LATE_MS = 500;
 /** So many loops in a row are tried on a path that is silent. */
 const MAX_SILENT_LOOPS = 8;
 /** After a path that could not be had. */
@@ -164,7 +158,7 @@ export class LoopCover {
       if (rttMs !== undefined) this.#silentLoops = 0;
       this.#note(rttMs, expectedMs);
     };
-    const cancel = this.#after(LATE_FACTOR * expectedMs + LATE_MS, () => settle(undefined));
+    const cancel = this.#after(loopIsLateMs(expectedMs), () => settle(undefined));
     circuit.session.ping((rttMs) => settle(rttMs));
   }
 

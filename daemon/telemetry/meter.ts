@@ -76,6 +76,8 @@ export class Meter {
   readonly #mix = new Map<number, MixTotals>();
   #latest: readonly WorkerStats[] = [];
   #samples: Sample[] = [];
+  /** A datagram has come in at this time or later; -Infinity: none has. */
+  heardMs = Number.NEGATIVE_INFINITY;
 
   /** Takes in the workers' figures. */
   update(workers: readonly WorkerStats[], nowMs: number, processCpuSeconds: number): void {
@@ -96,6 +98,8 @@ export class Meter {
     }
     this.#latest = workers;
     const { datagramsIn, datagramsOut } = this.#totals;
+    const previous = this.#samples.at(-1);
+    if (previous !== undefined && datagramsIn > previous.datagramsIn) this.heardMs = previous.atMs;
     this.#samples.push({ atMs: nowMs, datagramsIn, datagramsOut, processCpuSeconds, mix: new Map(this.#mix) });
     while (this.#samples.length > 2 && this.#samples[1]!.atMs <= nowMs - WINDOW_MS) this.#samples.shift();
   }

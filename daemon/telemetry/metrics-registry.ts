@@ -139,6 +139,9 @@ export const createRegistry = (host: MetricsHost): Registry => {
     counter('nyx_message_slots_total', 'Slots for sending', () => own().slots);
     counter('nyx_message_slots_real_total', 'Those that carried what had to be sent', () => own().sentPackets);
     counter('nyx_message_slots_cover_total', 'Those that carried cover', () => own().coverPackets);
+    counter('nyx_message_loops_total', 'Cover packets to ourselves, judged', () => own().loops.sent);
+    counter('nyx_message_loops_lost_total', 'Those that did not come back', () => own().loops.lost);
+    gauge('nyx_message_alarm', '1 = such packets are dropped or held back', () => (own().loops.alarm === '' ? 0 : 1));
     counter('nyx_message_postponed_total', 'Packets that found no way', () => own().postponedPackets);
     counter('nyx_message_stored_total', 'Messages that came', () => own().receivedMessages);
   }

@@ -108,6 +108,10 @@ test('a byte and 20 000 of them arrive once and are acknowledged', async () => {
     assert.ok(message.content.equals(content));
     assert.deepEqual([message.address, message.replyBlockId], [address, undefined]);
   }
+  const { messages } = await alice.status();
+  const { sent, lost, meanRttMs } = messages!.loops!;
+  assert.ok(sent > lost && meanRttMs! > 0, `${sent} loops, ${lost} lost`);
+  await until('cover that ends at a node', () => sumOfMetric('nyx_message_cover_packets_total'), TIMEOUT_MS);
 });
 
 test('a message that the application has not acknowledged comes again, one that it has does not; one reader at a time', async () => {

@@ -455,6 +455,42 @@ describe('on the wire', () => {
     assert.equal(busy.relay.engine.counters.messagesIn, 61);
     assert.ok(busy.client.engine.counters.coverOut <= idle.client.engine.counters.coverOut - 50);
   });
+
+  test('adaptive cover of links follows messages as it does cells, at the client and between relays', () => {
+    const network = new VirtualNetwork(suite, 53);
+    const cover = {
+      mode: 'adaptive',
+      cellsPerSecond: 0.5,
+      ratio: 0.4,
+      dropCellsPerSecond: 0,
+      budgetBytesPerHour: 0,
+    } as const;
+    const client = network.add('client', { relay: false, engineOptions: { cover } });
+    const boxes = [0, 1].map((i): Mailbox => {
+      const node = network.add(`relay ${i}`, { engineOptions: { cover }, host: { onMessagePacket() {} } });
+      return { node, came: [] };
+    });
+    const [guard, last] = boxes.map(({ node }) => node) as [SimNode, SimNode];
+    const random = createSeededRandom('adaptive');
+    const packet = new Uint8Array(PACKET_BYTES);
+    const run = (seconds: number) => {
+      for (let i = 0; i < 20 * seconds; i++) {
+        const hops = hopsOf(boxes, () => 5);
+        createPacket(suite, random, hops, new Uint8Array(0), packet);
+        client.engine.sendMessagePacket(guard.contact, packet, network.nowMs);
+        network.run(network.nowMs + 50);
+      }
+    };
+    run(3);
+    const count = () =>
+      [client, guard].map(({ engine: { counters } }) => ({ cover: counters.coverOut, all: counters.datagramsOut }));
+    const before = count();
+    run(10);
+    const shares = count().map(({ cover: sent, all }, i) => (sent - before[i]!.cover) / (all - before[i]!.all));
+    for (const share of shares) assert.ok(share > 0.2 && share < 0.6, `${shares.map((value) => value.toFixed(2))}`);
+    assert.ok(last.engine.counters.messagesDelivered > 240, `${last.engine.counters.messagesDelivered} arrived`);
+    assert.ok(last.engine.counters.coverIn > 0, 'the second link has cover too');
+  });
 });
 
 /** Whether 32 bytes are the u of a point of Curve25519 (u³ + 486662u² + u is a square), as every public key is and half of all strings are. */
