@@ -16,7 +16,7 @@ const SILENCE_MS = 10_000;
 
 export interface LaneLoopsOptions {
   /** How long a loop takes on average: delays of all hops out, and of the own circuit back. */
-  readonly meanMs: number;
+  meanMs(): number;
   onVerdict(verdict: LoopVerdict, stats: LoopStats): void;
 }
 
@@ -47,13 +47,13 @@ export class LaneLoops {
     const sentMs = this.#underWay.get(id);
     if (sentMs === undefined) return;
     this.#underWay.delete(id);
-    const { meanMs } = this.#options;
+    const meanMs = this.#options.meanMs();
     this.#note(nowMs - sentMs > loopIsLateMs(meanMs) ? undefined : nowMs - sentMs);
   }
 
   /** Judges what is late. `heardMs`: when anything was heard of the network last. */
   expire(nowMs: TimeMs, heardMs: TimeMs): void {
-    const lateMs = loopIsLateMs(this.#options.meanMs);
+    const lateMs = loopIsLateMs(this.#options.meanMs());
     for (const [id, sentMs] of this.#underWay) {
       const dueMs = sentMs + lateMs;
       if (nowMs < dueMs) return;
@@ -74,7 +74,7 @@ export class LaneLoops {
   }
 
   #note(rttMs: number | undefined): void {
-    const verdict = this.#monitor.note(rttMs, this.#options.meanMs);
+    const verdict = this.#monitor.note(rttMs, this.#options.meanMs());
     this.#options.onVerdict(verdict, this.#monitor.stats);
   }
 }

@@ -164,14 +164,14 @@ export class Messenger {
     const store = (message: IncomingMessage) => deps.host.store(message);
     this.receiver = new Receiver(deps.suite, options.reassembly, store, this.#journal);
     const onVerdict = (verdict: LoopVerdict, stats: LoopStats) => deps.host.onLoop(verdict, stats);
-    this.loops = new LaneLoops({ meanMs: options.loopMs, onVerdict });
+    this.loops = new LaneLoops({ meanMs: () => this.#options.loopMs, onVerdict });
     this.receiver.onCover = (id, nowMs) => this.loops.back(id, nowMs);
     this.#replies = new ReplyRegistry(deps.suite, deps.random, options.maxReplyBlocks);
     this.#fetches = new KeyFetches(deps.suite, options.outbox.askAgainMs);
   }
 
-  /** Another pace of the slots, and another use of empty ones, from now on. */
-  retune(options: Pick<MessengerOptions, 'packetsPerSecond' | 'cover'>, nowMs: TimeMs): void {
+  /** Another pace of the slots, another use of empty ones and other delays, from now on. */
+  retune(options: Pick<MessengerOptions, 'packetsPerSecond' | 'cover' | 'loopMs'>, nowMs: TimeMs): void {
     this.#options = { ...this.#options, ...options };
     this.#setPace(nowMs);
   }

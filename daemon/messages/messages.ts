@@ -321,11 +321,12 @@ export class Messages {
   }
 
   readonly reloadable: Reloadable =
-    ({ messages, cover: { lowPower } }) =>
+    ({ messages, mix, cover: { lowPower } }) =>
     () => {
       this.inbox.maxBytes = messages.inboxBytes;
       const packetsPerSecond = messages.packetsPerSecond * lowPowerShare({ lowPower });
-      this.messenger.retune({ packetsPerSecond, cover: messages.cover }, this.#nowMs);
+      const loopMs = 2 * messages.hops * mix.delayMs;
+      this.messenger.retune({ packetsPerSecond, cover: messages.cover, loopMs }, this.#nowMs);
       this.#arm();
     };
 
