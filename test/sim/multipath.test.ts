@@ -139,9 +139,11 @@ describe('a session over several circuits', () => {
       assert.equal(sim.pair.server.stats.scheduler, scheduler, 'the server does as its client says');
       return sim;
     };
+    // One unlucky loss among few runs says nothing.
+    const SEEDS = 12;
     let plainMs = 0;
     let twiceMs = 0;
-    for (let seed = 11; seed < 15; seed++) {
+    for (let seed = 11; seed < 11 + SEEDS; seed++) {
       const plain = run(Scheduler.loadBalance, seed);
       const twice = run(Scheduler.redundant, seed);
       const copied = twice.pair.server.stats.paths.reduce((sum, { copiedBytes }) => sum + copiedBytes, 0);
@@ -150,8 +152,8 @@ describe('a session over several circuits', () => {
       plainMs += plain.down.longestStallMs;
       twiceMs += twice.down.longestStallMs;
     }
-    assert.ok(twiceMs < plainMs, `sooner than what has to be noticed first: ${twiceMs / 4} and ${plainMs / 4} ms`);
-    assert.ok(twiceMs / 4 < 150, `${twiceMs / 4} ms`);
+    assert.ok(twiceMs < plainMs, `sooner than what has to be noticed first: ${twiceMs / SEEDS} and ${plainMs / SEEDS} ms`);
+    assert.ok(twiceMs / SEEDS < 150, `${twiceMs / SEEDS} ms`);
   });
 
   test('the strategy may change while data flows', () => {
