@@ -608,6 +608,78 @@ const keys: Model = {
   ],
 };
 
+const reload: Model = {
+  module: 'Reload',
+  level: 'built',
+  about: 'reload of the configuration: several in a row, refusals, workers that crash and start in the middle',
+  instances: [
+    { constants: { Workers: set(1, 2), MaxVersion: '3', Unsound: set(2), MaxCrashes: '1' } },
+    { constants: { Workers: set(1, 2), MaxVersion: '4', Unsound: set(3), MaxCrashes: '3' }, deep: true },
+    { constants: { Workers: set(1, 2, 3), MaxVersion: '3', Unsound: set(2), MaxCrashes: '2' }, deep: true },
+  ],
+  invariants: [
+    'TypeOK',
+    'NoMix',
+    'RefusedChangesNothing',
+    'RefusedIsNowhere',
+    'NeverBack',
+    'NobodyForgotten',
+    'AskedIsRead',
+  ],
+  temporal: ['EveryReloadEnds', 'EveryWorkerGetsIt'],
+  mutants: [
+    {
+      kills: 'NoMix',
+      fault: 'one part of a worker takes the new configuration, the other keeps the object that it was made with',
+      find: "/\\ parts' = [parts EXCEPT ![w] = <<next, next>>]",
+      put: "/\\ parts' = [parts EXCEPT ![w] = <<next, @[2]>>]",
+    },
+    {
+      kills: 'RefusedChangesNothing',
+      fault:
+        'the main thread goes by the new configuration as soon as it was read, and what is wrong with it is found then',
+      find: "  /\\ main' = main\n",
+      put: "  /\\ main' = looked\n",
+    },
+    {
+      kills: 'RefusedIsNowhere',
+      fault: 'what a part finds wrong when it is prepared does not count',
+      find: '  /\\ looked \\notin Unsound\n',
+      put: '',
+    },
+    {
+      kills: 'NeverBack',
+      fault: 'a worker is started with the options that the node began with',
+      find: "/\\ parts' = [parts EXCEPT ![w] = <<main, main>>]",
+      put: "/\\ parts' = [parts EXCEPT ![w] = <<1, 1>>]",
+    },
+    {
+      kills: 'NobodyForgotten',
+      fault: 'a worker that was starting while a reload was accepted is not told when it is up',
+      find: 'IF parts[w][1] < main THEN <<main>> ELSE <<>>',
+      put: '<<>>',
+    },
+    {
+      kills: 'AskedIsRead',
+      fault: 'a request that comes while a reload is under way is answered by that one',
+      find: "  /\\ waiting' = TRUE\n",
+      put: '  /\\ waiting\' = (phase = "idle")\n',
+    },
+    {
+      kills: 'EveryReloadEnds',
+      fault: 'a reload goes on waiting for the answer of a worker that has crashed',
+      find: "  /\\ owed' = owed \\ {w}\n",
+      put: "  /\\ owed' = owed\n",
+    },
+    {
+      kills: 'EveryWorkerGetsIt',
+      fault: 'what is on its way to a worker is lost when it is busy',
+      find: 'WF_vars(Ready(w)) /\\ WF_vars(Take(w))',
+      put: 'WF_vars(Ready(w))',
+    },
+  ],
+};
+
 const session: Model = {
   module: 'Session',
   level: 'built',
@@ -840,6 +912,7 @@ export const models: readonly Model[] = [
   view,
   supervisor,
   keys,
+  reload,
   session,
   mixBatch,
 ];

@@ -103,6 +103,18 @@ export const tableSpecs: readonly TableSpec[] = [
     lifecycle: { machine: 'stream', of: (state) => [only(state('owner'))] },
   },
   {
+    name: 'reload',
+    module: 'Reload',
+    constants: { Workers: '{1, 2}', MaxVersion: '3', Unsound: '{2}', MaxCrashes: '1' },
+    // Which worker is which does not matter.
+    observe: (state) => {
+      const states = [...state('state').matchAll(/"(\w+)"/g)].map((match) => match[1]);
+      const parts = [...state('parts').matchAll(/<<(\d), (\d)>>/g)].map(([, one, other]) => `${one},${other}`);
+      const workers = states.map((worker, i) => (worker === 'down' ? 'down' : `${worker} ${parts[i]}`));
+      return `main ${state('main')} ${only(state('phase'))}; ${workers.sort().join('; ')}`;
+    },
+  },
+  {
     name: 'session',
     module: 'Session',
     constants: { Paths: '{1, 2, 3}', Size: '1' },

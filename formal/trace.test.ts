@@ -15,10 +15,14 @@ import * as wires from '@nyx/core/link/virtual-wire.ts';
 import { SessionError } from '@nyx/core/stream/contract.ts';
 import type { Session } from '@nyx/core/stream/session.ts';
 import { circuitMachine } from '@nyx/daemon/actors/circuit.ts';
+import { ConfigReloader } from '@nyx/daemon/actors/config-reloader.ts';
 import { linkMachine } from '@nyx/daemon/actors/link.ts';
+import { PumpPool } from '@nyx/daemon/actors/pump-pool.ts';
 import { streamMachine } from '@nyx/daemon/actors/stream.ts';
 import { createNativeSuite } from '@nyx/daemon/io/native-suite.ts';
+import { LiveTuning } from '@nyx/daemon/pump/live-tuning.ts';
 import { VirtualNetwork } from '@nyx/test/sim/virtual-network.ts';
+import { followReloads, type ReloadCode } from './reload-run.ts';
 import { tableHash, tableSpecs } from './tables.ts';
 import { Deviation, Follower, readTable } from './trace.ts';
 
@@ -301,35 +305,104 @@ test('sessions whose circuits die, that are brought onto others in time or too l
   }
 });
 
-/** The same code with one fault put in, in a folder of its own. */
-async function faulty(context: TestContext, file: string, find: string, put: string): Promise<Wires> {
+const reloadCode: ReloadCode = { ConfigReloader, PumpPool, LiveTuning };
+
+test('reloads one after the other, refused ones among them, while workers crash and start', async () => {
+  const sights = new Set<string>();
+  for (let seed = 1; seed <= 60; seed++)
+    for (const seen of (await followReloads(reloadCode, seed)).seen) sights.add(seen);
+  for (const sight of [
+    'main 1 idle; up 1,1; up 1,1',
+    'main 3 spreading; up 1,1; up 1,1',
+    'main 3 spreading; up 1,1; up 3,3',
+    'main 3 idle; up 1,1; up 3,3',
+    'main 3 idle; up 3,3; up 3,3',
+    'main 3 spreading; down; up 1,1',
+    'main 3 checking; up 3,3; up 3,3',
+  ]) {
+    assert.ok(sights.has(sight), `nobody saw "${sight}" among\n${[...sights].join('\n')}`);
+  }
+});
+
+/** One module of the same code with one fault put in, in a folder of its own. */
+async function faulty<T>(
+  context: TestContext,
+  room: 'core' | 'daemon',
+  file: string,
+  find: string,
+  put: string,
+  module = file,
+): Promise<T> {
   const folder = mkdtempSync(join(tmpdir(), 'nyx-faulty-'));
   context.after(() => rmSync(folder, { recursive: true }));
-  cpSync(join(root, 'core'), join(folder, 'core'), { recursive: true });
+  cpSync(join(root, room), join(folder, room), { recursive: true });
   symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
-  const path = join(folder, 'core', file);
+  const path = join(folder, room, file);
   const parts = readFileSync(path, 'utf8').split(find);
   assert.equal(parts.length, 2, `"${find}" is in ${file} once`);
   writeFileSync(path, parts.join(put));
-  return (await import(pathToFileURL(join(folder, 'core/link/virtual-wire.ts')).href)) as Wires;
+  return (await import(pathToFileURL(join(folder, room, module)).href)) as T;
 }
 
+const faultyWires = (context: TestContext, file: string, find: string, put: string): Promise<Wires> =>
+  faulty(context, 'core', file, find, put, 'link/virtual-wire.ts');
+
+/** The code of reloads with `fault` in it does not get through. */
+async function isFoundOut(fault: Partial<ReloadCode>, how: RegExp): Promise<void> {
+  await assert.rejects(async () => {
+    for (let seed = 1; seed <= 60; seed++) await followReloads({ ...reloadCode, ...fault }, seed);
+  }, how);
+}
+
+test('a worker of which a part keeps the old configuration for a turn is found out', async (context) => {
+  const fault = await faulty<Pick<ReloadCode, 'LiveTuning'>>(
+    context,
+    'daemon',
+    'pump/live-tuning.ts',
+    'for (const part of this.#parts) part(tuning);',
+    'this.#parts.forEach((part, turn) => turn === 0 ? part(tuning) : setImmediate(part, tuning));',
+  );
+  await isFoundOut(fault, /Reload has no step to ".*up 1,3|Reload has no step to ".*up 3,1/);
+});
+
+test('a reload that changes something before all is found sound is found out', async (context) => {
+  const fault = await faulty<Pick<ReloadCode, 'ConfigReloader'>>(
+    context,
+    'daemon',
+    'actors/config-reloader.ts',
+    '    const prepared = this.#prepare(plan);',
+    '    const prepared = this.#prepare(plan);\n    this.#config = plan.config;',
+  );
+  await isFoundOut(fault, /Reload has no step to "main 2/);
+});
+
+test('a pool that forgets who was starting while a reload was accepted is found out', async (context) => {
+  const fault = await faulty<Pick<ReloadCode, 'PumpPool'>>(
+    context,
+    'daemon',
+    'actors/pump-pool.ts',
+    'ready.generation < this.#tuning.generation',
+    'ready.generation < 0',
+  );
+  await isFoundOut(fault, /a worker goes by 1,1, the node by 3/);
+});
+
 test('a responder that takes an initiator at its word is found out', async (context) => {
-  const wrong = await faulty(context, 'link/link.ts', 'if (!this.initiator) return;', '');
+  const wrong = await faultyWires(context, 'link/link.ts', 'if (!this.initiator) return;', '');
   assert.throws(() => {
     for (let seed = 1; seed <= 10; seed++) followHandshake(wrong, seed);
   }, Deviation);
 });
 
 test('an initiator that drops the old keys before the responder has switched is found out', async (context) => {
-  const wrong = await faulty(context, 'link/link.ts', 'this.#nowMs + maxSwitchMs', 'this.#nowMs');
+  const wrong = await faultyWires(context, 'link/link.ts', 'this.#nowMs + maxSwitchMs', 'this.#nowMs');
   assert.throws(() => {
     for (let seed = 1; seed <= 6; seed++) followRekeys(wrong, seed, false);
   }, Deviation);
 });
 
 test('a responder that switches as soon as it has answered is found out', async (context) => {
-  const wrong = await faulty(
+  const wrong = await faultyWires(
     context,
     'link/link.ts',
     '    this.#addId(localId);\n  }\n\n  #handleRekeyResponse',
