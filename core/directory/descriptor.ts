@@ -21,6 +21,7 @@ import { joinBytes } from './bytes.ts';
 import { DirectoryError, DirectoryErrorCode } from './directory-error.ts';
 import { MAX_POLICY_RULES, parseExitPolicy } from './exit-policy.ts';
 import { type FamilyProof, familySignature, isFamilyProved, MAX_PROVED_FAMILIES } from './family.ts';
+import { workingAddresses } from './node-status.ts';
 import { decodeCbor, encodeCbor, FieldReader, showValue } from './strict-cbor.ts';
 
 export const DESCRIPTOR_VERSION = 1;
@@ -222,11 +223,11 @@ export function familyKeysOf({ families }: Pick<NodeDescriptor, 'families'>): st
   return families?.map(({ key }) => nodeIdHex(key)) ?? [];
 }
 
-/** What the engine needs of a node. */
-export function toContact(descriptor: NodeDescriptor): NodeContact {
+/** What the engine needs of a node. `flags`: what the authorities say of it (NodeFlag), of addresses that lead nowhere. */
+export function toContact(descriptor: NodeDescriptor, flags = 0): NodeContact {
   return {
     nodeId: descriptor.nodeId,
-    addresses: descriptor.addresses,
+    addresses: workingAddresses(descriptor.addresses, flags),
     linkX25519: descriptor.linkX25519,
     linkKem: descriptor.linkKem,
     mixKeys: descriptor.mixKeys,

@@ -3,6 +3,8 @@
  *
  *   status (20) = flags (2) ‖ bandwidth (6) ‖ weight (6) ‖ first epoch (6)
  */
+import type { PeerAddress } from '../ports.ts';
+import { REACH_IPV4, REACH_IPV6, reachOf } from './address.ts';
 import { type ByteReader, writeNumber } from './bytes.ts';
 import type { NodeDescriptor } from './descriptor.ts';
 
@@ -16,9 +18,13 @@ export const NodeFlag = {
   stable: 2,
   /** Stable, no newcomer any more, and not slow: fit to be a guard. */
   guard: 4,
+  /** It announces IPv4 addresses, and not all of them lead to it. Authorities without IPv4 themselves say nothing of it. */
+  ipv4Fails: 8,
+  /** The same of IPv6. */
+  ipv6Fails: 16,
 } as const;
 export type NodeFlag = (typeof NodeFlag)[keyof typeof NodeFlag];
-export const ALL_NODE_FLAGS = 7;
+export const ALL_NODE_FLAGS = 31;
 
 export interface NodeStatus {
   /** Bits of NodeFlag. */
@@ -29,6 +35,23 @@ export interface NodeStatus {
   readonly weight: number;
   /** The epoch in which the authorities first saw it. */
   readonly firstEpoch: number;
+}
+
+/** Ways to a node, as bits of Reach: by what it announces, less what the authorities found to lead nowhere. */
+export function reachOfNode(addresses: readonly PeerAddress[], flags: number): number {
+  let reach = 0;
+  for (const { address } of addresses) reach |= reachOf(address);
+  return reach & ~failingReach(flags);
+}
+
+/** Those of its addresses that lead to it, in its order. */
+export function workingAddresses(addresses: readonly PeerAddress[], flags: number): readonly PeerAddress[] {
+  const fails = failingReach(flags);
+  return fails === 0 ? addresses : addresses.filter(({ address }) => (reachOf(address) & fails) === 0);
+}
+
+function failingReach(flags: number): number {
+  return (flags & NodeFlag.ipv4Fails ? REACH_IPV4 : 0) | (flags & NodeFlag.ipv6Fails ? REACH_IPV6 : 0);
 }
 
 /** A node of a view. */

@@ -3,6 +3,7 @@ import { describe, test } from 'node:test';
 import { createSeededRandom } from '../crypto/seeded-random.ts';
 import {
   type DescriptorFields,
+  decodeDescriptor,
   descriptorDigest,
   encodeDescriptor,
   type NodeDescriptor,
@@ -259,6 +260,24 @@ describe('voting', () => {
       assert.equal(status.flags, NodeFlag.measured);
     }
     assert.notEqual(first, undefined);
+  });
+
+  test('which family fails a node is what a majority of those say who could ask', () => {
+    const [first, second] = nodes as [NodeDescriptor, NodeDescriptor];
+    const net = authorities('families', [honest, honest, honest]);
+    for (const [i, authority] of net.honest.entries()) {
+      // The third authority has no IPv6: it says nothing of the first node. One alone calls the second's IPv4 dead.
+      authority.say(first, { flags: i < 2 ? NodeFlag.ipv6Fails : 0 });
+      authority.say(second, { flags: i === 0 ? NodeFlag.ipv4Fails : 0 });
+    }
+    net.run(startMs + 8000);
+    const view = agreed(net);
+    const flagsOf = (of: NodeDescriptor) =>
+      view.entries.find(
+        ({ descriptor }) => nodeIdHex(decodeDescriptor(descriptor, suite).nodeId) === nodeIdHex(of.nodeId),
+      )!.status.flags;
+    assert.equal(flagsOf(first), NodeFlag.ipv6Fails);
+    assert.equal(flagsOf(second), 0);
   });
 
   test('a node is in when a majority could reach it; its newest descriptor wins', () => {

@@ -2,7 +2,7 @@
 import { parseAddress, subnetKey } from '../directory/address.ts';
 import { familyKeysOf, type NodeDescriptor, nodeIdHex } from '../directory/descriptor.ts';
 import { type ExitPolicy, parseExitPolicy } from '../directory/exit-policy.ts';
-import { NodeFlag, type NodeStatus } from '../directory/node-status.ts';
+import { NodeFlag, type NodeStatus, reachOfNode } from '../directory/node-status.ts';
 import { WeightedPool } from './weighted-pool.ts';
 
 /** What of a view is needed here; VerifiedView has it. */
@@ -34,6 +34,8 @@ export interface Candidate {
   readonly families: readonly string[];
   /** /16 (IPv4) and /32 (IPv6) networks of all its addresses. */
   readonly subnets: readonly string[];
+  /** Ways to it, bits of Reach, and as far as anybody knows those from it: a link between two nodes needs one in common. */
+  readonly reach: number;
   /** Countries of all its addresses; what the operator declares where no table knows one. */
   readonly countries: readonly string[];
   /** Autonomous systems of all its addresses, as far as known. */
@@ -116,6 +118,11 @@ export function compatible(a: Candidate, b: Candidate, rules: DiversityRules): b
   return rules.sameAsAllowed || !shareAny(a.asns, b.asns);
 }
 
+/** Can one open a link to the other, being neighbours on a path? */
+export function linkable(a: Candidate, b: Candidate): boolean {
+  return (a.reach & b.reach) !== 0;
+}
+
 /** May these be the first and the last hop of one path? */
 export function compatibleEnds(first: Candidate, last: Candidate, rules: DiversityRules): boolean {
   return rules.sameCountryAllowed || !shareAny(first.countries, last.countries);
@@ -145,6 +152,7 @@ function toCandidate(
     fitGuard: status === undefined || (status.flags & NodeFlag.guard) !== 0,
     families: familyKeysOf(descriptor),
     subnets: [...subnets],
+    reach: reachOfNode(descriptor.addresses, status?.flags ?? 0),
     countries: [...countries],
     asns: [...asns],
     policy: descriptor.roles.exit ? policyOf(descriptor, policies) : undefined,

@@ -54,6 +54,8 @@ export interface SelectConstraints extends NodeFilter {
   readonly lastHop?: string;
   /** Guards (hex NodeIDs), best first: the first that fits is the first hop. Undefined = any node. */
   readonly guards?: readonly string[];
+  /** Ways that whoever sends over the path has to its first hop, bits of Reach. Undefined = any. */
+  readonly reach?: number;
   /** The second hop is one of these (hex NodeIDs). Undefined = any node. */
   readonly secondHops?: readonly string[];
   /** Local networks: hops may share a /16 or /32. */

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { createSeededRandom } from '../crypto/seeded-random.ts';
+import { Reach } from '../directory/address.ts';
 import { GuardSet, type GuardState, parseGuardState } from './guards.ts';
 import { PathError } from './path-error.ts';
 import { testId, testView } from './testing.ts';
@@ -45,6 +46,35 @@ describe('guards', () => {
     assert.equal(guards.primaries()[0], testId(40));
     assert.ok(!guards.usable(now).includes(testId(41)));
     assert.ok(!guards.usable(now).includes(testId(42)));
+  });
+
+  test('guards of a family that is away are kept for when it is back, and replaced meanwhile', () => {
+    const view = testView([
+      ...Array.from({ length: 15 }, (_, i) => ({ address: `2a00:${i + 1}::1` })),
+      ...Array.from({ length: 30 }, () => ({})),
+      ...Array.from({ length: 5 }, (_, i) => ({ otherAddress: `2a01:${i + 1}::1` })),
+    ]);
+    const isSix = (id: string) => Number.parseInt(id.slice(0, 8), 16) < 15;
+    const isDual = (id: string) => Number.parseInt(id.slice(0, 8), 16) >= 45;
+    let guards = new GuardSet();
+    const all = Reach.ipv4 | Reach.ipv6;
+    guards.update(view, now, createSeededRandom(3), [], all);
+    const atHome = guards.usable(now);
+    assert.ok(atHome.some(isSix) && atHome.some((id) => !isSix(id)));
+    guards.update(view, now, createSeededRandom(4), [], Reach.ipv4);
+    const away = guards.usable(now);
+    assert.equal(away.length, 20);
+    assert.ok(!away.some(isSix));
+    assert.deepEqual(
+      away.slice(0, atHome.filter((id) => !isSix(id)).length),
+      atHome.filter((id) => !isSix(id)),
+    );
+    guards = restart(guards);
+    guards.update(view, now, createSeededRandom(5), [], all);
+    assert.deepEqual(guards.usable(now).slice(0, 20), atHome, 'as before, those that were added behind them');
+    guards.update(view, now, createSeededRandom(6), [], Reach.ipv6);
+    assert.ok(guards.usable(now).every((id) => isSix(id) || isDual(id)));
+    assert.ok(guards.state().sampled.length <= 60);
   });
 
   test('in a small network all nodes are in the sample', () => {

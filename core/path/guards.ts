@@ -11,6 +11,7 @@
  * Dates are Unix seconds and survive clock jumps: in `update` the clock counts only within the view's validity, and dates
  * that turn out to lie in the future are pulled back.
  */
+import { REACH_ALL } from '../directory/address.ts';
 import type { DirectoryView } from '../directory/view.ts';
 import type { Random, UnixSeconds } from '../ports.ts';
 import { type Candidate, type NodeSet, networkOf } from './candidates.ts';
@@ -88,6 +89,8 @@ export class GuardSet {
   #records: Mutable<GuardRecord>[];
   #changed = false;
   #counted = false;
+  /** Members that are listed, but only with addresses of a family that this machine does not have at present. */
+  #away: ReadonlySet<string> = new Set();
 
   /** `state` from parseGuardState, or undefined for a new client. */
   constructor(state?: GuardState, options: Partial<GuardOptions> = {}) {
@@ -114,9 +117,16 @@ export class GuardSet {
 
   /**
    * Takes in a new view: marks who is listed, drops who is too old or gone too long, draws new members if the sample is
-   * short. `exclude` (hex NodeIDs) are never drawn: ourselves.
+   * short. `exclude` (hex NodeIDs) are never drawn: ourselves. `reach`: ways that this machine has (bits of Reach); members that it
+   * does not lead to stay in the sample and are not used.
    */
-  update(view: GuardView, now: UnixSeconds, random: Random, exclude: readonly string[] = []): void {
+  update(
+    view: GuardView,
+    now: UnixSeconds,
+    random: Random,
+    exclude: readonly string[] = [],
+    reach: number = REACH_ALL,
+  ): void {
     const eligible = new Map<string, Candidate>();
     for (const candidate of networkOf(view).candidates) {
       if (candidate.descriptor.roles.mix && !exclude.includes(candidate.id)) eligible.set(candidate.id, candidate);
@@ -126,7 +136,10 @@ export class GuardSet {
     this.#clampDates(date, now);
     for (const record of this.#records) this.#markListed(record, eligible.has(record.nodeId), date);
     this.#dropOld(date);
-    this.#replenish([...eligible.values()], date, random);
+    const reachable = [...eligible.values()].filter((candidate) => (candidate.reach & reach) !== 0);
+    const near = new Set(reachable.map(({ id }) => id));
+    this.#away = new Set(this.#records.map(({ nodeId }) => nodeId).filter((id) => !near.has(id)));
+    this.#replenish(reachable, date, random);
   }
 
   /**
@@ -232,7 +245,9 @@ export class GuardSet {
 
   /** Listed members: confirmed by date of confirmation, then sampled by date of sampling. */
   #ranked(): Mutable<GuardRecord>[] {
-    const listed = this.#records.filter((record) => record.unlistedSince === null && record.droppedAt === null);
+    const listed = this.#records.filter(
+      ({ nodeId, unlistedSince, droppedAt }) => unlistedSince === null && droppedAt === null && !this.#away.has(nodeId),
+    );
     const confirmed = listed.filter((record) => record.confirmedAt !== null);
     // Array.prototype.sort is stable: equal dates keep the order of sampling.
     confirmed.sort((a, b) => a.confirmedAt! - b.confirmedAt!);

@@ -1,5 +1,5 @@
 /** How much a choice of path hides: Shannon entropy, in bits. */
-import { compatible, compatibleEnds, type NodeSet } from './candidates.ts';
+import { compatible, compatibleEnds, linkable, type NodeSet } from './candidates.ts';
 import { diversityRules, type PathPlan, planPath, type SelectConstraints } from './constraints.ts';
 import { LATENCY_BINS } from './latency.ts';
 import { listCandidates, meanLatencyDraws, weightsAt } from './select.ts';
@@ -157,6 +157,7 @@ export function conditionalEntropyBits(
       hops.every((other, j) => {
         if (j === i || other === undefined) return true;
         const ends = (i === 0 && j === last) || (i === last && j === 0);
+        if (Math.abs(i - j) === 1 && !linkable(candidate, other)) return false;
         return compatible(candidate, other, rules!) && (!ends || compatibleEnds(candidate, other, rules!));
       }),
     );

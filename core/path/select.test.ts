@@ -2,11 +2,13 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { createSeededRandom } from '../crypto/seeded-random.ts';
+import { Reach } from '../directory/address.ts';
 import { nodeIdHex } from '../directory/descriptor.ts';
+import { NodeFlag } from '../directory/node-status.ts';
 import type { SelectConstraints } from './constraints.ts';
 import { PathError } from './path-error.ts';
 import { selectPath } from './select.ts';
-import { testId, testView } from './testing.ts';
+import { type TestNode, testId, testView } from './testing.ts';
 import { chooseIndex, uniform } from './weighted-choice.ts';
 
 const ids = (view: ReturnType<typeof testView>, constraints: SelectConstraints, random = createSeededRandom(1)) =>
@@ -36,6 +38,7 @@ describe('selectPath', () => {
         '31.1.1.1',
         '32.1.1.1',
       ),
+      otherAddress: fc.option(fc.constantFrom('33.1.1.1', '34.1.1.1', '2a00:3::1', '2a00:4::1'), { nil: undefined }),
       family: fc.uniqueArray(fc.constantFrom('a', 'b', 'c', 'd'), { maxLength: 1 }),
       mix: fc.boolean(),
       exitPolicy: fc.option(fc.constantFrom(web, ['accept *:22'], ['accept *:*']), { nil: undefined }),
@@ -49,11 +52,12 @@ describe('selectPath', () => {
       }),
       exclude: fc.uniqueArray(fc.integer({ min: 0, max: 29 }), { maxLength: 3 }),
       sameSubnetAllowed: fc.boolean(),
+      reach: fc.constantFrom(undefined, Reach.ipv4, Reach.ipv6, Reach.ipv4 | Reach.ipv6),
       seed: fc.integer(),
     });
     let found = 0;
     fc.assert(
-      fc.property(input, ({ nodes, hops, exit, guards, exclude, sameSubnetAllowed, seed }) => {
+      fc.property(input, ({ nodes, hops, exit, guards, exclude, sameSubnetAllowed, reach, seed }) => {
         const view = testView(nodes);
         const constraints: SelectConstraints = {
           hops,
@@ -61,6 +65,7 @@ describe('selectPath', () => {
           exclude: exclude.map(testId),
           guards: guards?.map(testId),
           sameSubnetAllowed,
+          reach,
         };
         let path: string[];
         try {
@@ -81,11 +86,57 @@ describe('selectPath', () => {
         const families = chosen.flatMap((n) => n.family);
         assert.equal(new Set(families).size, families.length);
         const network = (a: string) => (a.includes(':') ? a.split(':', 2).join(':') : a.split('.', 2).join('.'));
-        if (!sameSubnetAllowed) assert.equal(new Set(chosen.map((n) => network(n.address))).size, hops);
+        const addresses = chosen.map((n) => [n.address, n.otherAddress].filter((a) => a !== undefined));
+        const networks = addresses.map((list) => new Set(list.map(network)));
+        if (!sameSubnetAllowed) {
+          assert.equal(
+            new Set(networks.flatMap((set) => [...set])).size,
+            networks.reduce((sum, set) => sum + set.size, 0),
+          );
+        }
+        // Each hop opens the link to the next one, the sender that to the first.
+        const versions = addresses.map((list) => new Set(list.map((a) => (a.includes(':') ? Reach.ipv6 : Reach.ipv4))));
+        for (let i = 1; i < hops; i++) assert.ok([...versions[i]!].some((version) => versions[i - 1]!.has(version)));
+        assert.ok(reach === undefined || [...versions[0]!].some((version) => (version & reach) !== 0));
       }),
       { seed: 11, numRuns: 600 },
     );
-    assert.ok(found > 100, `only ${found} of 600 had a path`);
+    assert.ok(found > 60, `only ${found} of 600 had a path`);
+  });
+
+  test('from an IPv4 guard to an IPv6 exit there is a relay that has both, where there is one', () => {
+    const six = { address: '2a00:1::1', exitPolicy: web };
+    const both = { address: '30.1.0.1', otherAddress: '2a00:9::1' };
+    const fours: TestNode[] = Array.from({ length: 6 }, () => ({ bandwidth: 1_000_000 }));
+    const constraints = { needExit: { port: 80 }, reach: Reach.ipv4 };
+    const view = testView([six, both, ...fours]);
+    for (const hops of [3, 4, 5]) {
+      for (let seed = 0; seed < 20; seed++) {
+        const path = ids(view, { ...constraints, hops }, createSeededRandom(seed));
+        assert.equal(path.at(-2), testId(1), `${hops} hops, seed ${seed}: only that one reaches the exit`);
+      }
+    }
+    const none = testView([six, ...fours]);
+    assert.throws(
+      () => ids(none, { ...constraints, hops: 3 }),
+      code('NO_MIDDLE', /reaches its neighbours by IPv4 or IPv6/),
+    );
+    // What the authorities found to lead nowhere is no way: the dual relay is one of IPv4 alone.
+    const failing = {
+      ...view,
+      statuses: view.nodes.map((_, i) => ({ weight: 1, flags: i === 1 ? NodeFlag.ipv6Fails : 0 })),
+    };
+    assert.throws(() => ids(failing, { ...constraints, hops: 3 }), code('NO_MIDDLE', /reaches its neighbours/));
+    // And who has IPv6 alone begins at what has it.
+    const begins = ids(view, { hops: 3, reach: Reach.ipv6 });
+    assert.ok([testId(0), testId(1)].includes(begins[0]!));
+  });
+
+  test('loopback leads to this machine alone: no link from there to another', () => {
+    const local = Array.from({ length: 3 }, (_, i) => ({ address: `127.${i}.0.1` }));
+    const view = testView([...local, { exitPolicy: web }]);
+    assert.throws(() => ids(view, { hops: 3, needExit: { port: 80 } }), code('NO_MIDDLE', /reaches its neighbours/));
+    assert.equal(ids(view, { hops: 3 }).length, 3);
   });
 
   test('weights are respected at every position (chi-square, seed "weights")', () => {

@@ -3,7 +3,7 @@
  *
  * The exit is chosen first (few qualify), then the guard, then the middles, each with probability in proportion to its
  * weight among the nodes that go with all hops chosen before: no node, family, /16 (IPv4) or /32 (IPv6) twice, and what
- * the diversity rules say. Drawing is by rejection from tables made once per view, so it costs nothing per node; where
+ * the diversity rules say; and neighbours have a family of addresses in common. Drawing is by rejection from tables made once per view, so it costs nothing per node; where
  * few fit, the fitting ones are listed and drawn from, which gives the same distribution. When a choice leaves nobody for
  * a later position an exhaustive search takes choices back, so a path is found if the limit on steps allows and one
  * exists.
@@ -12,9 +12,17 @@
  * most by their number, whatever the client believes about latencies: that bounds what the knob costs, and what somebody
  * who manipulates latencies can gain.
  */
+import { REACH_ALL } from '../directory/address.ts';
 import type { NodeDescriptor } from '../directory/descriptor.ts';
 import type { Random } from '../ports.ts';
-import { type Candidate, compatible, compatibleEnds, type DiversityRules, type NodeSet } from './candidates.ts';
+import {
+  type Candidate,
+  compatible,
+  compatibleEnds,
+  type DiversityRules,
+  linkable,
+  type NodeSet,
+} from './candidates.ts';
 import {
   diversityRules,
   type PathPlan,
@@ -209,10 +217,12 @@ function fits(
 ): boolean {
   const last = path.length - 1;
   if (!plan.eligible(candidate, position === last)) return false;
+  if (position === 0 && (candidate.reach & (plan.constraints.reach ?? REACH_ALL)) === 0) return false;
   for (let i = 0; i < path.length; i++) {
     const other = path[i];
     if (other === undefined || i === position) continue;
     if (!compatible(candidate, other, rules)) return false;
+    if ((i === position - 1 || i === position + 1) && !linkable(candidate, other)) return false;
     const ends = (position === 0 && i === last) || (position === last && i === 0);
     if (ends && !compatibleEnds(candidate, other, rules)) return false;
   }
@@ -367,7 +377,7 @@ class Search {
     const gaveUp = this.#steps >= maxSteps ? ` (gave up after ${maxSteps} draws)` : '';
     return new PathError(
       positions.every((candidates) => candidates.length === 1) ? PathErrorCode.conflict : code,
-      `no path of ${positions.length} hops${gaveUp}: the hops have ${counts} candidates, but hop ${position + 1} is left with none that shares no ${rule} with the others`,
+      `no path of ${positions.length} hops${gaveUp}: the hops have ${counts} candidates, but hop ${position + 1} is left with none that shares no ${rule} with the others and reaches its neighbours by IPv4 or IPv6`,
     );
   }
 

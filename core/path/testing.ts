@@ -5,6 +5,8 @@ import { nodeIdHex } from '../directory/descriptor.ts';
 export interface TestNode {
   readonly bandwidth?: number;
   readonly address?: string;
+  /** Behind `address`. */
+  readonly otherAddress?: string;
   /** Names of proved families; their keys are testFamily(name). */
   readonly family?: readonly string[];
   readonly mix?: boolean;
@@ -41,7 +43,10 @@ export function testView(nodes: readonly TestNode[], validAfter = 1_800_000_000)
         linkX25519: new Uint8Array(32),
         linkKem: new Uint8Array(1184),
         mixKeys: [],
-        addresses: [{ address: node.address ?? `${20 + (i >> 8)}.${i & 255}.0.1`, port: 9001 }],
+        addresses: [
+          { address: node.address ?? `${20 + (i >> 8)}.${i & 255}.0.1`, port: 9001 },
+          ...(node.otherAddress === undefined ? [] : [{ address: node.otherAddress, port: 9001 }]),
+        ],
         roles: { mix: node.mix ?? true, exit: node.exitPolicy !== undefined },
         exitPolicy: node.exitPolicy ?? [],
         family: [],

@@ -20,8 +20,9 @@ import {
   toContact,
 } from '@nyx/core/directory/descriptor.ts';
 import type { FamilyProof } from '@nyx/core/directory/family.ts';
+import { NodeFlag } from '@nyx/core/directory/node-status.ts';
 import type { ViewParams } from '@nyx/core/directory/params.ts';
-import type { ViewBundle } from '@nyx/core/directory/view.ts';
+import type { VerifiedView, ViewBundle } from '@nyx/core/directory/view.ts';
 import type { NodeContact } from '@nyx/core/engine/contract.ts';
 import { fromPromise, setup } from 'xstate';
 import { changedKeys } from '../config/difference.ts';
@@ -72,6 +73,8 @@ export class Directory {
   /** What a source says it goes by, after an authority has refused what the view says. */
   #hintedParams: ViewParams | undefined;
   #failures = 0;
+  #failingOf: VerifiedView | undefined;
+  #failingFlags: ReadonlyMap<string, number> = new Map();
   readonly #onView: (view: HeldView) => void;
   /** Told of every new descriptor of this node; set when there is a control plane to carry it. */
   onDescriptor: ((nodeId: string, descriptor: Uint8Array, expiresAtUnixMs: number) => void) | undefined;
@@ -156,13 +159,27 @@ export class Directory {
     return this.client.held;
   }
 
+  /** Flags of the nodes of which some addresses lead nowhere, by NodeID. */
+  #failing(): ReadonlyMap<string, number> {
+    const verified = this.view?.verified;
+    if (verified !== undefined && this.#failingOf !== verified) {
+      this.#failingOf = verified;
+      this.#failingFlags = new Map(
+        verified.statuses.flatMap(({ flags }, i) =>
+          flags & (NodeFlag.ipv4Fails | NodeFlag.ipv6Fails) ? [[nodeIdHex(verified.nodes[i]!.nodeId), flags]] : [],
+        ),
+      );
+    }
+    return this.#failingFlags;
+  }
+
   /** Node's contact with the mix key of the present epoch only: that is what a set-up must be sealed to. */
   contactOf(nodeId: string): NodeContact | undefined {
     const descriptor = this.view?.verified.byId.get(nodeId);
     if (descriptor === undefined) return undefined;
     const { epoch } = this.#keys;
     const mixKeys = descriptor.mixKeys.filter((keys) => keys.epoch <= epoch).slice(-1);
-    return { ...toContact(descriptor), mixKeys };
+    return { ...toContact(descriptor, this.#failing().get(nodeId)), mixKeys };
   }
 
   /** Tells the pumps who is who. */

@@ -76,6 +76,8 @@ class Bench {
     const context: NodeContext = {
       config: defaultConfig({
         directory: { sources: ['x'], authorities: { keys: ['ab'.repeat(32)] } },
+        // Whatever this machine has.
+        addressFamilies: ['ipv4', 'ipv6'],
         ...this.#config,
       }),
       log: (level, message) => void this.logs.push(`${level} ${message}`),

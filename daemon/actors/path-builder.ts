@@ -20,6 +20,7 @@ import { setup } from 'xstate';
 import type { HeldView } from '../directory/directory-client.ts';
 import type { SealedFiles } from '../directory/sealed-files.ts';
 import type { IpOrigins } from '../io/ip-origins.ts';
+import { OwnReach } from '../io/own-reach.ts';
 import { DialError, DialErrorCode, type FromPump, type PathConstraints } from '../pump/contract.ts';
 import { actorChild } from '../supervision/actor-child.ts';
 import type { ChildSpec } from '../supervision/supervise.ts';
@@ -79,6 +80,9 @@ export class PathBuilder {
   readonly #secondLayer: SecondLayer;
   readonly #feedback = new PathFeedback();
   readonly #latency = new LatencyBook();
+  /** What this machine can open links to now, and could when the guards were looked at last. */
+  readonly #reach: OwnReach;
+  #guardReach: number | undefined;
   #origins: Origins | undefined;
   /** NodeIDs that no path goes over: it was proved that they cheat. */
   excluded: () => readonly string[] = () => [];
@@ -104,6 +108,7 @@ export class PathBuilder {
     this.#files = files;
     this.#self = self;
     this.#tables = tables;
+    this.#reach = new OwnReach(context.config.addressFamilies, { nowMs: () => performance.now() });
     this.#guards = new GuardSet(this.#read(GUARDS_FILE, parseGuardState), {
       primaryCount: context.config.path.guards,
     });
@@ -169,7 +174,8 @@ export class PathBuilder {
   update(view: HeldView): void {
     if (!this.#context.config.roles.includes('client')) return;
     const now = unixSeconds(this.#context);
-    this.#guards.update(view.verified, now, this.#context.random, [this.#self]);
+    this.#guardReach = this.#reach.mask;
+    this.#guards.update(view.verified, now, this.#context.random, [this.#self], this.#guardReach);
     const notSecond = [this.#self, ...this.#guards.primaries()];
     this.#secondLayer.update(view.verified, now, this.#context.random, notSecond);
     this.#persist();
@@ -220,11 +226,14 @@ export class PathBuilder {
     const { apartFrom = [] } = constraints;
     const { excludeNodes = [], strategy = path.strategy, latencyBias = path.latencyBias, ...filter } = wishes;
     const isNamed = constraints.nodeIds !== undefined;
+    const reach = this.#reach.mask;
+    // Another network, other guards.
+    if (this.#guardReach !== undefined && reach !== this.#guardReach) this.update(view);
     return {
       ...filter,
       hops: constraints.nodeIds?.length ?? constraints.hops,
       exclude: [this.#self, ...excludeNodes, ...apartFrom, ...(isNamed ? [] : this.#excluded(constraints.lastHop))],
-      ...(constraints.withoutGuards ? {} : { guards: this.#guards.usable(unixSeconds(this.#context)) }),
+      ...(constraints.withoutGuards ? {} : { reach, guards: this.#guards.usable(unixSeconds(this.#context)) }),
       sameSubnetAllowed: path.allowSameSubnet,
       privateTargetsAllowed: path.allowPrivateTargets || path.allowSameSubnet,
       asDiversity: path.diversity.as,

@@ -142,6 +142,10 @@ interface KnownNode {
   /** Undefined = not asked yet. */
   reachable: boolean | undefined;
   failures: number;
+  /** Families of addresses that do not lead to it: NodeFlag.ipv4Fails, .ipv6Fails. */
+  fails: number;
+  /** Probes in a row that each of them failed. */
+  familyFailures: { readonly ipv4: number; readonly ipv6: number };
   probing: boolean;
   nextProbeMs: number;
 }
@@ -404,6 +408,8 @@ export class Authority {
       previous: known?.digest,
       reachable: moved ? undefined : known.reachable,
       failures: moved ? 0 : known.failures,
+      fails: moved ? 0 : known.fails,
+      familyFailures: moved ? { ipv4: 0, ipv6: 0 } : known.familyFailures,
       probing: false,
       nextProbeMs: moved ? 0 : known.nextProbeMs,
     });
@@ -466,15 +472,17 @@ export class Authority {
     const prober = this.#prober;
     if (prober === undefined) return;
     node.probing = true;
-    const { reachable } = await prober.probe(toContact(node.descriptor));
+    const { reachable, fails } = await prober.probe(toContact(node.descriptor));
     node.probing = false;
     if (this.#prober !== prober) return;
+    noteFamilies(node, fails);
     node.failures = reachable ? 0 : node.failures + 1;
     node.reachable = reachable || (node.reachable === true && node.failures < FAILURES);
     const gapMs = Math.min(MAX_PROBE_GAP_MS, Math.max(MIN_PROBE_GAP_MS, (epochSeconds * 1000) / PROBES_PER_EPOCH));
     // Spread, so that a network that was started at once is not asked at once for ever.
     const spread = 0.75 + randomBytes(1)[0]! / 512;
-    node.nextProbeMs = unixMs() + (reachable ? gapMs * spread : Math.max(MIN_PROBE_GAP_MS, gapMs / 4));
+    node.nextProbeMs =
+      unixMs() + (reachable && fails === node.fails ? gapMs * spread : Math.max(MIN_PROBE_GAP_MS, gapMs / 4));
     this.#history.probed(id, epochAt(unixMs() / 1000, epochSeconds), reachable);
     this.#poll();
   }
@@ -492,7 +500,7 @@ export class Authority {
         candidates: () => this.#measurable(measure.relay),
         last: () => {
           const own = this.#inView.has(measure.relay) ? this.#nodes.get(measure.relay) : undefined;
-          return own && this.#presentContact(own.descriptor);
+          return own && this.#presentContact(own);
         },
         measure: async (target, last, options) => {
           const result = await meter.measure(target, last, options);
@@ -514,16 +522,16 @@ export class Authority {
     for (const id of this.#inView) {
       const node = this.#nodes.get(id);
       if (id === own || node === undefined || !isReachable(node)) continue;
-      const contact = () => this.#presentContact(node.descriptor);
+      const contact = () => this.#presentContact(node);
       yield { id, contact, measuredMs: this.#history.measuredMs(id) };
     }
   }
 
   /** With the mix key of the present epoch. */
-  #presentContact(descriptor: NodeDescriptor): NodeContact {
+  #presentContact({ descriptor, fails }: KnownNode): NodeContact {
     const epoch = epochAt(this.#dependencies.unixMs() / 1000, this.#options.epochSeconds);
     const mixKeys = descriptor.mixKeys.filter((keys) => keys.epoch <= epoch).slice(-1);
-    return { ...toContact(descriptor), mixKeys };
+    return { ...toContact(descriptor, fails), mixKeys };
   }
 
   // --- voting ---
@@ -591,13 +599,13 @@ export class Authority {
       Math.min(descriptor.bandwidthBytesPerSecond, this.#history.speed(id) ?? believed),
     );
     const median = [...bandwidths].sort((a, b) => a - b)[bandwidths.length >> 1]!;
-    const entries = nodes.map(([id, { descriptor, digest }], i) => {
+    const entries = nodes.map(([id, { descriptor, digest, fails }], i) => {
       const slow = bandwidths[i]! < median ? NodeFlag.guard : 0;
       const measured = this.#history.speed(id) === undefined ? 0 : NodeFlag.measured;
       return {
         nodeId: descriptor.nodeId,
         digest,
-        flags: (this.#history.flags(id, epoch, ramp) & ~slow) | measured,
+        flags: (this.#history.flags(id, epoch, ramp) & ~slow) | measured | fails,
         bandwidthBytesPerSecond: bandwidths[i]!,
         firstEpoch: this.#history.seen(id, epoch),
       };
@@ -713,3 +721,17 @@ export class Authority {
 }
 
 const isReachable = (node: KnownNode): boolean => node.reachable === true;
+
+/** One silent probe does not end a family that has answered before. */
+const noteFamilies = (node: KnownNode, fails: number): void => {
+  const { ipv4, ipv6 } = node.familyFailures;
+  const isFirst = node.reachable === undefined;
+  node.familyFailures = {
+    ipv4: fails & NodeFlag.ipv4Fails ? ipv4 + 1 : 0,
+    ipv6: fails & NodeFlag.ipv6Fails ? ipv6 + 1 : 0,
+  };
+  const lasting =
+    (node.familyFailures.ipv4 >= FAILURES ? NodeFlag.ipv4Fails : 0) |
+    (node.familyFailures.ipv6 >= FAILURES ? NodeFlag.ipv6Fails : 0);
+  node.fails = isFirst ? fails : (node.fails & fails) | lasting;
+};

@@ -19,6 +19,8 @@ export interface BandwidthMeterDependencies {
   readonly suite: CryptoSuite;
   readonly random: Random;
   readonly unixMs: () => number;
+  /** Does this machine have the family of an address? */
+  readonly reaches: (address: string) => boolean;
 }
 
 export class BandwidthMeter {
@@ -89,7 +91,7 @@ export class BandwidthMeter {
   }
 
   #makeEngine(sockets: () => PumpSockets | undefined, onWake: () => void): Engine {
-    const { suite, random, unixMs } = this.#dependencies;
+    const { suite, random, unixMs, reaches } = this.#dependencies;
     const bytes = (length: number) => {
       const into = new Uint8Array(length);
       random.fill(into);
@@ -118,6 +120,7 @@ export class BandwidthMeter {
             else open.send(via, to, batch, length, release);
           },
           resolve: () => undefined,
+          reaches: ({ address }) => reaches(address),
           onLink: () => {},
           onCircuit: () => {},
           onIncomingSession: () => ({ onClose: () => {} }),

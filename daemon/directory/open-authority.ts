@@ -2,6 +2,7 @@
 import { ViewParam } from '@nyx/core/directory/params.ts';
 import type { Random } from '@nyx/core/ports.ts';
 import type { Config } from '../config/schema.ts';
+import { OwnReach } from '../io/own-reach.ts';
 import { Authority, type AuthorityDependencies, type AuthorityOptions } from './authority.ts';
 import { authoritySetOf } from './authority-set.ts';
 import { BandwidthMeter } from './bandwidth-meter.ts';
@@ -24,13 +25,15 @@ export type OpenAuthority = typeof openAuthority;
 export const openAuthority = (config: Config, outside: AuthorityOutside): Authority | undefined => {
   if (config.authority === undefined) return undefined;
   const { suite, random, unixMs } = outside;
+  const reach = new OwnReach(config.addressFamilies, { nowMs: () => performance.now() });
+  const reaches = (address: string) => reach.reaches(address);
   const key = loadOrMakeSeedKey(config.authority.keyFile, suite);
   return new Authority(authorityOptions(config, config.authority, key.publicKey, outside.nodeId), {
     ...outside,
     key,
     memoryHard: createMemoryHard(),
-    openProber: () => new Prober({ suite, random, unixMs }),
-    openMeter: () => new BandwidthMeter({ suite, random, unixMs }),
+    openProber: () => new Prober({ suite, random, unixMs, reaches }),
+    openMeter: () => new BandwidthMeter({ suite, random, unixMs, reaches }),
   });
 };
 

@@ -1,9 +1,11 @@
 /**
  * Whether nodes can be reached: a real link handshake with each address that a node announces, over UDP sockets of the
  * authority's own, as a client that does not say who it is. The answer proves that the node's link keys are there.
+ * Addresses of a family that this machine does not have are not asked, and say nothing.
  */
 import { createSocket, type Socket } from 'node:dgram';
 import type { CryptoSuite } from '@nyx/core/crypto/suite.ts';
+import { NodeFlag } from '@nyx/core/directory/node-status.ts';
 import type { NodeContact, Via } from '@nyx/core/engine/contract.ts';
 import { LinkClose, type LinkEnd, type LinkHost } from '@nyx/core/link/contract.ts';
 import { LinkHandshakes } from '@nyx/core/link/handshake.ts';
@@ -14,25 +16,37 @@ import { CellBuffer, DATAGRAM_BYTES, readLinkId } from '@nyx/core/wire/datagram.
 /** Handshakes at once; more wait. */
 const MAX_PROBES = 32;
 
+/** What the kernel says when it has no way out for a family: nothing that the node could help. */
+const noWay: ReadonlySet<string> = new Set(['ENETUNREACH', 'EADDRNOTAVAIL', 'EAFNOSUPPORT', 'ENETDOWN']);
+
 export interface ProbeResult {
-  /** Every address that could be asked has answered. */
+  /** In one family at least, every address has answered. */
   readonly reachable: boolean;
-  /** Of the slowest of them. */
+  /** Of the slowest that answered. */
   readonly rttMs: number | undefined;
+  /** Families of which an address has not answered: NodeFlag.ipv4Fails, .ipv6Fails. */
+  readonly fails: number;
 }
 
 export interface ProberDependencies {
   readonly suite: CryptoSuite;
   readonly random: Random;
   readonly unixMs: () => number;
+  /** Does this machine have the family of an address? */
+  readonly reaches: (address: string) => boolean;
 }
 
+/** Round-trip time, undefined = silence, or that nobody could be asked. */
+type Answer = number | undefined | 'not asked';
+
 interface Attempt {
-  readonly resolve: (rttMs: number | undefined) => void;
+  readonly to: PeerAddress;
+  readonly resolve: (answer: Answer) => void;
 }
 
 export class Prober implements LinkHost {
   readonly #random: Random;
+  readonly #reaches: (address: string) => boolean;
   readonly #handshakes: LinkHandshakes;
   readonly #links = new Map<number, Link>();
   readonly #attempts = new Map<Link, Attempt>();
@@ -44,8 +58,9 @@ export class Prober implements LinkHost {
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
 
-  constructor({ suite, random, unixMs }: ProberDependencies) {
+  constructor({ suite, random, unixMs, reaches }: ProberDependencies) {
     this.#random = random;
+    this.#reaches = reaches;
     const bytes = (length: number) => {
       const into = new Uint8Array(length);
       random.fill(into);
@@ -59,14 +74,21 @@ export class Prober implements LinkHost {
     suite.wipe(identity.linkX25519Secret, identity.linkKemSeed);
   }
 
-  /** Asks all addresses of a node, those of a family that this machine does not have excepted. */
+  /** Asks all addresses of a node that can be asked from here. */
   async probe(contact: NodeContact): Promise<ProbeResult> {
     await this.#turn();
     try {
       const answers = await Promise.all(contact.addresses.map((address) => this.#probeAddress(contact, address)));
-      const asked = answers.filter((answer) => answer !== 'no-socket');
-      const reachable = asked.length > 0 && asked.every((answer) => answer !== undefined);
-      return { reachable, rttMs: reachable ? Math.max(...asked.map((answer) => answer!)) : undefined };
+      const rttsMs = answers.filter((answer) => typeof answer === 'number');
+      let fails = 0;
+      let works = 0;
+      for (const [i, { address }] of contact.addresses.entries()) {
+        const flag = address.includes(':') ? NodeFlag.ipv6Fails : NodeFlag.ipv4Fails;
+        if (answers[i] === undefined) fails |= flag;
+        else if (answers[i] !== 'not asked') works |= flag;
+      }
+      const reachable = (works & ~fails) !== 0;
+      return { reachable, rttMs: reachable ? Math.max(...rttsMs) : undefined, fails };
     } finally {
       this.#active--;
       this.#waiting.shift()?.();
@@ -87,9 +109,9 @@ export class Prober implements LinkHost {
     this.#active++;
   }
 
-  async #probeAddress(contact: NodeContact, address: PeerAddress): Promise<number | undefined | 'no-socket'> {
+  async #probeAddress(contact: NodeContact, address: PeerAddress): Promise<Answer> {
     const family = address.address.includes(':') ? 6 : 4;
-    if ((await this.#socket(family)) === undefined) return 'no-socket';
+    if (!this.#reaches(address.address) || (await this.#socket(family)) === undefined) return 'not asked';
     if (this.#closed) return undefined;
     return await new Promise((resolve) => {
       const link = this.#handshakes.connect({ ...contact, addresses: [address] }, performance.now());
@@ -97,7 +119,7 @@ export class Prober implements LinkHost {
         resolve(undefined);
         return;
       }
-      this.#attempts.set(link, { resolve });
+      this.#attempts.set(link, { to: address, resolve });
       this.#flush();
     });
   }
@@ -159,7 +181,15 @@ export class Prober implements LinkHost {
   readonly #emit = (_via: Via, to: PeerAddress, datagram: Uint8Array): void => {
     const socket = this.#open.get(to.address.includes(':') ? 6 : 4);
     // A copy: the kernel may take it later. Whatever goes wrong shows as no answer.
-    socket?.send(Uint8Array.from(datagram), to.port, to.address, () => {});
+    socket?.send(Uint8Array.from(datagram), to.port, to.address, (error) => {
+      const code = (error as NodeJS.ErrnoException | null)?.code;
+      if (code === undefined || !noWay.has(code)) return;
+      for (const [link, attempt] of this.#attempts) {
+        if (attempt.to.address !== to.address || attempt.to.port !== to.port) continue;
+        this.#settle(link, 'not asked');
+        link.abort('requested');
+      }
+    });
   };
 
   // --- LinkHost ---
@@ -191,8 +221,9 @@ export class Prober implements LinkHost {
     }
   }
 
-  #settle(link: Link, rttMs: number | undefined): void {
-    this.#attempts.get(link)?.resolve(rttMs);
+  #settle(link: Link, answer: Answer): void {
+    const attempt = this.#attempts.get(link);
     this.#attempts.delete(link);
+    attempt?.resolve(answer);
   }
 }

@@ -29,15 +29,15 @@ export class AnsweringNode {
     this.port = socket.address().port;
   }
 
-  static async start(name: string): Promise<AnsweringNode> {
-    const socket = createSocket('udp4');
-    await new Promise<void>((resolve) => socket.bind(0, '127.0.0.1', resolve));
+  static async start(name: string, host: '127.0.0.1' | '::1' = '127.0.0.1'): Promise<AnsweringNode> {
+    const socket = createSocket(host === '::1' ? 'udp6' : 'udp4');
+    await new Promise<void>((resolve) => socket.bind(0, host, resolve));
     const linkX25519Secret = bytesOf(`${name} x25519`, 32);
     const linkKemSeed = bytesOf(`${name} kem`, 64);
     const identity = suite.ed25519(bytesOf(`${name} identity`, 32));
     const contact: NodeContact = {
       nodeId: suite.blake3(identity.publicKey),
-      addresses: [{ address: '127.0.0.1', port: socket.address().port }],
+      addresses: [{ address: host, port: socket.address().port }],
       linkX25519: suite.x25519(linkX25519Secret).publicKey,
       linkKem: suite.mlkem768(linkKemSeed).publicKey,
       mixKeys: [],

@@ -13,6 +13,9 @@ import { connectNyx, type NyxClient } from '@nyx/sdk/index.ts';
 import { LinkTap } from './link-tap.ts';
 import type { HostPort } from './socks-client.ts';
 
+/** Relays load their API when somebody speaks to it for the first time, and here all of them at once. */
+const API_LOAD_MS = 60_000;
+
 export interface TappedNode extends LocalNode {
   readonly api: NyxClient;
   /** Relays only. */
@@ -67,7 +70,7 @@ export class TappedNetwork {
       throw error;
     });
     const clients = await Promise.allSettled(
-      network.nodes.map(({ apiSocket }) => connectNyx({ socketPath: apiSocket })),
+      network.nodes.map(({ apiSocket }) => connectNyx({ socketPath: apiSocket, connectTimeoutMs: API_LOAD_MS })),
     );
     const failed = clients.find((client) => client.status === 'rejected');
     if (failed !== undefined) {

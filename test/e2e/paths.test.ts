@@ -1,6 +1,7 @@
 /** Choosing, building and explaining paths in a network of real daemons, through SDK and command line. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -16,6 +17,14 @@ const run = promisify(execFile);
 const CLI = fileURLToPath(new URL('../../cli/nyx-cli.mjs', import.meta.url));
 const regions = ['SE', 'FI', 'NO'];
 const server = createServer((_, response) => response.end('hello'));
+/** One exit is at IPv6 alone, and three mixes at both: the client, which has IPv4, gets to that exit over one of those. */
+const isDual = (name: string) => ['mix-1', 'mix-2', 'mix-3'].includes(name);
+const listenAt = (role: string, index: number) =>
+  role === 'exit' && index === 1
+    ? { listen: '[::1]:0' }
+    : isDual(`${role}-${index}`)
+      ? { listen: ['127.0.0.1:0', '[::1]:0'] }
+      : {};
 let network: TappedNetwork;
 let target: { host: string; port: number };
 
@@ -37,8 +46,9 @@ before(async () => {
     taps: false,
     overrides: (role, index) =>
       role === 'client'
-        ? {}
+        ? { addressFamilies: ['ipv4'] }
         : {
+            ...listenAt(role, index),
             // Exits end paths and are nowhere else in them: whatever a path takes, another one is left beside it.
             ...(role === 'exit' ? { roles: ['exit'] as const } : {}),
             region: regions[(role === 'exit' ? index + 5 : index) % 3]!,
@@ -94,6 +104,29 @@ test('a built path says why it is as it is, and keeps what was asked for', async
   assert.equal(new Set(disjoint.flatMap(({ hops }) => hops.map(({ nodeId }) => nodeId))).size, 6);
   const service = await Promise.all(Array.from({ length: 12 }, () => api.paths.choose({ strategy: 'service' })));
   assert.ok(new Set(service.map(([path]) => path!.hops[1]!.nodeId)).size <= 4);
+});
+
+test('an IPv4 client gets to an exit at IPv6 over a relay that has both', async () => {
+  const { api } = network.client;
+  const { nodes } = await api.paths.nodes({});
+  const named = (name: string) => network.network.nodes.find((node) => node.name === name)!.nodeId;
+  const hosts = (name: string) =>
+    nodes.find(({ nodeId }) => nodeId === named(name))!.addresses.map((address) => address.replace(/:\d+$/, ''));
+  assert.deepEqual(
+    [hosts('mix-0'), hosts('mix-1'), hosts('exit-1')],
+    [['127.0.0.1'], ['127.0.0.1', '[::1]'], ['[::1]']],
+  );
+  const includeNodes = ['mix-0', 'mix-2', 'mix-4', 'exit-1'].map(named);
+  const { pathId, nodeIds } = await api.paths.build({ hops: 4, exitTarget: target, filter: { includeNodes } });
+  assert.deepEqual(nodeIds.slice(2), [named('mix-2'), named('exit-1')], 'of these, one alone reaches the exit');
+  const socket = await api.connect({ ...target, pathId });
+  socket.write('GET / HTTP/1.0\r\n\r\n');
+  const [answer] = (await once(socket, 'data')) as [Buffer];
+  socket.destroy();
+  assert.match(answer.toString(), /^HTTP\/1\.1 200/);
+  const impossible = ['mix-2', 'mix-0', 'exit-1'].map(named);
+  await assert.rejects(api.paths.build({ nodeIds: impossible }), /reaches its neighbours by IPv4 or IPv6/);
+  await assert.rejects(api.paths.build({ nodeIds: ['exit-1', 'mix-2', 'exit-0'].map(named) }), { code: 'BAD_REQUEST' });
 });
 
 test('the topology has what was measured', async () => {

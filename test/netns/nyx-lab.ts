@@ -137,7 +137,7 @@ export class NyxLab {
     return {
       dataDir: join(this.folder, name),
       roles: role === 'client' ? ['client'] : role === 'exit' ? ['mix', 'exit'] : ['mix'],
-      ...(isRelay && { listen: bracketed(address, LINK_PORT) }),
+      ...(isRelay && { listen: linkAddress(address) }),
       ...(role === 'exit' && { exit: { policy: ['accept *:*'], allowPrivate: true } }),
       // The hosts of a lab have private addresses.
       path: { allowPrivateTargets: true },
@@ -206,6 +206,9 @@ function makeAuthority(spec: LabNodeSpec, folder: string): Authority {
     url: `http://${bracketed(spec.interface.addresses[0]!, DIRECTORY_PORT)}`,
   };
 }
+
+/** Where a host of this address accepts links. */
+export const linkAddress = (address: string): string => bracketed(address, LINK_PORT);
 
 export function multiaddr(address: string): string {
   return `/${address.includes(':') ? 'ip6' : 'ip4'}/${address}/tcp/${P2P_PORT}`;

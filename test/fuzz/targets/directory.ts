@@ -1,7 +1,14 @@
 /** core/directory and core/path: descriptors, view bundles, CBOR, policies, addresses, guard state. */
 import { createSeededRandom } from '@nyx/core/crypto/seeded-random.ts';
 import type { SignKeyPair } from '@nyx/core/crypto/suite.ts';
-import { isCanonicalAddress, parseAddress, parseTarget, specialRange, subnetKey } from '@nyx/core/directory/address.ts';
+import {
+  isCanonicalAddress,
+  isMappedAddress,
+  parseAddress,
+  parseTarget,
+  specialRange,
+  subnetKey,
+} from '@nyx/core/directory/address.ts';
 import {
   decodeDescriptor,
   encodeDescriptor,
@@ -105,6 +112,19 @@ const descriptors = () => {
     ),
     // A family that has certified another node.
     makeDescriptor(random, { families: [proveFamily(family, member.publicKey)] }),
+    // As many addresses as there may be, of both families and of this machine alone.
+    makeDescriptor(random, {
+      addresses: [
+        '192.0.2.7',
+        '2001:db8::7',
+        '127.0.0.1',
+        '::1',
+        '198.51.100.1',
+        '2001:db8:ffff::',
+        '0.0.0.0',
+        '::',
+      ].map((address, i) => ({ address, port: 9001 + (i >> 1) })),
+    }),
   ];
 };
 const [family, otherFamily, member] = ['family', 'other family', 'member'].map((name) =>
@@ -125,6 +145,9 @@ export const descriptor: FuzzTarget = {
       decoded.addresses.length <= 8 && decoded.mixKeys.length <= 3 && decoded.exitPolicy.length <= 64,
       'bounded lists',
     );
+    const written = decoded.addresses.map(({ address, port }) => `${address} ${port}`);
+    check(new Set(written).size === written.length, 'each address once');
+    for (const { address } of decoded.addresses) check(!isMappedAddress(address), 'IPv4 is written as IPv4');
     const { families = [] } = decoded;
     check(families.length <= 4 && new Set(familyKeysOf(decoded)).size === families.length, 'each of few families once');
     const verified = attempt(() => {

@@ -5,7 +5,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Impairment } from '../impairment.ts';
 import { measureDownload } from '../measure.ts';
-import { type LabNode, type LabNodeSpec, multiaddr, NyxLab, seconds } from '../nyx-lab.ts';
+import { type LabNode, type LabNodeSpec, linkAddress, multiaddr, NyxLab, seconds } from '../nyx-lab.ts';
 import { startTargetOn } from '../probe.ts';
 import type { ScenarioContext } from '../scenario.ts';
 import { checkNetwork } from '../small-network.ts';
@@ -50,18 +50,19 @@ const node = (
   role: LabNodeSpec['role'],
   addresses: readonly string[],
   delayMs: number,
-  more: Partial<LabNodeSpec> & { readonly site?: string } = {},
+  more: Partial<LabNodeSpec> & { readonly site?: string; readonly dual?: boolean } = {},
 ): LabNodeSpec => {
-  const { site, ...rest } = more;
-  return { name, role, interface: { addresses, up: far(delayMs), down: far(delayMs), site }, ...rest };
+  const { site, dual, ...rest } = more;
+  const config = { ...(dual && { listen: addresses.map(linkAddress) }), ...rest.config };
+  return { name, role, interface: { addresses, up: far(delayMs), down: far(delayMs), site }, ...rest, config };
 };
 
 const atHome = multiaddr('10.13.0.2');
 
 const nodes: readonly LabNodeSpec[] = [
-  node('mix-0', 'mix', ['10.10.0.2', 'fd00:10::2'], 5, { authority: true }),
-  node('mix-1', 'mix', ['10.11.0.2', 'fd00:11::2'], 20, { authority: true }),
-  node('mix-2', 'mix', ['10.12.0.2', 'fd00:12::2'], 40, { authority: true }),
+  node('mix-0', 'mix', ['10.10.0.2', 'fd00:10::2'], 5, { authority: true, dual: true }),
+  node('mix-1', 'mix', ['10.11.0.2', 'fd00:11::2'], 20, { authority: true, dual: true }),
+  node('mix-2', 'mix', ['10.12.0.2', 'fd00:12::2'], 40, { authority: true, dual: true }),
   node('mix-3', 'mix', ['10.10.0.3', 'fd00:10::3'], 5),
   node('mix-4', 'mix', ['10.11.0.3', 'fd00:11::3'], 20),
   // It shares a local network with client-1 and says so there.
@@ -73,9 +74,10 @@ const nodes: readonly LabNodeSpec[] = [
   }),
   // Listens at IPv6 alone.
   node('mix-6', 'mix', ['fd00:16::2', '10.16.0.2'], 30),
-  node('exit-0', 'exit', ['10.14.0.2', 'fd00:14::2'], 10),
+  node('exit-0', 'exit', ['10.14.0.2', 'fd00:14::2'], 10, { dual: true }),
   node('exit-1', 'exit', ['10.15.0.2', 'fd00:15::2'], 15),
-  node('client-0', 'client', ['10.20.0.2', 'fd00:20::2'], 15),
+  // It has IPv4 alone.
+  node('client-0', 'client', ['10.20.0.2'], 15),
   node('client-1', 'client', ['10.13.0.3', 'fd00:13::3'], 10, {
     site: 'home',
     config: { p2p: { enabled: true, mdns: true, allowPrivate: true } },
@@ -198,6 +200,10 @@ async function checkPaths(network: NyxLab, client: LabNode, fail: (why: string) 
     const subnets = names.map(subnetOf);
     if (new Set(subnets).size !== hops.length)
       fail(`path ${names.join(', ')} uses a subnet twice: ${subnets.join(', ')}`);
+    const families = [['4'], ...names.map(familiesOf)];
+    if (families.slice(1).some((own, i) => !own.some((family) => families[i]!.includes(family)))) {
+      fail(`path ${names.join(', ')} has neighbours without a family of addresses in common, or none with the client`);
+    }
     if (hops.at(-1)!.role !== 'exit') fail(`path ${names.join(', ')} does not end at an exit`);
     if (names.includes('mix-6')) withIpv6++;
   }
@@ -216,6 +222,18 @@ function subnetOf(name: string): string {
   const address = nodes.find((spec) => spec.name === name)!.interface.addresses[0]!;
   return address.includes(':') ? address.split(':').slice(0, 2).join(':') : address.split('.').slice(0, 2).join('.');
 }
+
+/** Those that a relay listens at, as its descriptor says. */
+function familiesOf(name: string): readonly string[] {
+  const { addresses } = nodes.find((spec) => spec.name === name)!.interface;
+  const listening = isDual(name) ? addresses : addresses.slice(0, 1);
+  return listening.map((address) => (address.includes(':') ? '6' : '4'));
+}
+
+const isDual = (name: string): boolean => {
+  const listen = nodes.find((spec) => spec.name === name)!.config?.listen;
+  return Array.isArray(listen) && listen.length > 1;
+};
 
 /** As a patient application does it: again until it works. */
 async function dial(client: LabNode, isolation: string, target: typeof TARGET): Promise<Dial> {
