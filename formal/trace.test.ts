@@ -280,7 +280,8 @@ function followSession(seed: number): Follower {
   if (seed % 3 === 0) ways[1]![1]!.down = true;
   // What has nothing to say does not find out.
   stream.write(Uint8Array.of(2));
-  pass(seed % 4 === 1 ? 60_000 : 6000);
+  // Before the last hop has noticed, while it waits, and when it has given up.
+  pass([6000, 60_000, 6000, 20_000][seed % 4]!);
   attach();
   pass(8000);
   stream.write(Uint8Array.of(3));
