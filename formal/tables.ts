@@ -47,6 +47,14 @@ function field(value: string, name: string): string {
   return found.replaceAll('"', '');
 }
 
+/** The value at a number, of a function or tuple as TLC prints it. */
+function element(value: string, at: number): string {
+  const strings = [...value.matchAll(/"(\w+)"/g)].map((match) => match[1]);
+  const found = value.startsWith('<<') ? strings[at - 1] : new RegExp(`${at} :> "(\\w+)"`).exec(value)?.[1];
+  if (found === undefined) throw new Error(`nothing at ${at} in ${value}`);
+  return found;
+}
+
 const size = (value: string): number => (value === '{}' ? 0 : value.split(',').length);
 
 export const tableSpecs: readonly TableSpec[] = [
@@ -122,6 +130,31 @@ export const tableSpecs: readonly TableSpec[] = [
       const attached = state('far').match(/"attached"/g)?.length ?? 0;
       return `client ${only(state('client'))}, last hop ${only(state('server'))}, ${attached} circuits`;
     },
+  },
+  {
+    // One of two cells that a neighbour gives to a mix, and what it finds in the mix's proof.
+    name: 'batch-given',
+    module: 'MixBatch',
+    constants: { Cells: '{1, 2}', Onward: '{}', Own: '{}', LiesTo: '{"u"}', Linked: '{TRUE}' },
+    observe: (state) => {
+      const shown = state('evidence');
+      return `cell ${element(state('given'), 1)}${shown === '{}' ? '' : `, evidence of ${only(shown)}`}`;
+    },
+  },
+  {
+    // A cell that a neighbour gets from a mix.
+    name: 'batch-got',
+    module: 'MixBatch',
+    constants: { Cells: '{1}', Onward: '{1}', Own: '{}', LiesTo: '{"w"}', Linked: '{TRUE}' },
+    observe: (state) => `cell ${element(state('got'), 1)}`,
+  },
+  {
+    // A batch in its mix.
+    name: 'batch',
+    module: 'MixBatch',
+    constants: { Cells: '{1, 2}', Onward: '{1, 2}', Own: '{}', LiesTo: '{}', Linked: '{TRUE}' },
+    observe: (state) =>
+      `batch ${only(state('phase'))}, ${size(state('sent')) > 0 ? 'cells are out' : 'no cell is out'}`,
   },
 ];
 

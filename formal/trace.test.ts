@@ -9,9 +9,12 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { CircuitEnd } from '@nyx/core/engine/contract.ts';
+import { Engine } from '@nyx/core/engine/engine.ts';
 import type { LinkEnd } from '@nyx/core/link/contract.ts';
 import type { Link } from '@nyx/core/link/link.ts';
 import * as wires from '@nyx/core/link/virtual-wire.ts';
+import { testMix } from '@nyx/core/mix/batch-testing.ts';
+import type { BatchJob } from '@nyx/core/mix/batch-work.ts';
 import { SessionError } from '@nyx/core/stream/contract.ts';
 import type { Session } from '@nyx/core/stream/session.ts';
 import { circuitMachine } from '@nyx/daemon/actors/circuit.ts';
@@ -21,8 +24,10 @@ import { PumpPool } from '@nyx/daemon/actors/pump-pool.ts';
 import { streamMachine } from '@nyx/daemon/actors/stream.ts';
 import { createNativeSuite } from '@nyx/daemon/io/native-suite.ts';
 import { LiveTuning } from '@nyx/daemon/pump/live-tuning.ts';
-import { VirtualNetwork } from '@nyx/test/sim/virtual-network.ts';
+import { type Lie, runBatches, SimBatches, settle } from '@nyx/test/sim/batch-host.ts';
+import { type NodeOptions, VirtualNetwork } from '@nyx/test/sim/virtual-network.ts';
 import { followReloads, type ReloadCode } from './reload-run.ts';
+import { followSteps, type NodeStep } from './steps.ts';
 import { tableHash, tableSpecs } from './tables.ts';
 import { Deviation, Follower, readTable } from './trace.ts';
 
@@ -275,7 +280,8 @@ function followSession(seed: number): Follower {
   if (seed % 3 === 0) ways[1]![1]!.down = true;
   // What has nothing to say does not find out.
   stream.write(Uint8Array.of(2));
-  pass(seed % 4 === 1 ? 60_000 : 6000);
+  // Before the last hop has noticed, while it waits, and when it has given up.
+  pass([6000, 60_000, 6000, 20_000][seed % 4]!);
   attach();
   pass(8000);
   stream.write(Uint8Array.of(3));
@@ -303,6 +309,96 @@ test('sessions whose circuits die, that are brought onto others in time or too l
   ]) {
     assert.ok(all.includes(sight), `nobody saw "${sight}" in\n${all}`);
   }
+});
+
+interface BatchRun {
+  readonly seed: number;
+  readonly lie?: Lie;
+  readonly lossRatio?: number;
+  /** The class of the relays' engines. */
+  readonly engine?: typeof Engine;
+}
+
+/** All steps of a network in which a client sends through three mixes of class cmix, the second of which may lie. */
+function batchSteps({ seed, lie, lossRatio = 0, engine = Engine }: BatchRun): NodeStep[] {
+  const network = new VirtualNetwork(suite, seed, { latencyMs: 1, jitterMs: 0, lossRatio, duplicateRatio: 0 });
+  const steps: NodeStep[] = [];
+  const hosts: SimBatches[] = [];
+  const add = (name: string, options: NodeOptions) => {
+    const mix = testMix(suite, `${name} ${seed}`);
+    const cmix = new SimBatches(network, mix);
+    hosts.push(cmix);
+    const node = network.add(name, {
+      ...options,
+      nodeId: mix.nodeId,
+      engine: (o, deps) => new engine(o, deps),
+      host: { cmix, onStep: (step) => steps.push({ ...step, node: name, at: network.nowMs }) },
+      serve: () => ({ onStream: (stream) => stream.connected(4, '192.0.2.1', 1), onClose() {} }),
+    });
+    cmix.node = node;
+    return node;
+  };
+  const engineOptions = { cmix: { cells: 6, maxWaitMs: 50 } };
+  const client = add('client', { relay: false });
+  const mixes = ['guard', 'middle', 'exit'].map((name) => add(name, { engineOptions, exit: name === 'exit' }));
+  hosts[2]!.lie = lie;
+  const { session } = client.engine.buildCircuit(
+    {
+      hops: mixes.map(({ contact }) => contact),
+      class: 'cmix',
+      delayMeanUs: 0,
+      batchMs: 200,
+      expiry: network.unixSeconds + 3600,
+    },
+    { onClose() {} },
+    network.nowMs,
+  );
+  const stream = session.openStream({ kind: 'tcp', host: 'a.test', port: 1 })!;
+  stream.write(new Uint8Array(9000));
+  runBatches(network, hosts, 3000);
+  session.close(SessionError.noError, 'done');
+  settle(network, hosts);
+  return steps;
+}
+
+const coursesOf = (steps: readonly NodeStep[], table: string): string =>
+  [...(followSteps(steps).get(table)?.courses ?? [])].join('\n');
+
+test('batches of class cmix, honest and on links that lose', () => {
+  const honest = batchSteps({ seed: 1 });
+  const followed = followSteps(honest);
+  assert.equal(
+    coursesOf(honest, 'batch-given'),
+    'cell no → cell given → cell receipted → cell proved',
+    'an honest mix proves all it gets',
+  );
+  for (const table of ['handshake', 'circuit', 'session', 'batch', 'batch-given', 'batch-got']) {
+    assert.ok((followed.get(table)?.count ?? 0) > 0, `nothing of ${table} was followed`);
+  }
+  assert.match(coursesOf(batchSteps({ seed: 2, lossRatio: 0.12 }), 'batch-given'), /given → cell lost/);
+});
+
+test('a mix of class cmix that lies: what its neighbours see is what the specification says they do', () => {
+  const without = (job: BatchJob, side: 'inputs' | 'outputs'): BatchJob => {
+    const at = job[side].findIndex(({ tag, digests }) => tag.length > 0 && digests.length > 1);
+    return {
+      ...job,
+      [side]: job[side].map((share, i) => (i === at ? { ...share, digests: share.digests.slice(1) } : share)),
+    };
+  };
+  const lies: readonly (readonly [string, RegExp, Lie])[] = [
+    ['batch-given', /receipted → cell withheld/, (job, honest) => honest(job).filter(({ kind }) => kind !== 'proofs')],
+    ['batch-given', /given → cell lost/, (job, honest) => honest(without(job, 'inputs'))],
+    [
+      'batch-given',
+      /receipted, evidence of receipt → cell withheld, evidence of receipt/,
+      (job, honest) => [honest(job)[0]!, ...honest(without(job, 'inputs')).slice(1)],
+    ],
+    ['batch-got', /cell got → cell unproved/, (job, honest) => honest(without(job, 'outputs'))],
+  ];
+  lies.forEach(([table, expected, lie], i) => {
+    assert.match(coursesOf(batchSteps({ seed: 10 + i, lie }), table), expected);
+  });
 });
 
 const reloadCode: ReloadCode = { ConfigReloader, PumpPool, LiveTuning };
@@ -347,6 +443,10 @@ async function faulty<T>(
 const faultyWires = (context: TestContext, file: string, find: string, put: string): Promise<Wires> =>
   faulty(context, 'core', file, find, put, 'link/virtual-wire.ts');
 
+/** Engines of a core with a fault in it. */
+const faultyEngine = async (context: TestContext, file: string, find: string, put: string): Promise<typeof Engine> =>
+  (await faulty<{ readonly Engine: typeof Engine }>(context, 'core', file, find, put, 'engine/engine.ts')).Engine;
+
 /** The code of reloads with `fault` in it does not get through. */
 async function isFoundOut(fault: Partial<ReloadCode>, how: RegExp): Promise<void> {
   await assert.rejects(async () => {
@@ -385,6 +485,23 @@ test('a pool that forgets who was starting while a reload was accepted is found 
     'ready.generation < 0',
   );
   await isFoundOut(fault, /a worker goes by 1,1, the node by 3/);
+});
+
+test('a mix that lets cells go before their delay is found out', async (context) => {
+  const find = "host.onStep?.({ spec: 'MixBatch', action: 'Close', of: closed.batch });\n";
+  const engine = await faultyEngine(
+    context,
+    'engine/engine-batches.ts',
+    find,
+    `${find}    this.#release(closed.batch, nowMs);\n`,
+  );
+  assert.throws(() => followSteps(batchSteps({ seed: 3, engine })), /no step to "batch closed, cells are out"/);
+});
+
+test('a neighbour that takes a broken receipt for a lost cell is found out', async (context) => {
+  const engine = await faultyEngine(context, 'engine/batch-ledger.ts', '      cell.receipted = true;\n', '');
+  const lie: Lie = (job, honest) => honest(job).filter(({ kind }) => kind !== 'proofs');
+  assert.throws(() => followSteps(batchSteps({ seed: 4, lie, engine })), /no step to "cell lost"/);
 });
 
 test('a responder that takes an initiator at its word is found out', async (context) => {

@@ -32,6 +32,9 @@ interface Cell {
   receipted: boolean;
 }
 
+/** `cell` as digestKey makes it. */
+export type LedgerStep = (action: string, cell: string, batch?: number) => void;
+
 export class BatchLedger {
   readonly counts = zeroCounts();
   readonly #given = new Map<string, Cell>();
@@ -39,6 +42,11 @@ export class BatchLedger {
   /** Proved before they came: cells and proofs travel apart. */
   readonly #ahead = new Map<string, TimeMs>();
   readonly #receipts = new Map<string, { readonly bytes: Uint8Array; readonly atMs: TimeMs }>();
+  readonly #step: LedgerStep | undefined;
+
+  constructor(step?: LedgerStep) {
+    this.#step = step;
+  }
 
   get memoryBytes(): number {
     let bytes = 150 * (this.#given.size + this.#got.size + this.#ahead.size);
@@ -47,11 +55,14 @@ export class BatchLedger {
   }
 
   gave(digest: Uint8Array, nowMs: TimeMs): void {
-    if (this.#given.size < MAX_CELLS) this.#given.set(digestKey(digest), { atMs: nowMs, receipted: false });
+    if (this.#given.size >= MAX_CELLS) return;
+    this.#given.set(digestKey(digest), { atMs: nowMs, receipted: false });
+    this.#step?.('Give', digestKey(digest));
   }
 
   got(digest: Uint8Array, nowMs: TimeMs): void {
     const key = digestKey(digest);
+    this.#step?.('Take', key);
     if (this.#ahead.delete(key)) this.counts.proved++;
     else if (this.#got.size < MAX_CELLS) this.#got.set(key, nowMs);
   }
@@ -62,7 +73,9 @@ export class BatchLedger {
     this.#receipts.set(receiptKey(number, tag), { bytes, atMs: nowMs });
     for (const digest of digests) {
       const cell = this.#given.get(digestKey(digest));
-      if (cell !== undefined) cell.receipted = true;
+      if (cell === undefined) continue;
+      cell.receipted = true;
+      this.#step?.('TakeReceipt', digestKey(digest), number);
     }
   }
 
@@ -73,13 +86,18 @@ export class BatchLedger {
   /** A proof that holds: these cells of ours were in the batch. */
   provedIn(number: number, tag: Uint8Array, digests: readonly Uint8Array[]): void {
     this.#receipts.delete(receiptKey(number, tag));
-    for (const digest of digests) if (this.#given.delete(digestKey(digest))) this.counts.proved++;
+    for (const digest of digests) {
+      if (!this.#given.delete(digestKey(digest))) continue;
+      this.counts.proved++;
+      this.#step?.('ProvedIn', digestKey(digest), number);
+    }
   }
 
   /** A proof that holds: these cells came out of the batch, for us. */
   provedOut(digests: readonly Uint8Array[], nowMs: TimeMs): void {
     for (const digest of digests) {
       const key = digestKey(digest);
+      this.#step?.('ProvedOut', key);
       if (this.#got.delete(key)) this.counts.proved++;
       else if (this.#ahead.size < MAX_CELLS) this.#ahead.set(key, nowMs);
     }
@@ -93,12 +111,14 @@ export class BatchLedger {
     for (const [key, { atMs, receipted }] of this.#given) {
       if (atMs > end) break;
       this.#given.delete(key);
+      this.#step?.(receipted ? 'Withheld' : 'Lost', key);
       if (receipted) counts.withheld++;
       else counts.lost++;
     }
     for (const [key, atMs] of this.#got) {
       if (atMs > end) break;
       this.#got.delete(key);
+      this.#step?.('Unproved', key);
       counts.unproved++;
     }
     for (const [key, atMs] of this.#ahead) {

@@ -123,7 +123,9 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner {
       this.#path = holder.session.addPath(this, body, newChallenge(context.random), 2 * addedLatencyMs, nowMs);
     } else {
       const options = { ...context.options.session, mixRttMs: 2 * addedLatencyMs };
-      this.holder = new ClientSession(suite, options, holder, this, nowMs);
+      const { onStep } = context.host;
+      const step = onStep && ((action: string) => onStep({ spec: 'Session', action, of: handle }));
+      this.holder = new ClientSession(suite, options, holder, this, step, nowMs);
       this.#path = this.holder.session.firstPath;
     }
     suite.wipe(binding);
@@ -179,6 +181,7 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner {
     if (!this.#ready) {
       this.#ready = true;
       this.#path.noteSetup(this.#nowMs - this.#startedMs);
+      host.onStep?.({ spec: 'Circuit', action: 'ClientTakes', of: this.handle });
       host.onCircuit({ kind: 'ready', circuit: this.handle, setupMs: this.#nowMs - this.#startedMs });
     }
   }
@@ -379,6 +382,7 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner {
       session.abandon(SessionError.sessionLost, this.#refused ? 'the last hop has forgotten it' : 'the circuit ended');
     }
     this.#path.lost(nowMs);
+    this.#context.host.onStep?.({ spec: 'Circuit', action: 'ClientEnds', of: this.handle });
     this.#context.host.onCircuit({ kind: 'ended', circuit: this.handle, reason, hop });
   }
 

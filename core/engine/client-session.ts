@@ -15,12 +15,13 @@ export class ClientSession {
   readonly #suite: CryptoSuite;
   #ticket: SessionTicket | undefined = undefined;
 
-  /** `firstCircuit` gets what concerns the session's first path. */
+  /** `firstCircuit` gets what concerns the session's first path, `step` (if any) what the specification names. */
   constructor(
     suite: CryptoSuite,
     options: Partial<SessionOptions>,
     owner: SessionOwner,
     firstCircuit: PathHost,
+    step: ((action: string) => void) | undefined,
     nowMs: TimeMs,
   ) {
     this.#suite = suite;
@@ -43,6 +44,7 @@ export class ClientSession {
         onClose: (code, reason, remote) => {
           if (this.#ticket !== undefined) wipeTicket(suite, this.#ticket);
           this.#ticket = undefined;
+          step?.(code === SessionError.noError ? 'Done' : 'GiveUp');
           owner.onClose(code, reason, remote);
         },
       },

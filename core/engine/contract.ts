@@ -106,6 +106,23 @@ export interface EngineHost {
   unixSeconds(): UnixSeconds;
   /** Computes and checks the proofs of class cmix; undefined: this node has nothing to do with the class. */
   readonly cmix?: CmixHost;
+  /** Told of each step that the specifications name; undefined: nobody wants to know, and none are made. */
+  readonly onStep?: (step: Step) => void;
+}
+
+/**
+ * An action of a module of formal/spec that this node has taken. Tests follow running nodes through the modules by it. It
+ * holds no keys, but says which circuits and cells belong together: never to be kept by a node that somebody relies on.
+ */
+export interface Step {
+  readonly spec: 'Handshake' | 'Rekey' | 'Circuit' | 'Session' | 'MixBatch';
+  readonly action: string;
+  /** Whose step it is: a link (as both ends name it), a circuit or batch (as this node numbers it), a cell (its digest). */
+  readonly of: number | string;
+  /** Circuit: what the other end calls it too. Batch: the kind of a cheat. */
+  readonly as?: string;
+  /** Session: circuits that it has now. Batch: its number. */
+  readonly count?: number;
 }
 
 /** The work of class cmix that is too heavy for the packet machine. Answers: EngineApi.batchProgress and checked. */

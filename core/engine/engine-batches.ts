@@ -8,16 +8,17 @@
 import { compareBytes, joinBytes, readNumber, writeNumber } from '../directory/bytes.ts';
 import { Drop } from '../drop-reason.ts';
 import { LinkMessage } from '../link/contract.ts';
-import { MAX_EVIDENCE_BYTES } from '../mix/batch-evidence.ts';
+import { type Cheat, CheatKind, cheatName, MAX_EVIDENCE_BYTES } from '../mix/batch-evidence.ts';
 import { BatchQueue, OWN_END } from '../mix/batch-queue.ts';
-import { CERTIFICATE_BYTES, cellDigest, TAG_BYTES } from '../mix/batch-records.ts';
+import { CERTIFICATE_BYTES, cellDigest, Side, TAG_BYTES } from '../mix/batch-records.ts';
 import type { BatchMessage, BatchProgress, CheckJob, Verdict } from '../mix/batch-work.ts';
 import type { DelayOwner } from '../mix/delay-queue.ts';
 import type { TimeMs } from '../ports.ts';
-import { BatchLedger, zeroCounts } from './batch-ledger.ts';
+import { BatchLedger, type LedgerStep, zeroCounts } from './batch-ledger.ts';
 import type { EngineContext } from './circuit.ts';
 import type { CmixStats } from './contract.ts';
 import type { LinkSlot } from './link-slot.ts';
+import { digestName } from './step-names.ts';
 import type { Timed } from './timer-heap.ts';
 
 /** First byte of a message about batches. */
@@ -163,25 +164,36 @@ export class EngineBatches implements Timed {
   #close(nowMs: TimeMs): void {
     const closed = this.queue!.close(nowMs);
     const { host } = this.#context;
-    if (closed !== undefined) host.cmix!.prove({ ...closed, closedAt: Math.floor(host.unixSeconds()) });
+    if (closed === undefined) return;
+    host.onStep?.({ spec: 'MixBatch', action: 'Close', of: closed.batch });
+    host.cmix!.prove({ ...closed, closedAt: Math.floor(host.unixSeconds()) });
   }
 
   /** What came of a batch that the host was given. */
   progress(progress: BatchProgress, nowMs: TimeMs): void {
+    const { onStep } = this.#context.host;
     if (progress.kind === 'delayed') {
-      this.queue?.release(
-        progress.batch,
-        nowMs,
-        (handle, digest) => {
-          const neighbour = this.#neighbours.get(handle);
-          if (neighbour !== undefined) this.gave(neighbour.slot, digest, nowMs);
-        },
-        this.#failed,
-      );
+      onStep?.({ spec: 'MixBatch', action: 'Compute', of: progress.batch });
+      this.#release(progress.batch, nowMs);
       return;
     }
+    if (progress.kind === 'proofs') onStep?.({ spec: 'MixBatch', action: 'Prove', of: progress.batch });
     const about = progress.kind === 'receipts' ? About.receipt : About.proof;
     for (const message of progress.messages) this.#tell(about, message);
+  }
+
+  #release(batch: number, nowMs: TimeMs): void {
+    this.queue?.release(
+      batch,
+      nowMs,
+      (handle, digest) => {
+        const neighbour = this.#neighbours.get(handle);
+        if (neighbour === undefined) return;
+        this.#context.host.onStep?.({ spec: 'MixBatch', action: 'Send', of: batch });
+        this.gave(neighbour.slot, digest, nowMs);
+      },
+      this.#failed,
+    );
   }
 
   #tell(about: number, { neighbour, bytes }: BatchMessage): void {
@@ -211,7 +223,7 @@ export class EngineBatches implements Timed {
     if (neighbour === undefined) {
       neighbour = {
         slot,
-        ledger: new BatchLedger(),
+        ledger: new BatchLedger(this.#ledgerStep(slot.handle)),
         checks: 0,
         evidence: 0,
         evidenceSinceMs: nowMs,
@@ -220,6 +232,15 @@ export class EngineBatches implements Timed {
       this.#neighbours.set(slot.handle, neighbour);
     }
     return neighbour;
+  }
+
+  #ledgerStep(link: number): LedgerStep | undefined {
+    const { onStep } = this.#context.host;
+    if (onStep === undefined) return undefined;
+    return (action, cell, count) => {
+      const of = digestName(Uint8Array.from(cell, (letter) => letter.charCodeAt(0)));
+      onStep({ spec: 'MixBatch', action, of: `${link} ${of}`, count });
+    };
   }
 
   linkClosed(slot: LinkSlot): void {
@@ -338,6 +359,13 @@ export class EngineBatches implements Timed {
         if (this.#cheats.size >= MAX_CHEATS) this.#cheats.delete(this.#cheats.values().next().value!);
         this.#cheats.add(name);
         this.#context.host.cmix!.cheated(cheat, evidence, job.kind !== 'evidence');
+        this.#context.host.onStep?.({
+          spec: 'MixBatch',
+          action: this.#judged(job, cheat),
+          of: from.slot.handle,
+          as: cheatName(cheat.kind),
+          count: cheat.number,
+        });
         for (const other of this.#neighbours.values()) {
           if (other !== from || job.kind !== 'evidence') this.#send(other.slot, About.evidence, evidence);
         }
@@ -349,6 +377,13 @@ export class EngineBatches implements Timed {
       case 'nothing':
         return;
     }
+  }
+
+  /** What the specification calls it when a check shows a cheat. */
+  #judged(job: CheckJob, { kind }: Cheat): string {
+    if (job.kind === 'evidence') return 'HearEvidence';
+    if (kind === CheatKind.equivocation) return 'Compare';
+    return job.bytes[this.#context.host.cmix!.statementBytes] === Side.in ? 'JudgeProofU' : 'JudgeProofW';
   }
 
   #remember(key: Uint8Array, number: number, bytes: Uint8Array, from: Neighbour): void {

@@ -73,6 +73,7 @@ import { sendSetup } from './messages.ts';
 import { PuzzleMemory } from './puzzle-memory.ts';
 import { RelayCircuit } from './relay-circuit.ts';
 import { ServedSession, ServedSessions } from './served-session.ts';
+import { circuitName } from './step-names.ts';
 import { TimerHeap } from './timer-heap.ts';
 
 /** Low 6 bits of the type byte. */
@@ -211,6 +212,7 @@ export class Engine implements EngineApi {
           onIdsChanged: (link, added, removed) => this.#onIdsChanged(link, added, removed),
           onClosed: (link, reason) => this.#onLinkClosed(link, reason),
           newLinkId: () => this.#newLinkId(),
+          onStep: host.onStep && ((spec, action, of) => host.onStep?.({ spec, action, of })),
         },
       },
     );
@@ -675,9 +677,11 @@ export class Engine implements EngineApi {
     // The train is on its way while the circuit is made. Within a call of the host's it goes with the flush behind it.
     if (sent && !this.#inside) this.#sendNow(slot, nowMs);
     const binding = secrets.at(-1)!.binding.slice();
+    const handle = ++this.#lastHandle;
+    this.#host.onStep?.({ spec: 'Circuit', action: 'Build', of: handle, as: circuitName(this.#suite, binding) });
     const circuit = new ClientCircuit(
       this.#context,
-      ++this.#lastHandle,
+      handle,
       hops,
       new ClientOnion(this.#suite, secrets, routes),
       fresh,

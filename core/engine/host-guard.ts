@@ -14,6 +14,7 @@ import type {
   MessagePacketEvent,
   NodeContact,
   SessionOwner,
+  Step,
   Via,
 } from './contract.ts';
 
@@ -22,6 +23,7 @@ export class HostGuard implements EngineHost {
   #errors: unknown[] = [];
 
   readonly cmix: CmixHost | undefined;
+  readonly onStep: ((step: Step) => void) | undefined;
 
   constructor(host: EngineHost) {
     this.#host = host;
@@ -33,6 +35,8 @@ export class HostGuard implements EngineHost {
         this.failed(error);
       }
     };
+    const { onStep } = host;
+    this.onStep = onStep && ((step) => guard(() => onStep(step)));
     this.cmix = cmix && {
       statementBytes: cmix.statementBytes,
       prove: (job) => guard(() => cmix.prove(job)),

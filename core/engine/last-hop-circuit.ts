@@ -26,6 +26,7 @@ import { CryptoMessage, decodeRekey, sendKeyMessage } from './crypto-messages.ts
 import type { LinkSlot } from './link-slot.ts';
 import { sendDestroy } from './messages.ts';
 import type { ServedSession } from './served-session.ts';
+import { circuitName } from './step-names.ts';
 
 /** A gigabyte of cells, the other reason for a key exchange, takes longer than this at any rate we can serve. */
 const MIN_REKEY_MS = 1000;
@@ -130,6 +131,8 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     this.#link.circuits.add(this);
     this.#hop.installFresh(reply.shared);
     this.#path.sendCryptoMessage(CryptoMessage.keys, reply.message);
+    const { onStep } = this.#context.host;
+    onStep?.({ spec: 'Circuit', action: 'ExitTakesSetup', of: this.handle, as: circuitName(suite, this.#binding) });
     this.#ownServed = served.open(this.#own, this.handle, reply.shared);
     this.#served = this.#ownServed;
     suite.wipe(reply.shared);
@@ -308,6 +311,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     this.#context.forget(this);
     this.#hop.wipe();
     this.#context.suite.wipe(this.#binding);
+    this.#context.host.onStep?.({ spec: 'Circuit', action: 'ExitEnds', of: this.handle });
     this.#path.lost(nowMs);
     // Of our own will: there is nothing to wait for.
     if (heardFrom === undefined && reason !== CircuitEnd.expired && reason !== CircuitEnd.limit)

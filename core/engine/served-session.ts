@@ -38,9 +38,13 @@ export class ServedSession implements Timed {
   /** One of its circuits is gone. With the last one it begins to wait, or ends. */
   circuitGone(reason: CircuitEnd, nowMs: TimeMs): void {
     const { session } = this;
-    if (!session.closed && session.pathCount > 0) return;
+    if (!session.closed && session.pathCount > 0) {
+      this.#registry.step('LastHopNotices', this);
+      return;
+    }
     if (!session.closed && session.stats.streams > 0 && this.#registry.mayWait()) {
       this.#waiting = true;
+      this.#registry.step('LastHopNotices', this);
       this.#registry.wait(this, nowMs + WAIT_MS);
       return;
     }
@@ -51,6 +55,7 @@ export class ServedSession implements Timed {
     if (this.#waiting) this.#registry.stopWaiting(this);
     this.#waiting = false;
     this.session.adopt(path);
+    this.#registry.step('Attach', this);
   }
 
   /** Nobody came. */
@@ -92,6 +97,7 @@ export class ServedSessions {
     const { suite, host } = this.#deps;
     const served = new ServedSession(this, session, circuit, deriveTicket(suite, shared));
     this.#byId.set(nameOf(served.ticket.id), served);
+    this.step('Begin', served);
     served.owner = host.onIncomingSession(session, circuit);
     return served;
   }
@@ -101,6 +107,10 @@ export class ServedSessions {
     const served = this.#byId.get(nameOf(id));
     if (served === undefined || served.session.closed) return undefined;
     return provesTicket(this.#deps.suite, served.ticket, binding, proof) ? served : undefined;
+  }
+
+  step(action: string, { circuit, session }: ServedSession): void {
+    this.#deps.host.onStep?.({ spec: 'Session', action, of: circuit, count: session.pathCount });
   }
 
   mayWait(): boolean {
@@ -121,6 +131,7 @@ export class ServedSessions {
   forget(served: ServedSession, reason: CircuitEnd): void {
     this.#byId.delete(nameOf(served.ticket.id));
     wipeTicket(this.#deps.suite, served.ticket);
+    this.step('End', served);
     this.#deps.host.onIncomingSessionEnd(served.session, served.circuit, reason);
   }
 

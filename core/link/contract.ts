@@ -59,6 +59,8 @@ export interface LinkHost {
   onClosed(link: Link, reason: LinkEnd): void;
   /** A random id, not 0, not in use: any int32. */
   newLinkId(): number;
+  /** Told of each step that the specifications name. `link`: the id that the initiator was first reached under. */
+  readonly onStep?: (spec: 'Handshake' | 'Rekey', action: string, link: number) => void;
 }
 
 /** Thresholds of a link, all with defaults (`defaultLinkOptions`). */

@@ -188,6 +188,8 @@ export class Link {
   #expiresMs = Number.POSITIVE_INFINITY;
   /** Time of the call being handled, for messages delivered within it. */
   #nowMs = 0;
+  /** The id that the initiator was first reached under: names the link at both ends. */
+  #firstId = 0;
 
   constructor(init: LinkInit, deps: LinkDependencies) {
     this.initiator = init.initiator;
@@ -581,6 +583,8 @@ export class Link {
   /** For LinkHandshakes: this link waits for the answer to `handshake`. */
   await(handshake: LinkInitiator): void {
     this.#handshake = handshake;
+    this.#firstId = handshake.localId;
+    this.#deps.host.onStep?.('Handshake', 'Connect', this.#firstId);
     this.#addId(handshake.localId);
   }
 
@@ -626,6 +630,8 @@ export class Link {
     this.#rekeyAtMs = nowMs + this.#options.rekeyMs;
     this.#lastHeardMs = nowMs;
     this.#state = 'up';
+    if (!this.initiator) this.#firstId = secrets.peerLinkId;
+    this.#deps.host.onStep?.('Handshake', this.initiator ? 'TakeResponse' : 'Accept', this.#firstId);
     if (!this.localIds.includes(secrets.localId)) this.#addId(secrets.localId);
     this.#expiresMs = nowMs + this.#options.confirmMs;
     if (!this.initiator) return;
@@ -636,6 +642,7 @@ export class Link {
 
   #confirm(nowMs: number): void {
     this.#confirmed = true;
+    if (!this.initiator) this.#deps.host.onStep?.('Handshake', 'Prove', this.#firstId);
     this.#upSinceMs = nowMs;
     this.#onConfirmed?.(nowMs);
     this.#deps.host.onUp(this);
@@ -869,6 +876,7 @@ export class Link {
     const start = startRekey(suite, random, host.newLinkId());
     this.#rekey = start;
     this.#addId(start.linkId);
+    this.#deps.host.onStep?.('Rekey', 'StartRekey', this.#firstId);
     if (!this.#sender.push(LinkMessage.rekeyInit, [start.body], true)) this.#end('protocol');
   }
 
@@ -886,6 +894,7 @@ export class Link {
       return;
     }
     this.#next = { slot: this.#newSlot(localId, answer.keys), keys: answer.keys, peerLinkId: answer.peerLinkId };
+    this.#deps.host.onStep?.('Rekey', 'Agree', this.#firstId);
     this.#addId(localId);
   }
 
@@ -901,6 +910,7 @@ export class Link {
     this.#switch({ slot, keys: rekeyed.keys, peerLinkId: rekeyed.peerLinkId }, this.#nowMs + maxSwitchMs);
     // A ping under the new keys makes the peer switch and answer under them.
     this.#pingDueMs = this.#nowMs;
+    this.#deps.host.onStep?.('Rekey', 'TakeAtInitiator', this.#firstId);
     this.#deps.host.onRekeyed(this);
     if (this.#moves) this.#giveSpareId();
   }
@@ -908,6 +918,7 @@ export class Link {
   #promote(next: NextKeys, nowMs: number): void {
     this.#next = undefined;
     this.#switch(next, nowMs + this.#options.oldKeysMs);
+    this.#deps.host.onStep?.('Rekey', 'TakeAtResponder', this.#firstId);
     this.#deps.host.onRekeyed(this);
   }
 
@@ -936,6 +947,7 @@ export class Link {
       if (slot.expiresMs > nowMs) continue;
       wipeDirection(this.#deps.suite, slot.keys);
       this.#old.splice(i, 1);
+      this.#deps.host.onStep?.('Rekey', this.initiator ? 'ExpireAtInitiator' : 'ExpireAtResponder', this.#firstId);
       this.#removeIds(slot.spareId === 0 ? [slot.id] : [slot.id, slot.spareId]);
     }
   }
@@ -974,6 +986,9 @@ export class Link {
   #end(reason: LinkEnd): void {
     if (this.#state === 'closed') return;
     this.wipe();
+    if (!this.#confirmed) {
+      this.#deps.host.onStep?.('Handshake', this.initiator ? 'GiveUp' : 'Expire', this.#firstId);
+    } else this.#deps.host.onStep?.('Rekey', 'GiveUp', this.#firstId);
     this.#removeIds(this.localIds.slice());
     this.#deps.host.onClosed(this, reason);
   }

@@ -6,7 +6,7 @@
  * → sockets. Nothing of it leaves this thread. An uncaught error ends the thread; the main thread starts another.
  */
 import { flushCompileCache } from 'node:module';
-import { isMainThread, type MessagePort, parentPort, workerData } from 'node:worker_threads';
+import { isMainThread, type MessagePort, parentPort, threadId, workerData } from 'node:worker_threads';
 import { dropNames } from '@nyx/core/drop-reason.ts';
 import type {
   CircuitEnd,
@@ -58,6 +58,7 @@ import { SharedMessageMemory } from './message-memory.ts';
 import { ServiceBridge } from './service-bridge.ts';
 import { type SetupLog, SharedSetupMemory } from './setup-memory.ts';
 import { PumpSockets } from './sockets.ts';
+import { stepLogOf } from './step-log.ts';
 import { StreamBridge } from './stream-bridge.ts';
 
 /** Timers are not finer. */
@@ -111,6 +112,8 @@ class PumpWorker {
   #fec: FecResources | undefined;
   /** What of the options may have changed since the start is here, and not in #options. */
   readonly #tuning: LiveTuning;
+  /** For tests; undefined for everybody else. */
+  readonly #steps = stepLogOf(process.env, `${process.pid}-${threadId}`);
   readonly #reach: OwnReach;
 
   constructor(options: PumpOptions, port: MessagePort) {
@@ -138,6 +141,7 @@ class PumpWorker {
       onWake: () => this.#loop.wake(),
       unixSeconds: () => Date.now() / 1000,
       cmix: this.#cmix,
+      onStep: this.#steps?.write,
     };
     this.#engine = new Engine(
       {
@@ -224,6 +228,7 @@ class PumpWorker {
       const dialer = this.#dialer.forSource('http-connect');
       this.#httpConnect = await startHttpConnect({ listen: httpConnect, dialer, log, reusePort, allowNonLoopback });
     }
+    if (this.#steps) this.#log('warn', 'every step is written down, as NYX_STEP_LOG asks: this node protects nobody');
     this.#port.on('message', (message: ToPump) => this.#onMessage(message));
     this.#startLoops();
     this.#housekeeping = setInterval(() => this.#keepHouse(), HOUSEKEEPING_MS);
@@ -626,6 +631,7 @@ class PumpWorker {
     while ((this.#sockets?.queuedBytes ?? 0) > 0 && nowMs() < lastMs) await sleep(1);
     await this.#sockets?.close();
     await this.#cmix.stop();
+    this.#steps?.close();
     this.#post({ type: 'drained', closedStreams });
     // Nothing is left that could keep the thread alive: it ends with code 0 once its messages are out.
     this.#port.close();

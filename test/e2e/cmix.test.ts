@@ -1,11 +1,13 @@
 /** Class cmix in networks of processes: bytes through batches that are proved, and a mix that lies is caught and named. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { followSteps, type NodeStep, readSteps } from '../../formal/steps.ts';
 import { TappedNetwork, until } from './fixture.ts';
 import { echoExactly, serveEcho, type TestServer } from './transfer.ts';
 
@@ -17,10 +19,13 @@ const PATIENCE_MS = 60_000;
 
 let network: TappedNetwork;
 let echo: TestServer;
+/** What all daemons write down of their steps. */
+const steps = mkdtempSync(join(tmpdir(), 'nyx-steps-'));
 
 before(async () => {
-  // The daemon of mix-1 is as the others, with one module exchanged from outside: it does not compute its delays.
-  const preload = new URL('./faults/lazy-delay.ts', import.meta.url).href;
+  // The daemon of mix-1 is as the others, but for what is exchanged from outside: it does not compute delays, nor wait for them.
+  const preload = new URL('./faults/lying-mix.ts', import.meta.url).href;
+  process.env.NYX_STEP_LOG = steps;
   network = await TappedNetwork.start({
     mixes: 3,
     exits: 1,
@@ -36,6 +41,7 @@ before(async () => {
 after(async () => {
   echo?.close();
   await network?.stop();
+  rmSync(steps, { recursive: true, force: true });
 });
 
 const idsOf = (...names: string[]) => names.map((name) => network.node(name).nodeId);
@@ -103,4 +109,23 @@ test('a mix that does not compute its delays is caught by its neighbours, named 
     const { nodeIds } = await api.paths.build({});
     assert.ok(!nodeIds.includes(liar));
   }
+});
+
+test('all that the daemons did is what the specifications allow, but for the mix that lies', async () => {
+  const liar = network.network.nodes.find(({ name }) => name === 'mix-1')!.pid;
+  await network.stop();
+  const all = readSteps(steps);
+  const isLie = ({ node, spec }: NodeStep) => spec === 'MixBatch' && node.startsWith(`${liar}-`);
+  const followed = followSteps(all.filter((step) => !isLie(step)));
+  for (const table of ['handshake', 'circuit', 'session', 'batch', 'batch-given', 'batch-got']) {
+    assert.ok((followed.get(table)?.count ?? 0) > 0, `nothing of ${table} was followed`);
+  }
+  const cells = [...followed.get('batch-given')!.courses];
+  assert.ok(cells.includes('cell no → cell given → cell receipted → cell proved'), cells.join('\n'));
+  assert.ok(
+    cells.some((course) => course.endsWith('receipted, evidence of delay')),
+    cells.join('\n'),
+  );
+  assert.throws(() => followSteps(all), /MixBatch has no step to "batch closed, cells are out"/);
+  console.log(`# ${all.length} steps: ${[...followed].map(([table, { count }]) => `${count} of ${table}`).join(', ')}`);
 });
