@@ -406,7 +406,8 @@ export class Recovery {
       if (!queued && sent.isLost(seq)) this.loss.onLost(this.#nowMs);
       seq++;
     }
-    this.#lossHead = Math.min(seq, this.#ackedEnd);
+    // What was given up lies behind it even before anything later is acknowledged.
+    this.#lossHead = Math.max(this.#lossHead, Math.min(seq, this.#ackedEnd));
   }
 
   #lossDeadlineMs(): number {

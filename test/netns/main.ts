@@ -1,5 +1,5 @@
 /**
- * `npm run test:netns [-- scenario…] [--seed N] [--json FILE]`: real networks of network namespaces on this machine.
+ * `npm run test:netns [-- scenario…] [--seed N] [--only TEXT]… [--runs N] [--json FILE]`: real networks of network namespaces on this machine.
  * Exit code 0: all that was asked for ran and came out as it must; 1: something did not; 2: bad command line; 77: this
  * machine lacks something that is needed (root, `ip`, /dev/net/tun), nothing was run.
  */
@@ -26,7 +26,9 @@ process.exitCode = await main();
 async function main(): Promise<number> {
   const parsed = parse();
   if (typeof parsed === 'string') {
-    console.error(`${parsed}\nscenarios: ${Object.keys(scenarios).join(', ')}; --seed N, --only TEXT, --json FILE`);
+    console.error(
+      `${parsed}\nscenarios: ${Object.keys(scenarios).join(', ')}; --seed N, --only TEXT (again for more), --runs N, --json FILE`,
+    );
     return ExitCode.badUsage;
   }
   try {
@@ -36,7 +38,7 @@ async function main(): Promise<number> {
     console.error(`test:netns can't run here: ${error.message}`);
     return ExitCode.missing;
   }
-  const { names, seed, only, json } = parsed;
+  const { names, seed, only, runs, json } = parsed;
   console.log(
     `impairments by the router of test/netns, in user space, seed ${seed}; the kernel has ${hasNetem(namespaceOf('netem')) ? 'netem, which is not used' : 'no netem'}`,
   );
@@ -53,7 +55,14 @@ async function main(): Promise<number> {
     let result: unknown;
     try {
       const say = (line: string) => console.log(line);
-      result = await scenarios[name]!({ seed, only, say, signal: abort.signal, fail: (why) => problems.push(why) });
+      result = await scenarios[name]!({
+        seed,
+        only,
+        runs,
+        say,
+        signal: abort.signal,
+        fail: (why) => problems.push(why),
+      });
     } catch (error) {
       problems.push((error as Error).stack ?? String(error));
     }
@@ -72,7 +81,8 @@ async function main(): Promise<number> {
 interface Arguments {
   readonly names: readonly string[];
   readonly seed: number;
-  readonly only: string | undefined;
+  readonly only: readonly string[];
+  readonly runs: number;
   readonly json: string | undefined;
 }
 
@@ -80,14 +90,21 @@ function parse(): Arguments | string {
   try {
     const { values, positionals } = parseArgs({
       allowPositionals: true,
-      options: { seed: { type: 'string', default: '1' }, only: { type: 'string' }, json: { type: 'string' } },
+      options: {
+        seed: { type: 'string', default: '1' },
+        only: { type: 'string', multiple: true, default: [] },
+        runs: { type: 'string', default: '1' },
+        json: { type: 'string' },
+      },
     });
     const names = positionals.length > 0 ? positionals : Object.keys(scenarios);
     const unknown = names.find((name) => !Object.hasOwn(scenarios, name));
     if (unknown !== undefined) return `there is no scenario "${unknown}"`;
     const seed = Number(values.seed);
     if (!Number.isSafeInteger(seed) || seed < 0) return `--seed must be a whole number, got "${values.seed}"`;
-    return { names, seed, only: values.only, json: values.json };
+    const runs = Number(values.runs);
+    if (!Number.isSafeInteger(runs) || runs < 1 || runs > 99) return `--runs must be 1…99, got "${values.runs}"`;
+    return { names, seed, only: values.only, runs, json: values.json };
   } catch (error) {
     return (error as Error).message;
   }

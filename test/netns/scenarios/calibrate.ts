@@ -3,7 +3,7 @@ import { distribution } from '@nyx/cli/measure/quantiles.ts';
 import type { Impairment } from '../impairment.ts';
 import { Lab } from '../lab.ts';
 import { downloadTcp, measureUdp, startTargetOn } from '../probe.ts';
-import type { ScenarioContext } from '../scenario.ts';
+import { isChosen, type ScenarioContext } from '../scenario.ts';
 
 interface Case {
   readonly name: string;
@@ -116,7 +116,7 @@ export async function calibrate({ seed, say, fail, only, signal }: ScenarioConte
     const to = await lab.addHost('b', { addresses: [B] });
     const rows: CalibrationRow[] = [];
     for (const { name, line, check, ...flow } of cases) {
-      if (only !== undefined && !name.includes(only)) continue;
+      if (!isChosen(only, name)) continue;
       signal.throwIfAborted();
       await lab.impair('a', { up: line });
       const report = await measureUdp(from, to, B, flow);

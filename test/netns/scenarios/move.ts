@@ -2,7 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Impairment } from '../impairment.ts';
 import { measureDownload, PLAIN_TCP } from '../measure.ts';
-import type { ScenarioContext } from '../scenario.ts';
+import { isChosen, type ScenarioContext } from '../scenario.ts';
 import { checkNetwork, type SmallNetwork, startSmallNetwork } from '../small-network.ts';
 
 interface Move {
@@ -68,7 +68,7 @@ export async function move(context: ScenarioContext): Promise<readonly MoveRow[]
   const { only, say, fail, signal } = context;
   const rows: MoveRow[] = [];
   for (const way of ways) {
-    if (!moves.some(({ name }) => only === undefined || `${name}: ${way.name}`.includes(only))) continue;
+    if (!moves.some(({ name }) => isChosen(only, `${name}: ${way.name}`))) continue;
     // Each way has networks of its own to move from.
     const small = await startSmallNetwork(context, {
       clients: {
@@ -80,7 +80,7 @@ export async function move(context: ScenarioContext): Promise<readonly MoveRow[]
     });
     try {
       for (const { name, client, limitMs, gapMs, move: moveNow } of moves) {
-        if (only !== undefined && !`${name}: ${way.name}`.includes(only)) continue;
+        if (!isChosen(only, `${name}: ${way.name}`)) continue;
         signal.throwIfAborted();
         const { host } = small.network.node(client);
         const startedMs = performance.now();

@@ -5,8 +5,8 @@
 import { distribution } from '@nyx/cli/measure/quantiles.ts';
 import type { Impairment } from '../impairment.ts';
 import { measureDownload, measureMessages, PLAIN_TCP } from '../measure.ts';
-import type { ScenarioContext } from '../scenario.ts';
-import { checkNetwork, NEAR, startSmallNetwork } from '../small-network.ts';
+import { isChosen, type ScenarioContext } from '../scenario.ts';
+import { checkNetwork, NEAR, type SmallNetwork, startSmallNetwork } from '../small-network.ts';
 
 interface Condition {
   readonly name: string;
@@ -65,58 +65,61 @@ interface Row {
   readonly messageP50Ms: number;
   readonly messageP99Ms: number;
   readonly dialMs: number;
+  /** Repair symbols that came with the download, and what they brought back; plain TCP has none. */
+  readonly repairsReceived: number;
+  readonly packetsRecovered: number;
 }
 
 export async function transfer(context: ScenarioContext): Promise<readonly Row[]> {
-  const { only, say, fail, signal } = context;
-  const { network, targetHost, target } = await startSmallNetwork(context, {
+  const { only, runs, say, fail, signal } = context;
+  const small = await startSmallNetwork(context, {
     clients: { 'client-0': { addresses: ['10.20.0.2'] } },
     mixes: 6, // three paths that share no relay but the exit
   });
+  const { network, targetHost } = small;
   try {
-    const { lab } = network;
-    const { host } = network.node('client-0');
     const rows: Row[] = [];
-    say(`${'condition'.padEnd(28)}${'way'.padEnd(14)}   Mbit/s  with start  longest stall   message p50 / p99    dial`);
+    let sessions = 0;
+    say(
+      `${'condition'.padEnd(28)}${'way'.padEnd(14)}   Mbit/s  with start  longest stall   message p50 / p99    dial  repairs, recovered`,
+    );
     for (const { name, rttMs, line } of conditions) {
       for (const way of ways) {
-        if (only !== undefined && !`${name}: ${way.name}`.includes(only)) continue;
-        signal.throwIfAborted();
+        if (!isChosen(only, `${name}: ${way.name}`)) continue;
         const whole: Impairment = {
           ...line,
           delayMs: rttMs / 2 - 2 * NEAR.delayMs!,
           rateMbit: RATE_MBIT,
           queueBytes: QUEUE_MS * RATE_MBIT * 125,
         };
-        await lab.impair('client-0', { up: whole, down: whole });
+        await network.lab.impair('client-0', { up: whole, down: whole });
         await targetHost.useCongestionControl(way.tcp);
-        // A session of its own: what an earlier one knows of the line is not true any more.
-        const username = way.username === PLAIN_TCP ? PLAIN_TCP : `${way.username};isolation=${rows.length}`;
-        try {
-          const messages = await measureMessages(host, target, username, MESSAGES);
-          const download = await measureDownload(host, target, username, {
-            sizeBytes: 2 ** 32,
-            stopAfterMs: DOWNLOAD_MS,
-          });
-          const { p50, p99 } = distribution(messages.timesMs);
-          const afterStart = download.tenths.slice(START_MS / 100).reduce((sum, bytes) => sum + bytes, 0);
-          const row: Row = {
-            condition: name,
-            way: way.name,
-            goodputMbit: (afterStart * 8) / (download.tookMs - START_MS) / 1000,
-            wholeMbit: (download.bytes * 8) / download.tookMs / 1000,
-            longestStallMs: download.longestStallMs,
-            messageP50Ms: p50,
-            messageP99Ms: p99,
-            dialMs: messages.dialMs,
-          };
-          rows.push(row);
-          say(
-            `${name.padEnd(28)}${way.name.padEnd(14)}${row.goodputMbit.toFixed(2).padStart(9)}${row.wholeMbit.toFixed(2).padStart(12)}${row.longestStallMs.toFixed(0).padStart(12)} ms${p50.toFixed(0).padStart(11)} /${p99.toFixed(0).padStart(5)} ms${row.dialMs.toFixed(0).padStart(6)} ms`,
-          );
-        } catch (error) {
-          fail(`${name}, ${way.name}: ${(error as Error).message}`);
+        const measured: Row[] = [];
+        for (let run = 0; run < runs; run++) {
+          signal.throwIfAborted();
+          // A session of its own: what an earlier one knows of the line is not true any more.
+          const username = way.username === PLAIN_TCP ? PLAIN_TCP : `${way.username};isolation=${sessions++}`;
+          try {
+            measured.push(await measureRow(small, name, way.name, username));
+          } catch (error) {
+            fail(`${name}, ${way.name}: ${(error as Error).message}`);
+          }
         }
+        if (measured.length === 0) continue;
+        const row = medianRow(measured);
+        rows.push(row);
+        const cells = [
+          name.padEnd(28),
+          way.name.padEnd(14),
+          row.goodputMbit.toFixed(2).padStart(9),
+          row.wholeMbit.toFixed(2).padStart(12),
+          `${row.longestStallMs.toFixed(0).padStart(12)} ms`,
+          `${row.messageP50Ms.toFixed(0).padStart(11)} /${row.messageP99Ms.toFixed(0).padStart(5)} ms`,
+          `${row.dialMs.toFixed(0).padStart(6)} ms`,
+          `${row.repairsReceived}, ${row.packetsRecovered}`.padStart(12),
+          runs > 1 ? `  of ${measured.map(({ goodputMbit }) => goodputMbit.toFixed(1)).join(' ')}` : '',
+        ];
+        say(cells.join(''));
       }
     }
     await checkNetwork(network, fail);
@@ -124,4 +127,54 @@ export async function transfer(context: ScenarioContext): Promise<readonly Row[]
   } finally {
     await network.close();
   }
+}
+
+async function measureRow(small: SmallNetwork, condition: string, way: string, username: string): Promise<Row> {
+  const { network, target } = small;
+  const { api, host } = network.node('client-0');
+  const repairs = async () => {
+    let received = 0;
+    let recovered = 0;
+    for (const { fec } of await api.paths.list()) {
+      received += fec?.repairsReceived ?? 0;
+      recovered += fec?.packetsRecovered ?? 0;
+    }
+    return { received, recovered };
+  };
+  const messages = await measureMessages(host, target, username, MESSAGES);
+  const before = await repairs();
+  const download = await measureDownload(host, target, username, { sizeBytes: 2 ** 32, stopAfterMs: DOWNLOAD_MS });
+  const after = await repairs();
+  const { p50, p99 } = distribution(messages.timesMs);
+  const afterStart = download.tenths.slice(START_MS / 100).reduce((sum, bytes) => sum + bytes, 0);
+  return {
+    condition,
+    way,
+    goodputMbit: (afterStart * 8) / (download.tookMs - START_MS) / 1000,
+    wholeMbit: (download.bytes * 8) / download.tookMs / 1000,
+    longestStallMs: download.longestStallMs,
+    messageP50Ms: p50,
+    messageP99Ms: p99,
+    dialMs: messages.dialMs,
+    repairsReceived: Math.max(0, after.received - before.received),
+    packetsRecovered: Math.max(0, after.recovered - before.recovered),
+  };
+}
+
+/** Of every figure the one in the middle. */
+function medianRow(rows: readonly Row[]): Row {
+  const [first] = rows;
+  const median = (figure: (row: Row) => number) =>
+    rows.map(figure).sort((a, b) => a - b)[Math.floor((rows.length - 1) / 2)]!;
+  return {
+    ...first!,
+    goodputMbit: median((row) => row.goodputMbit),
+    wholeMbit: median((row) => row.wholeMbit),
+    longestStallMs: median((row) => row.longestStallMs),
+    messageP50Ms: median((row) => row.messageP50Ms),
+    messageP99Ms: median((row) => row.messageP99Ms),
+    dialMs: median((row) => row.dialMs),
+    repairsReceived: median((row) => row.repairsReceived),
+    packetsRecovered: median((row) => row.packetsRecovered),
+  };
 }
