@@ -3,11 +3,9 @@
  * repairs. FEC_RECOVERED: packets that came back that way. Encoding and decoding allocate nothing.
  */
 import { CodecId, MAX_REPAIRS, MAX_SOURCES, MAX_SPAN, SYMBOL_BYTES } from '../fec/block-codec.ts';
-import { Frame } from './frames.ts';
+import { Frame, MAX_RECOVERED } from './frames.ts';
 import { VarintReader, varintSize, writeVarint, writeVarint2 } from './varint.ts';
 
-/** Packets that one FEC_RECOVERED names at most. */
-export const MAX_RECOVERED = 32;
 /** A FEC_RECOVERED with so many packets fits into this. */
 export const RECOVERED_BYTES = 2 + 8 + MAX_RECOVERED * 2;
 /** Of a packet number's successor within one FEC_RECOVERED: the gap's varint has two bytes. */

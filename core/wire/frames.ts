@@ -2,7 +2,7 @@
  * Frames inside a payload (docs/protocol.md §5). Decoding fills the fields of one reused FrameDecoder, encoding
  * writes at a position and returns the next; neither allocates, and hostile bytes give `failed`, never a throw.
  */
-import { VarintReader, varintSize, writeVarint, writeVarint2 } from './varint.ts';
+import { MAX_VARINT, VarintReader, varintSize, writeVarint, writeVarint2 } from './varint.ts';
 
 export const Frame = {
   padding: 0x00,
@@ -51,6 +51,8 @@ const MAX_SETTINGS = 32;
 const MAX_NAME_BYTES = 255;
 /** Entries one RESOLVED may carry. */
 export const MAX_RESOLVED = 32;
+/** Packets that one FEC_RECOVERED names at most. */
+export const MAX_RECOVERED = 32;
 /** (gap, range) pairs that fit a payload, and the first range. */
 const MAX_ACK_RANGES = 600;
 
@@ -255,12 +257,13 @@ export class FrameDecoder {
     const reader = this.#reader;
     const count = reader.varint();
     this.rangeCount = 0;
-    if (count < 1 || count > MAX_ACK_RANGES) {
+    if (count < 1 || count > MAX_RECOVERED) {
       reader.fail();
       return;
     }
     for (let i = 0, number = -1; i < count && !reader.failed; i++) {
       number += 1 + reader.varint();
+      if (number > MAX_VARINT) reader.fail();
       rangeLow[i] = number;
       this.rangeCount = i + 1;
     }
