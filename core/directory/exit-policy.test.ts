@@ -84,6 +84,20 @@ describe('exit policy', () => {
     const onlyPrivate = ['accept 127.0.0.0/8:80'];
     assert.equal(parseExitPolicy(onlyPrivate).mayAllowPort(80), false);
     assert.equal(parseExitPolicy(onlyPrivate, { allowPrivate: true }).mayAllowPort(80), true);
+    // Networks that begin in a special range, and go beyond it or do not.
+    for (const [network, isPublic] of [
+      ['0.0.0.0/0', true],
+      ['0.0.0.0/8', false],
+      ['10.0.0.0/7', true],
+      ['172.16.0.0/12', false],
+      ['172.0.0.0/11', true],
+      ['224.0.0.0/3', false],
+      ['192.168.0.0/15', true],
+      ['[::]/0', true],
+      ['[fc00::]/7', false],
+    ] as const) {
+      assert.equal(parseExitPolicy([`accept ${network}:80`]).mayAllowPort(80), isPublic, network);
+    }
   });
 
   test('an error quotes the rule and says what would be right', () => {

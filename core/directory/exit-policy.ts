@@ -23,6 +23,8 @@ interface Rule {
   /** Undefined = every address of both families. */
   readonly network: IpAddress | undefined;
   readonly prefixBits: number;
+  /** Has addresses of the public Internet. */
+  readonly isPublic: boolean;
   readonly firstPort: number;
   readonly lastPort: number;
 }
@@ -64,7 +66,7 @@ export class ExitPolicy {
     for (const rule of this.#rules) {
       if (port < rule.firstPort || port > rule.lastPort) continue;
       if (rule.accept) {
-        if (this.allowPrivate || rule.network === undefined || specialRange(rule.network) === undefined) return true;
+        if (this.allowPrivate || rule.isPublic) return true;
       } else if (rule.network === undefined) {
         return false;
       }
@@ -102,8 +104,8 @@ function parseRule(text: string): Rule {
   return { accept: action === 'accept', ...parseNetwork(text, target), ...parsePorts(text, ports) };
 }
 
-function parseNetwork(rule: string, text: string): Pick<Rule, 'network' | 'prefixBits'> {
-  if (text === '*') return { network: undefined, prefixBits: 0 };
+function parseNetwork(rule: string, text: string): Pick<Rule, 'network' | 'prefixBits' | 'isPublic'> {
+  if (text === '*') return { network: undefined, prefixBits: 0, isPublic: true };
   const slash = text.indexOf('/');
   const host = slash < 0 ? text : text.slice(0, slash);
   const bracketed = host.startsWith('[') && host.endsWith(']');
@@ -127,7 +129,22 @@ function parseNetwork(rule: string, text: string): Pick<Rule, 'network' | 'prefi
     const right = maxBits === 32 ? `${base}` : `[${base}]`;
     throw bad(rule, `has address bits outside its prefix; write ${right}/${prefixBits}`);
   }
-  return { network, prefixBits };
+  return { network, prefixBits, isPublic: hasPublicAddress(network, prefixBits) };
+}
+
+/**
+ * Special ranges are blocks: a network that is larger than the one that it begins in has addresses outside it, and of the
+ * halves, quarters and so on that lie beside it the first one that is public is found by its own beginning.
+ */
+function hasPublicAddress(base: IpAddress, prefixBits: number): boolean {
+  if (specialRange(base) === undefined) return true;
+  const bytes = base.toByteArray();
+  for (let bit = prefixBits; bit < 8 * bytes.length; bit++) {
+    const beside = bytes.slice();
+    beside[bit >> 3]! |= 0x80 >> (bit & 7);
+    if (specialRange(ipaddr.fromByteArray(beside)) === undefined) return true;
+  }
+  return false;
 }
 
 function networkBase(address: IpAddress, prefixBits: number): IpAddress {
