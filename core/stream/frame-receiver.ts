@@ -1,5 +1,6 @@
 /** Takes in a payload's frames (docs/protocol.md §5). What the peer may not say ends the session. */
 import { Drop } from '../drop-reason.ts';
+import { PAYLOAD_BYTES } from '../wire/datagram.ts';
 import { Frame, FrameDecoder, readUint32, SESSION_ID_BYTES, Setting } from '../wire/frames.ts';
 import { decodePlugin } from './capabilities.ts';
 import { SessionError } from './contract.ts';
@@ -73,7 +74,13 @@ export class FrameReceiver {
       // Put together before it came: all but its ACK has been taken in.
       if (known && decoder.type !== Frame.ack) continue;
       const result = this.#handleFrame(decoder, payload);
-      if (path.owner !== owner) break; // ATTACH has given it to another session
+      // ATTACH has given it to another session: what is behind it is that one's.
+      if (path.owner !== owner) {
+        const rest = payload.subarray(decoder.at);
+        const taken = path.owner.handlePayload(path, packetNumber, rest, this.#core.nowMs);
+        path.acks.now = true;
+        return taken;
+      }
       if (this.#core.state !== 'open' || path.state === PathState.gone) return result;
       if (result === Drop.memory) complete = false;
     }
@@ -81,7 +88,7 @@ export class FrameReceiver {
     // A frame that could not be taken in: without an ACK the peer sends it again.
     if (!complete) return Drop.memory;
     path.acks.onPacket(packetNumber, eliciting, this.#core.nowMs, path.recovery.rtt.smoothedMs ?? 0);
-    if (source >= 0 && path.owner === owner) this.#core.fec?.onSource(path, packetNumber, payload, source);
+    if (source >= 0 && payload.length === PAYLOAD_BYTES) this.#core.fec?.onSource(path, packetNumber, payload, source);
     return this.#takeRecovered();
   }
 

@@ -96,6 +96,11 @@ export class FrameDecoder {
     return this.#reader.failed;
   }
 
+  /** Where the next frame begins. */
+  get at(): number {
+    return this.#reader.at;
+  }
+
   /** Borrows `payload` until the last next(). */
   reset(payload: Uint8Array): void {
     this.#reader.reset(payload);
