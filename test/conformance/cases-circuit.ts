@@ -1,5 +1,6 @@
 /** Cases of set-up trains, cells and payloads at the last hop (docs/protocol.md §2.3, §3, §4, §5). */
 import { lowOrder } from './cases-handshake.ts';
+import { openEcho, streamFrame } from './cases-paths.ts';
 import {
   ascii,
   bytes,
@@ -26,7 +27,7 @@ const Reason = { unreachable: 2, refused: 3, expired: 6, protocol: 8 } as const;
 /** Sends a train that must be refused, and reads the refusal. */
 async function refusedWith(context: Context, circuit: TestCircuit, train: Uint8Array, reason: number): Promise<void> {
   circuit.setUp(train);
-  const refusal = await circuit.link.nextMessage(3);
+  const refusal = await circuit.link.nextMessage(3, circuit.backwardCid);
   circuit.link.circuits.delete(circuit);
   check(refusal !== undefined, 'it was not refused');
   check(refusal.length === 62, `SETUP_REFUSED has ${refusal.length} bytes`);
@@ -390,7 +391,7 @@ function teardownCases(): Case[] {
     });
     again.forwardCid.set(circuit.forwardCid);
     again.setUp();
-    const refusal = await circuit.link.nextMessage(3);
+    const refusal = await circuit.link.nextMessage(3, again.backwardCid);
     circuit.link.circuits.delete(again);
     check(refusal?.[12] === Reason.protocol, 'it was not refused');
     check(await circuit.ping(), 'the first circuit is gone');
@@ -608,9 +609,11 @@ function frameCases(): Case[] {
     rule: 'a stream is opened with CONNECT and its first data at once',
     run: async (context) => {
       const circuit = await context.newCircuit();
-      const host = ascii('echo.test');
-      circuit.send(concat(frame(8, 0, 0, 80, host.length, host), frame(1, 0, 0, 0, 5, ascii('hello'))));
-      check(await circuit.link.until(() => circuit.frames.some(({ type }) => type === 9)), 'CONNECTED did not come');
+      await openEcho(context, circuit, 0, streamFrame(0, 0, ascii('hello')));
+      check(
+        await circuit.link.until(() => equal(circuit.streamBytes(0), ascii('hello'))),
+        'what was sent did not come back',
+      );
     },
   });
   return cases;

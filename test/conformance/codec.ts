@@ -155,6 +155,9 @@ export interface Direction {
   readonly hp: Bytes;
   readonly control: Bytes;
   readonly cid: Bytes;
+  /** Of the message lane (§9.1). */
+  readonly message: Bytes;
+  readonly messageCid: Bytes;
 }
 
 export interface LinkKeys {
@@ -247,13 +250,89 @@ export function openResponse(init: Init, message: Uint8Array): Response | undefi
 }
 
 function linkKeys(chainingKey: Uint8Array, transcript: Bytes): LinkKeys {
-  const okm = hkdf(chainingKey, transcript, label('link keys'), 184);
-  const direction = (at: number): Direction => ({
+  const okm = hkdf(chainingKey, transcript, label('link keys'), 272);
+  const direction = (at: number, messageAt: number): Direction => ({
     hp: okm.slice(at, at + 32),
     control: okm.slice(at + 32, at + 64),
     cid: okm.slice(at + 64, at + 76),
+    message: okm.slice(messageAt, messageAt + 32),
+    messageCid: okm.slice(messageAt + 32, messageAt + 44),
   });
-  return { out: direction(0), in: direction(76), rekeySecret: okm.slice(152), transcript };
+  return { out: direction(0, 184), in: direction(76, 228), rekeySecret: okm.slice(152, 184), transcript };
+}
+
+/** What a node of the suite's own holds. */
+export interface NodeKeys {
+  readonly nodeId: Bytes;
+  readonly link: Dh;
+  readonly linkKem: Kem;
+  readonly epoch: number;
+  readonly mix: Dh;
+  readonly mixKem: Kem;
+}
+
+export const newNodeKeys = (epoch: number): NodeKeys => ({
+  nodeId: random(32),
+  link: newDh(),
+  linkKem: newKem(),
+  epoch,
+  mix: newDh(),
+  mixKem: newKem(),
+});
+
+/** An init as its responder reads it. */
+export interface OpenedInit {
+  readonly linkId: Bytes;
+  readonly version: number;
+  readonly named: boolean;
+  readonly timestampMs: number;
+  readonly nodeId: Bytes;
+  readonly staticPublic: Bytes;
+  readonly e: Bytes;
+  readonly kem: Bytes;
+  readonly chainingKey: Bytes;
+  readonly hash: Bytes;
+}
+
+export function openInit(keys: NodeKeys, message: Uint8Array): OpenedInit | undefined {
+  const part = (from: number, to: number): Bytes => new Uint8Array(message.slice(from, to));
+  const [e, kem] = [part(INIT.e, INIT.cts), part(INIT.kem, INIT.tag)];
+  const start = hash(label('link'));
+  const h = hash(hash(start, keys.link.publicKey, keys.linkKem.publicKey), part(0, INIT.tag));
+  const first = mixKey(start, agree(keys.link, e));
+  const capsule = ml_kem768.decapsulate(part(INIT.cts, INIT.kem), keys.linkKem.secretKey);
+  const second = mixKey(first.chainingKey, capsule);
+  const identity = open(second.key, zeroNonce, h, part(INIT.tag, INIT.end));
+  if (identity === undefined) return undefined;
+  return {
+    version: identity[0]!,
+    named: identity[1] === 1,
+    linkId: identity.slice(2, 6),
+    timestampMs: readNumber(identity, 6, 8),
+    nodeId: identity.slice(14, 46),
+    staticPublic: identity.slice(46, 78),
+    e,
+    kem,
+    chainingKey: second.chainingKey,
+    hash: hash(h, part(INIT.tag, INIT.end)),
+  };
+}
+
+/** The response to it, and the keys as the responder uses them. */
+export function makeResponse(
+  init: OpenedInit,
+  linkId: Uint8Array,
+): { readonly message: Bytes; readonly keys: LinkKeys } {
+  const e = newDh();
+  const capsule = ml_kem768.encapsulate(init.kem);
+  const clear = concat(e.publicKey, capsule.cipherText);
+  const h = hash(init.hash, clear);
+  let mixed = mixKey(init.chainingKey, agree(e, init.e));
+  if (init.named) mixed = mixKey(mixed.chainingKey, agree(e, init.staticPublic));
+  mixed = mixKey(mixed.chainingKey, capsule.sharedSecret);
+  const sealed = seal(mixed.key, zeroNonce, h, concat(Uint8Array.of(1), linkId, Uint8Array.of(0)));
+  const keys = linkKeys(mixed.chainingKey, hash(h, sealed));
+  return { message: concat(clear, sealed), keys: { ...keys, out: keys.in, in: keys.out } };
 }
 
 // --- §2.4
@@ -369,6 +448,8 @@ export interface MixTarget {
   readonly mixKem: Uint8Array;
 }
 
+/** H + R: what a hop takes out of a train, and puts behind it. */
+export const FILLER = 1264;
 export const TRAIN_AT = { epk: 0, ct: 32, tag: 1120, body: 1136 } as const;
 
 /** Fields of a route; the rest of its 128 bytes is `tail`. */
@@ -383,6 +464,8 @@ export interface Route {
   readonly backwardOffset?: number;
   readonly maxCellsLog2?: number;
   readonly expiry?: number;
+  /** For the next hop's puzzle. */
+  readonly solution?: Uint8Array;
   readonly tail?: Uint8Array;
 }
 
@@ -397,7 +480,7 @@ export function encodeRoute(route: Route): Bytes {
     number(route.backwardOffset ?? 0, 6),
     Uint8Array.of(route.maxCellsLog2 ?? 0),
     number(route.expiry ?? 4_000_000_000, 8),
-    bytes(8),
+    route.solution ?? bytes(8),
     route.tail ?? bytes(49),
   );
 }
@@ -405,11 +488,23 @@ export function encodeRoute(route: Route): Bytes {
 export interface Train {
   readonly train: Bytes;
   readonly chains: readonly [Bytes, Bytes];
+  /** Of the hop: what stands for the circuit in proofs. */
+  readonly binding: Bytes;
+  /** Of the hop: with what it fills up the next train. */
+  readonly filler: Bytes;
+  /** What lies behind the route. */
+  readonly rest: Bytes;
   readonly fresh: { readonly e: Dh; readonly kem: Kem };
 }
 
-/** A train for one hop. `epk`: in place of a fresh ephemeral key. */
-export function makeTrain(to: MixTarget, route: Uint8Array, freshKem?: Uint8Array, freshDh?: Uint8Array): Train {
+/** A train for one hop; the fresh keys behind the route may be others, or anything else be there (`behind`). */
+export function makeTrain(
+  to: MixTarget,
+  route: Uint8Array,
+  freshKem?: Uint8Array,
+  freshDh?: Uint8Array,
+  behind?: Uint8Array,
+): Train {
   const e = newDh();
   const capsule = ml_kem768.encapsulate(to.mixKem);
   const salt = hash(
@@ -421,22 +516,30 @@ export function makeTrain(to: MixTarget, route: Uint8Array, freshKem?: Uint8Arra
     e.publicKey,
     capsule.cipherText,
   );
-  const okm = hkdf(concat(agree(e, to.mixX25519), capsule.sharedSecret), salt, label('circuit hop'), 144);
+  const okm = hkdf(concat(agree(e, to.mixX25519), capsule.sharedSecret), salt, label('circuit hop'), 176);
   const fresh = { e: newDh(), kem: newKem() };
-  const head = concat(route, freshDh ?? fresh.e.publicKey, freshKem ?? fresh.kem.publicKey);
-  const body = concat(head, random(TRAIN - TRAIN_AT.body - head.length));
+  const inside = behind ?? concat(freshDh ?? fresh.e.publicKey, freshKem ?? fresh.kem.publicKey);
+  const rest = concat(inside, random(TRAIN - TRAIN_AT.body - route.length - inside.length));
+  const body = concat(route, rest);
   const sealed = seal(okm.subarray(0, 32), zeroNonce, none, body);
   return {
     train: concat(e.publicKey, capsule.cipherText, sealed),
     chains: [okm.slice(64, 96), okm.slice(96, 128)],
+    binding: okm.slice(144),
+    filler: new Uint8Array(keystream(okm.subarray(32, 64), zeroNonce, 0, FILLER)),
+    rest,
     fresh,
   };
 }
 
-/** `direction`: 0 forward, 1 backward. */
-export function freshChain(chain: Uint8Array, train: Train, reply: Uint8Array, direction: 0 | 1): Bytes {
+/** The secret of a fresh exchange (§3.1): DH ‖ KEM secret. */
+export function freshSecret(train: Train, reply: Uint8Array): Bytes {
   const { e, kem } = train.fresh;
-  const shared = concat(agree(e, reply.subarray(0, 32)), ml_kem768.decapsulate(reply.subarray(32), kem.secretKey));
+  return concat(agree(e, reply.subarray(0, 32)), ml_kem768.decapsulate(reply.subarray(32), kem.secretKey));
+}
+
+/** `direction`: 0 forward, 1 backward. */
+export function freshChain(chain: Uint8Array, shared: Uint8Array, direction: 0 | 1): Bytes {
   return hkdf(shared, chain, concat(label('forward secret'), Uint8Array.of(direction)), 32);
 }
 
@@ -445,6 +548,21 @@ export const cellKeys = (chain: Uint8Array): { aead: Bytes; prg: Bytes } => {
   const okm = hkdf(chain, none, label('cell keys'), 64);
   return { aead: okm.slice(0, 32), prg: okm.slice(32) };
 };
+/** pad_i(n), which a relay puts behind a forward plaintext. */
+export const padOf = (prg: Uint8Array, n: number): Uint8Array =>
+  keystream(prg, zeroNonce, Math.floor((16 * n) / 64), 64).subarray((16 * n) % 64, ((16 * n) % 64) + 16);
+
+// --- §5.5 tickets
+
+/** id (16) ‖ key (32), from the first circuit's fresh exchange. */
+export const ticketOf = (shared: Uint8Array): { id: Bytes; key: Bytes } => {
+  const okm = hkdf(shared, none, label('session ticket'), 48);
+  return { id: okm.slice(0, 16), key: okm.slice(16) };
+};
+/** Body of ATTACH, on the circuit with that binding. */
+export const attachOf = ({ id, key }: { id: Uint8Array; key: Uint8Array }, binding: Uint8Array): Bytes =>
+  concat(id, mac16(key, label('attach'), id, binding));
+
 /** T(n), the last 96 bytes of a backward plaintext. */
 export const tailOf = (prg: Uint8Array, n: number): Uint8Array => keystream(prg, nonceOf(n), 0, 96);
 

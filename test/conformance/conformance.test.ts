@@ -13,7 +13,7 @@ test('every case passes', async () => {
   assert.ok(cases.length >= 500, `${cases.length} cases`);
   assert.equal(new Set(cases.map(({ id }) => id)).size, cases.length, 'each has an id of its own');
   const own = await startOwn();
-  const outcomes = await runCases(own.target, cases);
+  const outcomes = await runCases(own.target, cases, own.node);
   await own.stop();
   const failed = outcomes.filter(({ passed }) => !passed).map(({ id, reason }) => `${id}: ${reason}`);
   assert.deepEqual(failed, []);
@@ -128,7 +128,8 @@ function faultyTarget(context: TestContext, { file, find, put }: Fault): string 
     symlinkSync(join(folder, part), join(folder, 'node_modules', '@nyx', part));
   }
   cpSync(join(root, 'core'), join(folder, 'core'), { recursive: true });
-  cpSync(join(root, 'daemon', 'io'), join(folder, 'daemon', 'io'), { recursive: true });
+  for (const part of ['io', 'exit', 'pump'])
+    cpSync(join(root, 'daemon', part), join(folder, 'daemon', part), { recursive: true });
   for (const part of ['sim', 'conformance'])
     cpSync(join(root, 'test', part), join(folder, 'test', part), { recursive: true });
   const path = join(folder, file);
@@ -144,7 +145,7 @@ for (const fault of faults) {
     const cases = allCases().filter(({ id }) => id === fault.caughtBy);
     // What is awaited in vain need not be awaited for long.
     patience.ms = 1000;
-    const [outcome] = await runCases(own.target, cases);
+    const [outcome] = await runCases(own.target, cases, own.node);
     await own.stop();
     assert.equal(outcome?.passed, false, `${fault.caughtBy} passed`);
     assert.doesNotMatch(outcome?.reason ?? '', /handshake/, 'the target does not even work');

@@ -1,6 +1,8 @@
 /** What cases share: the target, a peer, a link and a circuit that are known to work, and fences. */
 import { encodeRoute, equal } from './codec.ts';
+import type { TestNode } from './node.ts';
 import { type Attempt, answerTo, attempt, Peer, type Target, TestCircuit, TestLink } from './peer.ts';
+import { Services } from './services.ts';
 
 export type Level = 'Core' | 'Plus' | 'Full';
 
@@ -26,21 +28,32 @@ const HANDSHAKES_PER_SECOND = 150;
 
 export class Context {
   readonly peer: Peer;
+  /** The other node of the target's view. */
+  readonly node: TestNode;
   #fence: { attempt: Attempt; response: Uint8Array; madeMs: number } | undefined;
   #link: TestLink | undefined;
   #circuit: TestCircuit | undefined;
   #handshakes: number[] = [];
+  #services: Services | undefined;
 
-  private constructor(peer: Peer) {
+  private constructor(peer: Peer, node: TestNode) {
     this.peer = peer;
+    this.node = node;
   }
 
-  static async open(target: Target): Promise<Context> {
-    return new Context(await Peer.open(target));
+  static async open(target: Target, node: TestNode): Promise<Context> {
+    return new Context(await Peer.open(target), node);
   }
 
   close(): void {
     this.peer.close();
+    this.#services?.close();
+  }
+
+  /** What the target is asked to connect to. */
+  async services(): Promise<Services> {
+    this.#services ??= await Services.open();
+    return this.#services;
   }
 
   /** Keeps handshakes below the rate at which the target asks for cookies. */

@@ -8,6 +8,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { TestNode } from './node.ts';
 import { allCases, type Outcome, readTarget, runCases, startOwn } from './suite.ts';
 
 const { values } = parseArgs({
@@ -22,7 +23,8 @@ const { values } = parseArgs({
 const cases = allCases().filter(({ id }) => values.only === undefined || id.includes(values.only));
 const own = values.target === undefined ? await startOwn() : undefined;
 const target = own?.target ?? readTarget(readFileSync(values.target!, 'utf8'));
-const outcomes = await runCases(target, cases, (outcome) => {
+const node = own?.node ?? (await TestNode.open(target.epoch));
+const outcomes = await runCases(target, cases, node, (outcome) => {
   if (values.json || outcome.passed) return;
   console.log(`FAILED ${outcome.id} (§${outcome.section}, ${outcome.level}): ${outcome.rule}: ${outcome.reason}`);
 });

@@ -12,6 +12,7 @@ import {
   equal,
   FRAGMENT,
   freshChain,
+  freshSecret,
   type HandshakeFields,
   HandshakeType,
   type Header,
@@ -49,6 +50,12 @@ export interface Target {
   readonly epoch: number;
   readonly mixX25519: Uint8Array;
   readonly mixKem: Uint8Array;
+  /** Ed25519 key that its NodeID is the hash of. */
+  readonly identity: Uint8Array;
+  /** Set-ups a second that it takes without a puzzle; undefined: not told, then as our own. */
+  readonly setupsPerSecond: number | undefined;
+  /** What its descriptor claims; undefined: nothing. */
+  readonly compliance: 'core' | 'plus' | 'full' | undefined;
 }
 
 /** Loopback answers within a millisecond or two; a busy machine may take its time. */
@@ -61,26 +68,39 @@ export class Peer {
   readonly target: Target;
   readonly #socket: Socket;
   readonly #inboxes = new Map<number, Uint8Array[]>();
+  /** Where it sends; a node of the suite's own answers there where it was asked from. */
+  remote: { readonly host: string; readonly port: number };
   #waiting: (() => void) | undefined;
 
   private constructor(target: Target, socket: Socket) {
     this.target = target;
     this.#socket = socket;
-    socket.on('message', (datagram) => {
+    this.remote = target;
+    socket.on('message', (datagram, { address, port }) => {
+      if (datagram.readInt32BE(0) === 0) this.remote = { host: address, port };
       const inbox = this.#inboxes.get(datagram.readInt32BE(0));
       inbox?.push(new Uint8Array(datagram));
       this.#waiting?.();
     });
   }
 
-  static async open(target: Target): Promise<Peer> {
+  static async open(target: Target, port = 0): Promise<Peer> {
     const socket = createSocket('udp4');
-    await new Promise<void>((resolve) => socket.bind(0, '127.0.0.1', resolve));
+    await new Promise<void>((resolve) => socket.bind(port, '127.0.0.1', resolve));
     return new Peer(target, socket);
   }
 
   close(): void {
     this.#socket.close();
+  }
+
+  get port(): number {
+    return this.#socket.address().port;
+  }
+
+  /** Takes handshake datagrams, which come under id 0. */
+  accept(): void {
+    this.#inboxes.set(0, []);
   }
 
   /** A receive link id of ours; what comes under it is kept. */
@@ -96,7 +116,7 @@ export class Peer {
   }
 
   send(datagram: Uint8Array): void {
-    this.#socket.send(datagram, this.target.port, this.target.host);
+    this.#socket.send(datagram, this.remote.port, this.remote.host);
   }
 
   /** Takes what has come under one of the ids; undefined when nothing comes in time. */
@@ -166,6 +186,33 @@ export async function answerTo(peer: Peer, { id, init }: Attempt): Promise<Hands
   return datagram && readHandshake(init.e.publicKey, datagram);
 }
 
+/** What a link gives its circuit cells to. */
+export interface CellTaker {
+  take(header: Header, cell: Bytes): void;
+}
+
+/** Keeps the cells of one circuit's direction as they come. */
+export class CellInbox implements CellTaker {
+  readonly cells: { readonly header: Header; readonly cell: Bytes }[] = [];
+  readonly #link: TestLink;
+  readonly #cid: Uint8Array;
+
+  constructor(link: TestLink, cid: Uint8Array) {
+    this.#link = link;
+    this.#cid = cid;
+    link.circuits.add(this);
+  }
+
+  take(header: Header, cell: Bytes): void {
+    if (equal(header.cid, this.#cid)) this.cells.push({ header, cell });
+  }
+
+  async next(patienceMs = patience.ms): Promise<{ readonly header: Header; readonly cell: Bytes } | undefined> {
+    await this.#link.until(() => this.cells.length > 0, patienceMs);
+    return this.cells.shift();
+  }
+}
+
 export class TestLink {
   readonly peer: Peer;
   keys: LinkKeys;
@@ -180,7 +227,10 @@ export class TestLink {
   #stream: Bytes = bytes(0);
   readonly messages: { type: number; body: Bytes }[] = [];
   readonly controls: (ReadControl & { readonly header: Header })[] = [];
-  readonly circuits = new Set<TestCircuit>();
+  readonly circuits = new Set<CellTaker>();
+  /** Packets of the message lane that came. */
+  readonly packets: Bytes[] = [];
+  #messageCounter = 0;
 
   constructor(peer: Peer, id: Bytes, keys: LinkKeys, peerId: Uint8Array) {
     this.peer = peer;
@@ -212,6 +262,23 @@ export class TestLink {
       { cid, counter, type, path },
       seal(keys.out.control, nonceOf(counter), ad, plaintext),
     );
+  }
+
+  /** A cell of the message lane, ready to be sent or spoilt. */
+  messageCell(packet: Uint8Array, header: Partial<Header> = {}): Bytes {
+    const { type = 4, path = 0, counter = this.#messageCounter++, cid = this.keys.out.messageCid } = header;
+    const sealed = seal(this.keys.out.message, nonceOf(counter), Uint8Array.of(type, path), packet);
+    return maskCell(this.keys.out.hp, this.peerId, { cid, counter, type, path }, sealed);
+  }
+
+  /** A cell of a circuit. */
+  circuitCell(header: Header, cell: Uint8Array): Bytes {
+    return maskCell(this.keys.out.hp, this.peerId, header, cell);
+  }
+
+  async nextPacket(patienceMs = patience.ms): Promise<Bytes | undefined> {
+    await this.until(() => this.packets.length > 0, patienceMs);
+    return this.packets.shift();
   }
 
   control(fields: Control, header: Partial<Header> = {}): void {
@@ -257,8 +324,10 @@ export class TestLink {
     return true;
   }
 
-  async nextMessage(type: number, patienceMs = patience.ms): Promise<Bytes | undefined> {
-    const find = () => this.messages.findIndex((message) => message.type === type);
+  /** `cid`: with which it begins. */
+  async nextMessage(type: number, cid?: Uint8Array, patienceMs = patience.ms): Promise<Bytes | undefined> {
+    const begins = (body: Uint8Array) => cid === undefined || equal(body.subarray(0, cid.length), cid);
+    const find = () => this.messages.findIndex((message) => message.type === type && begins(message.body));
     await this.until(() => find() >= 0, patienceMs);
     const at = find();
     if (at < 0) return undefined;
@@ -271,6 +340,14 @@ export class TestLink {
     if (datagram.length !== DATAGRAM) throw new Error(`a datagram of ${datagram.length} bytes came`);
     const slot = this.receive.find(({ id }) => equal(id, datagram.subarray(0, 4)))!;
     const { cell, ...header } = unmaskCell(slot.keys.in.hp, datagram);
+    if (equal(header.cid, slot.keys.in.messageCid)) {
+      const ad = Uint8Array.of(header.type, header.path);
+      const packet = open(slot.keys.in.message, nonceOf(header.counter), ad, cell);
+      if (packet === undefined || header.type !== 4)
+        throw new Error('a cell of the message lane came that does not open');
+      this.packets.push(packet);
+      return;
+    }
     if (!equal(header.cid, slot.keys.in.cid)) {
       for (const circuit of this.circuits) circuit.take(header, cell);
       return;
@@ -320,6 +397,8 @@ export class TestCircuit {
   /** Forward and backward: present chains; `fresh` once the reply is in. */
   readonly chains: [Bytes, Bytes];
   fresh: [Bytes, Bytes] | undefined;
+  /** Of the fresh exchange. */
+  shared: Bytes | undefined;
   index = 0;
   reply: Uint8Array | undefined;
   readonly frames: Frame[] = [];
@@ -361,6 +440,11 @@ export class TestCircuit {
     this.link.peer.send(this.cell(payload));
   }
 
+  /** With an ACK of what has come, or the other side would not know that this circuit lives. */
+  sendAcked(payload: Uint8Array): void {
+    this.send(concat(this.ackFrame(), payload));
+  }
+
   /** PING (8 bytes) and its PONG; false when that does not come. */
   async ping(patienceMs = patience.ms): Promise<boolean> {
     const mark = random(8);
@@ -396,13 +480,32 @@ export class TestCircuit {
     return this.frames.some(({ type, data }) => type === 0x32 && equal(data, mark));
   }
 
+  /** A frame of that kind, which comes or has come. */
+  async frame(type: number, holds: (frame: Frame) => boolean = () => true, patienceMs = patience.ms) {
+    const find = () => this.frames.find((frame) => frame.type === type && holds(frame));
+    await this.link.until(() => find() !== undefined, patienceMs);
+    return find();
+  }
+
+  /** What a stream has brought, as far as it is without gaps. */
+  streamBytes(id: number): Bytes {
+    const parts = this.frames.filter(({ type, fields }) => type === 1 && fields[0] === id);
+    parts.sort((a, b) => a.fields[1]! - b.fields[1]!);
+    let all = bytes(0);
+    for (const { fields, data } of parts) {
+      if (fields[1]! <= all.length)
+        all = concat(all.subarray(0, fields[1]), data, all.subarray(fields[1]! + data.length));
+    }
+    return all;
+  }
+
   async closeFrame(): Promise<Frame | undefined> {
     const find = () => this.frames.find(({ type }) => type === 0x3f);
     await this.link.until(() => find() !== undefined);
     return find();
   }
 
-  take(header: Header, cell: Uint8Array): void {
+  take(header: Header, cell: Bytes): void {
     if (!equal(header.cid, this.backwardCid)) return;
     const n = (header.counter - this.options.backwardStart + 2 ** 48) % 2 ** 48;
     const ad = Uint8Array.of(header.type, header.path);
@@ -422,12 +525,12 @@ export class TestCircuit {
     for (const frame of readFrames(payload)) {
       this.frames.push(frame);
       // The reply is the first message of the CRYPTO stream; it may come in two pieces, of which the first begins it.
-      if (frame.type === 0x10 && frame.fields[0] === 0) this.reply = frame.data;
+      if (frame.type === 0x10 && frame.fields[0] === 0) this.reply ??= frame.data;
     }
     const { reply, options, chains } = this;
     if (reply === undefined || reply.length < 1123 || this.fresh !== undefined) return;
-    const keys = reply.subarray(3, 1123);
-    this.fresh = [freshChain(chains[0], options.train, keys, 0), freshChain(chains[1], options.train, keys, 1)];
+    this.shared = freshSecret(options.train, reply.subarray(3, 1123));
+    this.fresh = [freshChain(chains[0], this.shared, 0), freshChain(chains[1], this.shared, 1)];
   }
 }
 
@@ -447,7 +550,11 @@ const shapes: Readonly<Record<number, { varints: number; data?: true; fixed?: nu
   50: { varints: 0, fixed: 8 },
   51: { varints: 0, fixed: 8 },
   52: { varints: 0, fixed: 8 },
+  54: { varints: 1, data: true },
+  56: { varints: 0, fixed: 1 },
   63: { varints: 2, data: true },
+  7: { varints: 2, data: true },
+  15: { varints: 4, data: true },
 };
 
 export function readFrames(payload: Uint8Array): Frame[] {
@@ -472,6 +579,18 @@ export function readFrames(payload: Uint8Array): Frame[] {
     } else if (type === 0x30) {
       fields = [next()];
       for (let i = 0; i < 2 * fields[0]!; i++) fields.push(next());
+    } else if (type === 0x0b) {
+      fields = [next(), next(), next()];
+      const from = at;
+      for (let i = 0; i < fields[2]!; i++) {
+        next();
+        at = next() + at;
+        next();
+      }
+      data = payload.slice(from, at);
+    } else if (type === 0x37) {
+      fields = [next()];
+      for (let i = 0; i < fields[0]!; i++) fields.push(next());
     } else {
       const shape = shapes[type];
       if (shape === undefined) throw new Error(`a frame of type ${type} came`);

@@ -5,7 +5,10 @@ import { fileURLToPath } from 'node:url';
 import { circuitCases } from './cases-circuit.ts';
 import { cookieCases, handshakeCases } from './cases-handshake.ts';
 import { linkCases } from './cases-link.ts';
+import { pathCases } from './cases-paths.ts';
+import { relayCases } from './cases-relay.ts';
 import { type Case, Context } from './context.ts';
+import { contactJson, TestNode } from './node.ts';
 import type { Target } from './peer.ts';
 
 export interface Outcome {
@@ -19,16 +22,27 @@ export interface Outcome {
   readonly ms: number;
 }
 
+/** Of target.ts. */
+const OWN_EPOCH = 5;
+
 /** Cases that leave the target under load come last. */
-export const allCases = (): Case[] => [...circuitCases(), ...linkCases(), ...handshakeCases(), ...cookieCases()];
+export const allCases = (): Case[] => [
+  ...circuitCases(),
+  ...relayCases(),
+  ...pathCases(),
+  ...linkCases(),
+  ...handshakeCases(),
+  ...cookieCases(),
+];
 
 export async function runCases(
   target: Target,
   cases: readonly Case[],
+  node: TestNode,
   onDone?: (outcome: Outcome) => void,
 ): Promise<Outcome[]> {
   const outcomes: Outcome[] = [];
-  const context = await Context.open(target);
+  const context = await Context.open(target, node);
   try {
     for (const item of cases) {
       const { id, section, level, rule } = item;
@@ -72,15 +86,20 @@ export function readTarget(json: string): Target {
     linkKem: key('linkKem'),
     mixX25519: key('mixX25519'),
     mixKem: key('mixKem'),
+    identity: key('identity'),
+    setupsPerSecond: keys.setupsPerSecond === undefined ? undefined : Number(keys.setupsPerSecond),
+    compliance: keys.compliance as Target['compliance'],
   };
 }
 
 /** Our own implementation in a process of its own. `script`: another one of the same kind. */
 export async function startOwn(
   script = fileURLToPath(new URL('target.ts', import.meta.url)),
-): Promise<{ target: Target; stop: () => Promise<void> }> {
+): Promise<{ target: Target; node: TestNode; stop: () => Promise<void> }> {
+  const node = await TestNode.open(OWN_EPOCH);
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', script], {
     stdio: ['pipe', 'pipe', 'inherit'],
+    env: { ...process.env, NYX_CONFORMANCE_PEER: contactJson(node.contact) },
   });
   const exited = new Promise<void>((resolve) => child.on('exit', () => resolve()));
   const line = await new Promise<string>((resolve, reject) => {
@@ -90,9 +109,11 @@ export async function startOwn(
   });
   return {
     target: readTarget(line),
+    node,
     stop: async () => {
       child.stdin.end();
       await exited;
+      node.close();
     },
   };
 }

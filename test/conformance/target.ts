@@ -1,22 +1,84 @@
 /**
- * The implementation under test by default: a node that is relay and exit, with real sockets, in a process of its own.
- * Says in one line of JSON what a peer has to know of it. Ends with its stdin.
+ * The implementation under test by default: a node that is relay, exit, mailbox and mix of class cmix, with real sockets, in a
+ * process of its own. Its view has one other node, the suite's own: what to know of that comes in NYX_CONFORMANCE_PEER (as
+ * peerContact() in node.ts). Says in one line of JSON what a peer has to know of it. Ends with its stdin.
  */
 import { createSocket, type Socket } from 'node:dgram';
-import { type EngineHost, Via } from '@nyx/core/engine/contract.ts';
+import { type EngineHost, type NodeContact, Via } from '@nyx/core/engine/contract.ts';
 import { Engine } from '@nyx/core/engine/engine.ts';
+import { FecBudget } from '@nyx/core/fec/budget.ts';
+import { RaptorQ } from '@nyx/core/fec/raptorq.ts';
+import { ReedSolomon } from '@nyx/core/fec/reed-solomon.ts';
+import { FecTally } from '@nyx/core/fec/stats.ts';
+import { Mailboxes } from '@nyx/core/messages/mailboxes.ts';
+import { MIN_SQUARINGS } from '@nyx/core/mix/batch-evidence.ts';
+import { BatchRecords, certifyBatchKey } from '@nyx/core/mix/batch-records.ts';
+import { judge, proveBatch } from '@nyx/core/mix/batch-work.ts';
+import { RSA_2048, RsaGroup } from '@nyx/core/mix/rsa-group.ts';
+import { runTurns } from '@nyx/core/mix/vdf.ts';
+import { PACKET_BYTES } from '@nyx/core/sphinx/packet.ts';
+import { useReplyBlock } from '@nyx/core/sphinx/reply-block.ts';
+import { Exit } from '@nyx/daemon/exit/exit.ts';
+import { createNativePowMod } from '@nyx/daemon/io/modular-power.ts';
 import { createNativeSuite } from '@nyx/daemon/io/native-suite.ts';
+import { loadRaptorQ } from '@nyx/daemon/io/raptorq.ts';
 import { systemRandom } from '@nyx/daemon/io/system-random.ts';
 import { makeNodeKeys } from '../sim/virtual-network.ts';
 
 const epoch = 5;
 const suite = createNativeSuite();
-const { secrets, contact } = makeNodeKeys(suite, systemRandom, [epoch]);
+const identitySeed = new Uint8Array(32);
+systemRandom.fill(identitySeed);
+const identity = suite.ed25519(identitySeed);
+const { secrets, contact } = makeNodeKeys(suite, systemRandom, [epoch], suite.blake3(identity.publicKey));
+const unixSeconds = () => Math.floor(Date.now() / 1000);
+
+const bytesOf = (hex: unknown): Uint8Array => new Uint8Array(Buffer.from(String(hex), 'hex'));
+const other: NodeContact | undefined = (() => {
+  const { NYX_CONFORMANCE_PEER: json } = process.env;
+  if (json === undefined) return undefined;
+  const { host: address, port, epoch: otherEpoch, ...keys } = JSON.parse(json) as Record<string, string | number>;
+  return {
+    nodeId: bytesOf(keys.nodeId),
+    addresses: [{ address: String(address), port: Number(port) }],
+    linkX25519: bytesOf(keys.linkX25519),
+    linkKem: bytesOf(keys.linkKem),
+    mixKeys: [{ epoch: Number(otherEpoch), x25519: bytesOf(keys.mixX25519), kem: bytesOf(keys.mixKem) }],
+  };
+})();
+
+const exit = new Exit(
+  {
+    policy: ['accept *:*'],
+    allowPrivate: true,
+    maxStreamsPerCircuit: 64,
+    connectTimeoutMs: 5000,
+    idleTimeoutMs: 60_000,
+    dnsServers: [],
+  },
+  { log() {} },
+);
+const mailboxes = new Mailboxes(
+  { maxMailboxes: 4, packetsPerMailbox: 4, memoryBytes: 1024 * 1024, holdSeconds: 600 },
+  suite,
+);
+
+// Class cmix: the proofs of a batch take some tens of milliseconds, which this process has time for.
+const records = new BatchRecords(suite, new RsaGroup(RSA_2048, createNativePowMod()));
+const batchSeed = new Uint8Array(32);
+systemRandom.fill(batchSeed);
+const batchKey = suite.ed25519(batchSeed);
+const signer = {
+  certificate: certifyBatchKey(identity, batchKey.publicKey, unixSeconds() - 60, unixSeconds() + 3600),
+  key: batchKey,
+};
 const bind = (): Promise<Socket> =>
   new Promise((resolve) => {
     const socket = createSocket('udp4');
     socket.bind(0, '127.0.0.1', () => resolve(socket));
   });
+/** Few, so that it takes little to get a puzzle; more than the suite needs. */
+const setupsPerSecond = 300;
 const sockets = [await bind(), await bind()] as const;
 const now = () => performance.now();
 
@@ -28,24 +90,48 @@ const host: EngineHost = {
     }
     release();
   },
-  resolve: () => undefined,
+  resolve: (nodeId) => (other !== undefined && suite.equal(nodeId, other.nodeId) ? other : undefined),
   onLink() {},
   onCircuit() {},
-  onIncomingSession: () => ({
-    onStream(stream) {
-      stream.connected(4, '192.0.2.1', 7);
-      const buffer = new Uint8Array(65_536);
-      stream.onReadable = () => {
-        for (let length = stream.read(buffer); length > 0; length = stream.read(buffer)) {
-          stream.write(buffer.subarray(0, length));
-        }
-        if (stream.readEnded) stream.end();
-      };
-    },
-    onResolve() {},
-    onClose() {},
-  }),
-  onIncomingSessionEnd() {},
+  onIncomingSession: (session, circuit) => exit.serve(session, circuit),
+  onIncomingSessionEnd: (_session, circuit) => exit.sessionEnded(circuit),
+  onMessagePacket(event) {
+    if (event.kind === 'reply') {
+      mailboxes.handleReply(event.replyId, event.payload, now());
+      return;
+    }
+    mailboxes.handlePayload(event.payload, now(), (block, payload) => {
+      const packet = new Uint8Array(PACKET_BYTES);
+      const first = useReplyBlock(suite, block, payload, packet);
+      const hop = first === undefined ? undefined : host.resolve(first);
+      if (hop !== undefined) engine.sendMessagePacket(hop, packet, now());
+      wake();
+    });
+  },
+  cmix: {
+    statementBytes: records.statementBytes,
+    prove: (job) =>
+      void setImmediate(() => {
+        const turns = proveBatch(
+          records,
+          suite,
+          signer,
+          MIN_SQUARINGS,
+          job,
+          (said) => engine.batchProgress(said, now()),
+          now,
+        );
+        runTurns(turns);
+        wake();
+      }),
+    check: (id, job) =>
+      void setImmediate(() => {
+        engine.checked(id, judge(records, job), now());
+        wake();
+      }),
+    cheated() {},
+    suspected() {},
+  },
   onWake: () => wake(),
   unixSeconds: () => Date.now() / 1000,
 };
@@ -58,7 +144,18 @@ const engine = new Engine(
     maxLinks: 1000,
     maxCircuits: 10_000,
     memoryBytes: 512 * 1024 * 1024,
-    session: {},
+    session: {
+      fec: {
+        resources: {
+          codecs: [new ReedSolomon(), new RaptorQ(loadRaptorQ)],
+          budget: new FecBudget(1_000_000),
+          tally: new FecTally(),
+        },
+        policy: 'off',
+      },
+    },
+    setupsPerSecond,
+    cmix: { cells: 4, maxWaitMs: 100 },
   },
   { suite, random: systemRandom, host },
 );
@@ -96,5 +193,8 @@ process.stdout.write(
     epoch,
     mixX25519: hex(mix.x25519),
     mixKem: hex(mix.kem),
+    identity: hex(identity.publicKey),
+    setupsPerSecond,
+    compliance: 'full',
   })}\n`,
 );
