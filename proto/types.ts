@@ -734,6 +734,10 @@ export interface DeleteAddressRequest {
   address: string;
 }
 
+export interface DeleteAddressResponse {
+  erasedAtNode: boolean;
+}
+
 export interface SendMessageRequest {
   to: string;
   content: Buffer;
@@ -831,7 +835,7 @@ export interface PathServiceClient extends Client {
 export interface MessageServiceClient extends Client {
   createAddress: UnaryMethod<CreateAddressRequest, MessageAddress>;
   listAddresses: UnaryMethod<Empty, ListAddressesResponse>;
-  deleteAddress: UnaryMethod<DeleteAddressRequest, Empty>;
+  deleteAddress: UnaryMethod<DeleteAddressRequest, DeleteAddressResponse>;
   sendMessage: ServerStreamMethod<SendMessageRequest, SendMessageResponse>;
   receiveMessages: ServerStreamMethod<Empty, ReceivedMessage>;
   acknowledgeMessages: UnaryMethod<AcknowledgeMessagesRequest, Empty>;

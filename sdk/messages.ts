@@ -1,6 +1,7 @@
 /** Messages: addresses, sending, receiving, anonymous replies (`client.messages`). */
 import type { Client, ClientReadableStream, Metadata } from '@grpc/grpc-js';
 import type {
+  DeleteAddressResponse,
   MessageAddress,
   MessageServiceClient,
   MessageState,
@@ -115,10 +116,13 @@ export class NyxMessages {
     return (await unary(service, service.listAddresses, {}, options)).addresses;
   }
 
-  /** Its keys are erased: what is on its way to it can't be read any more. */
-  async deleteAddress(address: string, options: Abortable = {}): Promise<void> {
+  /**
+   * Its keys are erased: what is on its way to it can't be read any more. `erasedAtNode`: its mailbox is gone as well, and
+   * who asks for its keys is told so; false when its node could not be reached, which then keeps it until it expires.
+   */
+  async deleteAddress(address: string, options: Abortable = {}): Promise<DeleteAddressResponse> {
     const { service, unary } = this.#calls();
-    await unary(service, service.deleteAddress, { address }, options);
+    return unary(service, service.deleteAddress, { address }, options);
   }
 
   /**

@@ -118,9 +118,14 @@ function addAddress(program: Command, io: Io): void {
     .argument('<address>')
     .action(async (text: string, options: CommonOptions) => {
       await withDaemon(options, io, async (client) => {
-        await client.messages.deleteAddress(text, { signal: io.signal });
-        if (options.json) printJson(io, { ok: true });
-        else printLine(io, 'erased');
+        const { erasedAtNode } = await client.messages.deleteAddress(text, { signal: io.signal });
+        if (options.json) printJson(io, { ok: true, erasedAtNode });
+        else if (erasedAtNode) printLine(io, 'erased');
+        else
+          printLine(
+            io,
+            'erased here; its node could not be told and keeps what is in it, unreadable, until it expires',
+          );
       });
     });
 }

@@ -8,6 +8,7 @@ import type {
   CreateReplyBlockRequest,
   CreateReplyBlockResponse,
   DeleteAddressRequest,
+  DeleteAddressResponse,
   Empty,
   ListAddressesResponse,
   MessageAddress,
@@ -54,9 +55,10 @@ export const messageService = (host: ApiHost) => ({
     addresses: messagesOf(host).addresses().map(addressOf),
   })),
 
-  DeleteAddress: unary<DeleteAddressRequest, Empty>(({ address }) => {
-    if (!messagesOf(host).deleteAddress(address)) throw notFound('own address', address.slice(0, 200));
-    return {};
+  DeleteAddress: unary<DeleteAddressRequest, DeleteAddressResponse>(async ({ address }) => {
+    const erasedAtNode = await messagesOf(host).deleteAddress(address);
+    if (erasedAtNode === undefined) throw notFound('own address', address.slice(0, 200));
+    return { erasedAtNode };
   }),
 
   SendMessage: serverStream<SendMessageRequest, SendMessageResponse>(async (request, send, signal) => {

@@ -67,25 +67,34 @@ export class MailboxVisit {
     if (this.state === 'waiting') void this.#connect();
   }
 
-  /** Ends the visit; `remove`: the mailbox and what is in it as well, if its node can be told. */
-  stop(remove: boolean): void {
-    if (remove && this.state === 'open') this.#send({ type: 'remove' });
+  /**
+   * Ends the visit; `remove`: the mailbox and what is in it as well, if its node can be told. Resolves when it is over, with
+   * whether the node has heard of a removal: it has when it ends the stream in turn.
+   */
+  async stop(remove: boolean): Promise<boolean> {
+    const tells = remove && this.state === 'open';
+    if (tells) this.#send({ type: 'remove' });
     this.state = 'stopped';
     this.#cancelTimer();
     const stream = this.#stream;
     this.#stream = undefined;
     if (stream === undefined) {
       this.#closeCircuit();
-      return;
+      return false;
     }
+    const over = Promise.withResolvers<void>();
     // Last words take their time over the circuit.
-    const close = () => {
-      cancel();
-      this.#closeCircuit();
-    };
-    const cancel = this.#host.context.timers.after(LAST_WORDS_MS, close);
-    stream.once('close', close);
+    const cancel = this.#host.context.timers.after(LAST_WORDS_MS, over.resolve);
+    let heard = false;
+    stream.once('end', () => {
+      heard = tells;
+    });
+    stream.once('close', over.resolve);
     stream.end();
+    await over.promise;
+    cancel();
+    this.#closeCircuit();
+    return heard;
   }
 
   get #stopped(): boolean {

@@ -244,14 +244,18 @@ export class Messages {
     return this.#infoOf(mailbox);
   }
 
-  /** Its mailbox is erased if its node can be told, its keys in any case. False: it is none of ours. */
-  deleteAddress(address: string): boolean {
+  /**
+   * Its keys are erased at once. Resolves with whether its node has been told to erase the mailbox; with undefined when the
+   * address is none of ours.
+   */
+  async deleteAddress(address: string): Promise<boolean | undefined> {
     const { mailboxId } = decodeAddress(address, this.#context.suite);
     const name = nodeIdHex(mailboxId);
-    this.#visits.get(name)?.stop(true);
+    const visit = this.#visits.get(name);
     this.#visits.delete(name);
     this.messenger.receiver.setSecrets(name, []);
-    return this.#book.remove(name);
+    if (!this.#book.remove(name)) return undefined;
+    return (await visit?.stop(true)) ?? false;
   }
 
   /** Sends to an address, or over a reply block (then `timeoutMs` has no meaning). Throws MessageError. */
@@ -335,7 +339,7 @@ export class Messages {
     this.#cancelPoll();
     this.#cancelRenew();
     this.messenger.stop();
-    for (const visit of this.#visits.values()) visit.stop(false);
+    for (const visit of this.#visits.values()) void visit.stop(false);
     this.#visits.clear();
     this.#dropReplyMailbox();
     for (const wake of [...this.#opened]) wake();
@@ -450,7 +454,7 @@ export class Messages {
     const visit = this.#replyVisit;
     this.#replyVisit = undefined;
     if (visit === undefined) return;
-    visit.stop(true);
+    void visit.stop(true);
     this.messenger.receiver.setSecrets(visit.mailbox.name, []);
     visit.mailbox.wipe();
   }

@@ -22,6 +22,8 @@ const NOTICED_MS = 5_000;
 const GOES_ON_BYTES = 64 * 1024 * 1024;
 /** What open streams are given at the end of a client that is started again. */
 const DRAIN_MS = 3_000;
+/** Until one of them had a middle that may be killed, and was not over before. */
+const TRANSFERS = 6;
 const NETWORK = fileURLToPath(new URL('../../daemon/local-network.ts', import.meta.url));
 const MAIN = fileURLToPath(new URL('../../daemon/main.ts', import.meta.url));
 
@@ -102,17 +104,21 @@ test('on two paths a middle is killed: every byte arrives, the pause is short', 
   const watching = (async () => {
     for await (const { name } of api.events({ kinds: ['path'], signal: stop.signal })) changes.push(name);
   })();
-  const report = await transferWithKills(api, {
-    bytes: 64 * 1024 * 1024,
-    path: { paths: 2, isolation: 'two paths' },
-    maxKills: 1,
-    everyMs: 700,
-    timeoutMs: 60_000,
-    kill: (nodeId) => {
-      const node = network.nodes.get(nodeId)!;
-      return node.role === 'mix' && process.kill(node.pid, 'SIGKILL');
-    },
-  });
+  const transfer = (attempt: number) =>
+    transferWithKills(api, {
+      bytes: 64 * 1024 * 1024,
+      path: { paths: 2, isolation: `two paths ${attempt}` },
+      maxKills: 1,
+      everyMs: 300,
+      timeoutMs: 60_000,
+      kill: (nodeId) => {
+        const node = network.nodes.get(nodeId)!;
+        return node.role === 'mix' && process.kill(node.pid, 'SIGKILL');
+      },
+    });
+  // Exits serve as middles too, and those are kept: where both paths have one, there is nobody to kill.
+  let report = await transfer(0);
+  for (let attempt = 1; attempt < TRANSFERS && report.kills.length === 0; attempt++) report = await transfer(attempt);
   console.log(`# ${JSON.stringify(report.kills)}, ${report.megabytesPerSecond.toFixed(0)} MB/s`);
   assert.equal(report.error, undefined);
   assert.ok(report.sha256Equal);

@@ -82,13 +82,14 @@ export async function transferWithKills(api: NyxClient, options: KillOptions): P
     looking = true;
     void (async () => {
       const path = await carriedBy(api, streamId!);
-      const victim = path && busiest(path);
-      const nodeId = victim?.nodeIds[1];
-      const at = { paths: path?.circuits.filter(({ state }) => state === 'usable').length ?? 0, atBytes: got };
+      if (path === undefined || socket.destroyed) return;
+      const circuits = usableByBusyness(path);
+      const at = { paths: circuits.length, atBytes: got };
       const nowMs = performance.now();
-      if (nodeId === undefined || socket.destroyed || !options.kill(nodeId)) return;
+      const victim = circuits.find(({ nodeIds }) => options.kill(nodeIds[1]!));
+      if (victim === undefined) return;
       killedMs = nowMs;
-      kills.push({ nodeId, ...at, rttMs: victim!.rttMs, jitterMs: victim!.jitterMs, stallMs: 0 });
+      kills.push({ nodeId: victim.nodeIds[1]!, ...at, rttMs: victim.rttMs, jitterMs: victim.jitterMs, stallMs: 0 });
     })().finally(() => {
       looking = false;
     });
@@ -138,8 +139,8 @@ async function carriedBy(api: NyxClient, streamId: number): Promise<Path | undef
   return paths.find((path) => path.pathId === pathId);
 }
 
-/** Of the circuit that carries most. */
-function busiest({ circuits }: Path): SessionPath | undefined {
+/** That which carries most comes first. */
+function usableByBusyness({ circuits }: Path): SessionPath[] {
   const usable = circuits.filter(({ state }) => state === 'usable');
-  return usable.sort((a, b) => b.packetsReceived - a.packetsReceived)[0];
+  return usable.sort((a, b) => b.packetsReceived - a.packetsReceived);
 }

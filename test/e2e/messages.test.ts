@@ -231,7 +231,7 @@ test('an address that does not exist is an error that says so', async () => {
     code('BAD_ADDRESS'),
   );
   const gone = await bob.messages.createAddress();
-  await bob.messages.deleteAddress(gone.address);
+  assert.deepEqual(await bob.messages.deleteAddress(gone.address), { erasedAtNode: true });
   await assert.rejects(alice.messages.send(gone.address, 'x', { timeoutMs: 30_000 }), code('UNKNOWN_MAILBOX'));
   const relay = await connect(relays[0]!);
   await assert.rejects(relay.messages.addresses(), code('NOT_A_CLIENT'));
