@@ -13,7 +13,7 @@ import { ExpiringMap } from './expiring-map.ts';
 import { INIT_FRAGMENTS, InitReassembly, type PartialInit } from './fragments.ts';
 import { HandshakeDatagram, type HandshakeKeys, HandshakeType, handshakeKeys } from './handshake-datagram.ts';
 import { answerInit, HandshakeStatus, INIT_BYTES, type OpenedInit, openInit } from './handshake-messages.ts';
-import { Link } from './link.ts';
+import { Link, type LinkSecrets } from './link.ts';
 import { InitTimestamps } from './timestamps.ts';
 
 /** A response as sent, for repetitions of the init that it answers. */
@@ -194,8 +194,21 @@ export class LinkResponder {
     reply.fragment.set(answer.message);
     reply.seal(suite, handshakeKeys(suite, message.subarray(0, 32)));
     this.#responses.set(key, { mac1s: init.mac1s, datagram: reply.bytes.slice() }, nowMs);
+    if (accepted)
+      this.#accept(opened, nodeId, { keys: answer.keys, localId, peerLinkId: opened.peerLinkId }, from, via, nowMs);
     emit(via, from, reply.bytes);
-    if (!accepted) return Drop.limit;
+    return accepted ? Drop.none : Drop.limit;
+  }
+
+  /** The link is up, at our end, before its initiator hears of it. */
+  #accept(
+    opened: OpenedInit,
+    nodeId: Uint8Array | undefined,
+    secrets: LinkSecrets,
+    from: PeerAddress,
+    via: Via,
+    nowMs: number,
+  ): void {
     const link = new Link(
       {
         initiator: false,
@@ -211,8 +224,7 @@ export class LinkResponder {
       this.#deps,
     );
     this.#unconfirmed.add(link);
-    link.install({ keys: answer.keys, localId, peerLinkId: opened.peerLinkId }, nowMs);
-    return Drop.none;
+    link.install(secrets, nowMs);
   }
 
   /** The NodeID an initiator gave, if the verified view knows it under the same link key. */
