@@ -152,7 +152,10 @@ describe('a session over several circuits', () => {
       plainMs += plain.down.longestStallMs;
       twiceMs += twice.down.longestStallMs;
     }
-    assert.ok(twiceMs < plainMs, `sooner than what has to be noticed first: ${twiceMs / SEEDS} and ${plainMs / SEEDS} ms`);
+    assert.ok(
+      twiceMs < plainMs,
+      `sooner than what has to be noticed first: ${twiceMs / SEEDS} and ${plainMs / SEEDS} ms`,
+    );
     assert.ok(twiceMs / SEEDS < 150, `${twiceMs / SEEDS} ms`);
   });
 
