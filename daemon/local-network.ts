@@ -8,6 +8,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { BatchRules } from '@nyx/core/mix/batch-records.ts';
 import { stringify } from 'yaml';
 import type { ConfigInput } from './config/schema.ts';
 import { createNativeSuite } from './io/native-suite.ts';
@@ -40,6 +41,8 @@ export interface LocalNetworkOptions {
   readonly discovery?: 'http' | 'p2p';
   /** Authorities measure the nodes, by 1 MiB each. Default false: those who count cells know whose they are. */
   readonly measureBandwidth?: boolean;
+  /** Class cmix: what the authorities say of batches. Default as in every network: 100 cells, 100 ms. */
+  readonly batches?: BatchRules;
   /** Port for the first client's SOCKS proxy; default any free one. */
   readonly socksPort?: number;
   readonly httpConnectPort?: number;
@@ -270,7 +273,14 @@ const directoryOf = (spec: NodeSpec, environment: Environment): Pick<ConfigInput
             ...(authorities.length > 1 ? { phaseMs: phaseMsOf(authorities.length, options.epochSeconds ?? 3600) } : {}),
             measure: { bytesPerNode: 1 << 20, ...(options.measureBandwidth ? {} : { bytesPerEpoch: 0 }) },
             // All nodes are new, in one subnet, and share this machine.
-            params: { maxPerSubnet: 0, maxPerFamily: 0, rampEpochs: 1, puzzleBits: 2, puzzleMemoryKib: 8192 },
+            params: {
+              maxPerSubnet: 0,
+              maxPerFamily: 0,
+              rampEpochs: 1,
+              puzzleBits: 2,
+              puzzleMemoryKib: 8192,
+              ...(options.batches && { cmixCells: options.batches.cells, cmixDelayMs: options.batches.delayMs }),
+            },
           },
         }),
   };

@@ -99,6 +99,11 @@ export interface Batches {
   unproved: number;
   refused: number;
   cheats: Cheat[];
+  missed: number;
+  exchanged: number;
+  audited: number;
+  unanswered: number;
+  exchangers: string[];
 }
 
 export interface Cheat {

@@ -13,6 +13,8 @@ const meaning = {
   delay: 'it signed a batch whose delay it had not computed, or made shorter than allowed',
   membership: 'it signed that cells were in a batch in which they are not',
   receipt: 'it signed a receipt for a cell, and then a batch without it',
+  opening: 'it opened a batch otherwise than it had signed it',
+  size: 'it signed a batch of more cells than a full one has',
 } as const;
 
 export function addEvidenceCommand(program: Command, io: Io): void {

@@ -105,6 +105,9 @@ export function formatStatus(info: GetNodeInfoResponse): string {
     const { proved, lost, withheld, unproved } = info.cmix;
     lines.push(`proofs      ${proved} cells proved, ${lost} lost, ${withheld} withheld, ${unproved} unproved`);
   }
+  for (const nodeId of info.cmix?.exchangers ?? []) {
+    lines.push(`exchanged   ${nodeId} took cells of ours and gave out others`);
+  }
   for (const { nodeId, kind, file } of info.cmix?.cheats ?? []) {
     lines.push(`CHEAT       ${nodeId} (${kind}); evidence: ${file}`);
   }

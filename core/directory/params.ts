@@ -21,6 +21,9 @@ export const ViewParam = {
   puzzleBits: 'puzzle-bits',
   puzzleMemoryKib: 'puzzle-memory-kib',
   puzzlePasses: 'puzzle-passes',
+  /** Class cmix: cells of a full batch, and the delay of every batch, ms. */
+  cmixCells: 'cmix-cells',
+  cmixDelayMs: 'cmix-delay-ms',
 } as const;
 export type ViewParam = (typeof ViewParam)[keyof typeof ViewParam];
 
@@ -32,6 +35,8 @@ export const defaultViewParams = {
   [ViewParam.puzzleBits]: 5,
   [ViewParam.puzzleMemoryKib]: 65_536,
   [ViewParam.puzzlePasses]: 1,
+  [ViewParam.cmixCells]: 100,
+  [ViewParam.cmixDelayMs]: 100,
 } as const satisfies Record<ViewParam, number>;
 
 export function viewParam(params: ViewParams, name: ViewParam): number {

@@ -21,15 +21,26 @@ export interface LedgerCounts {
   withheld: number;
   /** Got, and no proof that they were in a batch: slipped in, or the proof did not reach us. */
   unproved: number;
+  /** Proved to have come out for us, and never came. */
+  missed: number;
+  /** Of our own circuits: in the batch on one side, and not what they have to be on the other. */
+  exchanged: number;
+  /** Asked about at a last hop (batch-audit.ts), without an answer that helps. */
+  unanswered: number;
 }
 
 export function zeroCounts(): LedgerCounts {
-  return { proved: 0, lost: 0, withheld: 0, unproved: 0 };
+  return { proved: 0, lost: 0, withheld: 0, unproved: 0, missed: 0, exchanged: 0, unanswered: 0 };
 }
+
+/** Whether a digest is among the leaves of the other side of an opened batch. */
+export type Holds = (digest: Uint8Array) => boolean;
 
 interface Cell {
   readonly atMs: TimeMs;
   receipted: boolean;
+  /** What the cell is on the other side of the neighbour; only the client of a circuit can know. */
+  readonly beyond: Uint8Array | undefined;
 }
 
 /** `cell` as digestKey makes it. */
@@ -38,9 +49,10 @@ export type LedgerStep = (action: string, cell: string, batch?: number) => void;
 export class BatchLedger {
   readonly counts = zeroCounts();
   readonly #given = new Map<string, Cell>();
-  readonly #got = new Map<string, TimeMs>();
+  readonly #got = new Map<string, Pick<Cell, 'atMs' | 'beyond'>>();
   /** Proved before they came: cells and proofs travel apart. */
-  readonly #ahead = new Map<string, TimeMs>();
+  readonly #ahead = new Map<string, { readonly atMs: TimeMs; readonly holds: Holds | undefined }>();
+  #follows = false;
   readonly #receipts = new Map<string, { readonly bytes: Uint8Array; readonly atMs: TimeMs }>();
   readonly #step: LedgerStep | undefined;
 
@@ -54,17 +66,26 @@ export class BatchLedger {
     return bytes;
   }
 
-  gave(digest: Uint8Array, nowMs: TimeMs): void {
+  gave(digest: Uint8Array, nowMs: TimeMs, beyond?: Uint8Array): void {
+    if (beyond !== undefined) this.#follows = true;
     if (this.#given.size >= MAX_CELLS) return;
-    this.#given.set(digestKey(digest), { atMs: nowMs, receipted: false });
-    this.#step?.('Give', digestKey(digest));
+    const key = digestKey(digest);
+    this.#given.set(key, { atMs: nowMs, receipted: false, beyond });
+    this.#step?.('Give', key);
   }
 
-  got(digest: Uint8Array, nowMs: TimeMs): void {
+  /** False: it was proved to have come out of a batch into which it did not go. */
+  got(digest: Uint8Array, nowMs: TimeMs, beyond?: Uint8Array): boolean {
+    if (beyond !== undefined) this.#follows = true;
     const key = digestKey(digest);
     this.#step?.('Take', key);
-    if (this.#ahead.delete(key)) this.counts.proved++;
-    else if (this.#got.size < MAX_CELLS) this.#got.set(key, nowMs);
+    const ahead = this.#ahead.get(key);
+    if (ahead === undefined) {
+      if (this.#got.size < MAX_CELLS) this.#got.set(key, { atMs: nowMs, beyond });
+      return true;
+    }
+    this.#ahead.delete(key);
+    return this.#prove(beyond, ahead.holds);
   }
 
   /** A receipt whose signatures hold. */
@@ -83,24 +104,46 @@ export class BatchLedger {
     return this.#receipts.get(receiptKey(number, tag))?.bytes;
   }
 
-  /** A proof that holds: these cells of ours were in the batch. */
-  provedIn(number: number, tag: Uint8Array, digests: readonly Uint8Array[]): void {
+  /** A proof that holds: these cells of ours were in the batch. False: and one of them did not come out as what it has to be. */
+  provedIn(number: number, tag: Uint8Array, digests: readonly Uint8Array[], holds: Holds): boolean {
     this.#receipts.delete(receiptKey(number, tag));
+    let honest = true;
     for (const digest of digests) {
-      if (!this.#given.delete(digestKey(digest))) continue;
-      this.counts.proved++;
-      this.#step?.('ProvedIn', digestKey(digest), number);
+      const key = digestKey(digest);
+      const cell = this.#given.get(key);
+      if (cell === undefined) continue;
+      this.#given.delete(key);
+      this.#step?.('ProvedIn', key, number);
+      if (!this.#prove(cell.beyond, holds)) honest = false;
     }
+    return honest;
   }
 
-  /** A proof that holds: these cells came out of the batch, for us. */
-  provedOut(digests: readonly Uint8Array[], nowMs: TimeMs): void {
+  /** A proof that holds: these cells came out of the batch, for us. False: and one of them had not gone in. */
+  provedOut(digests: readonly Uint8Array[], nowMs: TimeMs, holds: Holds): boolean {
+    let honest = true;
     for (const digest of digests) {
       const key = digestKey(digest);
       this.#step?.('ProvedOut', key);
-      if (this.#got.delete(key)) this.counts.proved++;
-      else if (this.#ahead.size < MAX_CELLS) this.#ahead.set(key, nowMs);
+      const cell = this.#got.get(key);
+      if (cell !== undefined) {
+        this.#got.delete(key);
+        if (!this.#prove(cell.beyond, holds)) honest = false;
+      } else if (this.#ahead.size < MAX_CELLS) {
+        // Nobody is to keep an opening for cells that nobody follows.
+        this.#ahead.set(key, { atMs: nowMs, holds: this.#follows ? holds : undefined });
+      }
     }
+    return honest;
+  }
+
+  #prove(beyond: Uint8Array | undefined, holds: Holds | undefined): boolean {
+    if (beyond === undefined || holds === undefined || holds(beyond)) {
+      this.counts.proved++;
+      return true;
+    }
+    this.counts.exchanged++;
+    return false;
   }
 
   /** Once a second or so: counts what has waited too long. True when that speaks against the neighbour. */
@@ -115,15 +158,16 @@ export class BatchLedger {
       if (receipted) counts.withheld++;
       else counts.lost++;
     }
-    for (const [key, atMs] of this.#got) {
+    for (const [key, { atMs }] of this.#got) {
       if (atMs > end) break;
       this.#got.delete(key);
       this.#step?.('Unproved', key);
       counts.unproved++;
     }
-    for (const [key, atMs] of this.#ahead) {
+    for (const [key, { atMs }] of this.#ahead) {
       if (atMs > end) break;
       this.#ahead.delete(key);
+      counts.missed++;
     }
     for (const [key, { atMs }] of this.#receipts) {
       if (atMs > end) break;

@@ -46,6 +46,8 @@ export interface EngineCircuit extends Timed {
   end(reason: CircuitEnd, heardFrom: LinkSlot | undefined, nowMs: TimeMs): void;
   /** Once a second or so: expiry, old keys. */
   sweep(nowMs: TimeMs, unixSeconds: number): void;
+  /** Towards the last hop; undefined at either end. */
+  readonly nextLink?: LinkSlot;
   /** What it holds now, bytes; its keys included. */
   readonly bufferedBytes: number;
   /** What the engine has counted of that, and when. Owned by the engine. */

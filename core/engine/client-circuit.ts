@@ -13,6 +13,16 @@ import { type PathHost, PathState, type SessionPath } from '../stream/session-pa
 import type { LayeredCell } from '../wire/datagram.ts';
 import { CellType } from '../wire/datagram.ts';
 import { readUint32 } from '../wire/frames.ts';
+import {
+  AuditHop,
+  Auditor,
+  AuditTrail,
+  decodeAnswer,
+  encodeQuestion,
+  LayerDigests,
+  type OpenedBatch,
+  type TrailCell,
+} from './batch-audit.ts';
 import type { Cid } from './cid-table.ts';
 import {
   CELLS_PER_TURN,
@@ -25,6 +35,7 @@ import {
 import { ClientSession } from './client-session.ts';
 import { CircuitEnd, type NodeContact, type SessionOwner } from './contract.ts';
 import { CryptoMessage, encodeRekey, sendKeyMessage } from './crypto-messages.ts';
+import type { AuditOwner } from './engine-batches.ts';
 import type { LinkSlot } from './link-slot.ts';
 import { sendDestroy } from './messages.ts';
 import { attachBody } from './session-ticket.ts';
@@ -52,7 +63,7 @@ function newChallenge(random: Random): readonly [number, number] {
   return [readUint32(bytes, 0), readUint32(bytes, 4)];
 }
 
-export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner {
+export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner, AuditOwner {
   dueMs: TimeMs = Number.POSITIVE_INFINITY;
   heapIndex = -1;
   dirty = false;
@@ -65,6 +76,10 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner {
   #refused = false;
   /** Class cmix: the first hop has to prove what becomes of our cells. */
   readonly #batched: boolean;
+  readonly #watch: LayerDigests | undefined;
+  readonly #trail = new AuditTrail();
+  readonly #firstHopAudit: Auditor;
+  readonly #lastHopAudit: Auditor;
   /** Cells in our own batches: a node that mixes for others sends its own cells among theirs, and has to prove them too. */
   #mixed = 0;
   readonly #context: EngineContext;
@@ -102,6 +117,9 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner {
   ) {
     this.#context = context;
     this.#batched = batched;
+    this.#watch = batched ? new LayerDigests((cell) => context.batches.digest(cell)) : undefined;
+    this.#firstHopAudit = new Auditor(context.random, this.#trail, [AuditHop.second]);
+    this.#lastHopAudit = new Auditor(context.random, this.#trail, [AuditHop.before, AuditHop.last]);
     this.handle = handle;
     this.hops = hops;
     this.#onion = onion;
@@ -167,6 +185,10 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner {
   }
 
   onCryptoMessage(type: number, body: Uint8Array): void {
+    if (type === CryptoMessage.opened && this.#batched) {
+      this.#onOpened(body);
+      return;
+    }
     const expected = this.#ready ? CryptoMessage.rekeyKeys : CryptoMessage.keys;
     const { suite, host } = this.#context;
     const shared = type === expected && this.#fresh ? finishReply(suite, this.#fresh, body) : undefined;
@@ -184,6 +206,64 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner {
       host.onStep?.({ spec: 'Circuit', action: 'ClientTakes', of: this.handle });
       host.onCircuit({ kind: 'ready', circuit: this.handle, setupMs: this.#nowMs - this.#startedMs });
     }
+  }
+
+  /** The last hop opens a batch in which a cell of ours was: its own, or that of the hop before. */
+  #onOpened(body: Uint8Array): void {
+    const answer = decodeAnswer(body, this.#context.host.cmix!.statementBytes);
+    const cells = answer && this.#lastHopAudit.take(answer, answer.hop);
+    if (answer === undefined || cells === undefined) return;
+    const last = this.hops.length - 1;
+    this.#audit(answer.hop, answer.hop === AuditHop.last ? last : last - 1, cells, answer.batch);
+  }
+
+  /** The first hop opens the second one's batch. */
+  onNext(batch: OpenedBatch | undefined, digest: Uint8Array): void {
+    const cells = this.#ended ? undefined : this.#firstHopAudit.takeNext(digest);
+    if (cells !== undefined) this.#audit(AuditHop.second, 1, cells, batch);
+  }
+
+  /** Checks the batch of the hop at `at` with all cells of ours: most were in others, but none on one side only. */
+  #audit(hop: AuditHop, at: number, cells: readonly TrailCell[], batch: OpenedBatch | undefined): void {
+    const { batches } = this.#context;
+    const contact = this.hops[at];
+    if (batch === undefined || contact === undefined) {
+      batches.noteUnanswered();
+      this.audited(hop, false);
+      return;
+    }
+    const last = this.hops.length - 1;
+    const pairs = cells.map(({ travel, digests }) => {
+      const forward = travel === Travel.forward;
+      const near = digests[at]!;
+      const end = () => (forward ? batches.endOf(near) : batches.beginOf(near));
+      const far = at === last ? end() : digests[at + 1]!;
+      return forward ? { input: near, output: far } : { input: far, output: near };
+    });
+    batches.audit(this, hop, contact.nodeId, batch, pairs);
+  }
+
+  /** What a batch that was opened to us, or was not, came to. */
+  audited(hop: AuditHop, useful: boolean): void {
+    const isFirst = hop === AuditHop.second;
+    if (!(isFirst ? this.#firstHopAudit : this.#lastHopAudit).settle(useful)) return;
+    this.#context.batches.suspectAnswers(this.hops.at(isFirst ? 0 : -1)!.nodeId);
+  }
+
+  /** Asks about a cell, now and then. */
+  #auditIfDue(nowMs: TimeMs): void {
+    if (!this.#batched || !this.#ready) return;
+    const { batches } = this.#context;
+    for (const hop of [...this.#firstHopAudit.expire(nowMs), ...this.#lastHopAudit.expire(nowMs)]) {
+      batches.noteUnanswered();
+      this.audited(hop, false);
+    }
+    const atLast = this.#lastHopAudit.poll(nowMs);
+    if (atLast !== undefined) sendKeyMessage(this.#path, CryptoMessage.audit, encodeQuestion(atLast));
+    const atFirst = this.hops.length > 1 ? this.#firstHopAudit.poll(nowMs) : undefined;
+    if (atFirst === undefined) return;
+    const { travel, digests } = atFirst;
+    batches.ask(this, this.#link, { cid: this.#forwardCid, travel, digest: digests[1]! });
   }
 
   #rekeyIfDue(nowMs: TimeMs): void {
@@ -208,11 +288,13 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner {
     nowMs: TimeMs,
   ): Drop {
     this.#nowMs = nowMs;
-    // It is opened in place.
-    const digest = this.#batched ? this.#context.batches.digest(cell.cell) : undefined;
-    const drop = this.#onion.openBackward(counter, type, pathId, cell, nowMs);
+    const watch = this.#watch?.begin();
+    const drop = this.#onion.openBackward(counter, type, pathId, cell, nowMs, watch);
     if (drop !== Drop.none) return drop;
-    if (digest !== undefined) this.#context.batches.got(this.#link, digest, nowMs);
+    if (watch !== undefined) {
+      this.#context.batches.got(this.#link, watch.digests[0]!, nowMs, watch.digests[1]);
+      this.#trail.note(Travel.backward, this.#onion.lastIndex, watch.digests, nowMs);
+    }
     this.#heardMs = nowMs;
     this.#cellsSinceRekey++;
     this.#context.counters.cellsDelivered++;
@@ -273,19 +355,24 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner {
   #sendCell(index: number): void {
     const { sendScratch, mixScratch, batches } = this.#context;
     const onion = this.#onion;
-    onion.sealForward(index, CellType.data, 0, sendScratch);
+    const watch = this.#watch?.begin();
+    onion.sealForward(index, CellType.data, 0, sendScratch, watch);
     const cell = this.#mixesItself ? mixScratch : this.#link.peek();
     cell.cell.set(sendScratch.cell);
     writeHeader(cell, this.#forwardCid, onion.forwardCounter(index), CellType.data, 0);
     this.#cellsSinceRekey++;
-    const digest = this.#batched ? batches.digest(cell.cell) : undefined;
-    if (digest !== undefined && this.#mixesItself) {
-      const begin = batches.beginOf(digest);
-      const refused = batches.push(cell.bytes, this, 0, undefined, begin, this.#link, digest, this.#nowMs);
-      if (refused === Drop.none) this.#mixed++;
-      return;
+    if (watch !== undefined) {
+      const { digests } = watch;
+      const [digest, beyond] = digests as [Uint8Array, Uint8Array | undefined];
+      this.#trail.note(Travel.forward, index, digests, this.#nowMs);
+      if (this.#mixesItself) {
+        const begin = batches.beginOf(digest);
+        const refused = batches.push(cell.bytes, this, 0, undefined, begin, this.#link, digest, this.#nowMs, beyond);
+        if (refused === Drop.none) this.#mixed++;
+        return;
+      }
+      batches.gave(this.#link, digest, this.#nowMs, beyond);
     }
-    if (digest !== undefined) batches.gave(this.#link, digest, this.#nowMs);
     this.#link.commitCell(cell);
   }
 
@@ -400,12 +487,15 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner {
       return;
     }
     this.#rekeyIfDue(nowMs);
+    this.#auditIfDue(nowMs);
     this.#onion.expireOld(nowMs);
   }
 
   get bufferedBytes(): number {
     // A session's buffers are counted once, however many circuits it has.
     const { bufferedBytes, paths } = this.session.stats;
-    return bufferedBytes / Math.max(1, paths.length) + SESSION_BYTES + this.#onion.memoryBytes;
+    return (
+      bufferedBytes / Math.max(1, paths.length) + SESSION_BYTES + this.#onion.memoryBytes + this.#trail.memoryBytes
+    );
   }
 }

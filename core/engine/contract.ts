@@ -6,6 +6,7 @@
 import type { Drop } from '../drop-reason.ts';
 import type { Cheat } from '../mix/batch-evidence.ts';
 import type { BatchQueueOptions } from '../mix/batch-queue.ts';
+import type { BatchRules } from '../mix/batch-records.ts';
 import type { BatchJob, BatchProgress, CheckJob, Verdict } from '../mix/batch-work.ts';
 import type { CoverOptions } from '../mix/cover.ts';
 import type { PeerAddress, TimeMs, UnixSeconds } from '../ports.ts';
@@ -129,6 +130,8 @@ export interface Step {
 export interface CmixHost {
   /** Length of a statement in the group that the host computes in. */
   readonly statementBytes: number;
+  /** What the view says of batches, and what the one before it said: of neighbours both are taken. Empty: there is no view yet. */
+  rules(): readonly BatchRules[];
   /** Proves a batch of ours. */
   prove(job: BatchJob): void;
   check(id: number, job: CheckJob): void;
@@ -136,6 +139,11 @@ export interface CmixHost {
   cheated(cheat: Cheat, evidence: Uint8Array, found: boolean): void;
   /** A neighbour does not prove what it should; nobody else can be shown that. */
   suspected(nodeId: Uint8Array, counts: BatchCounts): void;
+  /**
+   * A mix on a circuit of ours took a cell and did not give out what it had to become, in a batch that it opened itself. Known for
+   * sure, to us alone: others would have to know the circuit's keys.
+   */
+  exchanged(nodeId: Uint8Array): void;
 }
 
 /** Cells given to neighbours that mix by batches, and got from them. */
@@ -148,6 +156,12 @@ export interface BatchCounts {
   readonly withheld: number;
   /** Got, and no proof came. */
   readonly unproved: number;
+  /** Proved to have been given to us, and never came: the link lost them, or the neighbour kept them. */
+  readonly missed: number;
+  /** Cells of our own circuits that went into a batch, or came out, and what they were on the other side did not. */
+  readonly exchanged: number;
+  /** Batches of later hops that we asked for, and that were not opened, or that of another cell. */
+  readonly unanswered: number;
 }
 
 export interface CmixStats extends BatchCounts {
@@ -158,6 +172,8 @@ export interface CmixStats extends BatchCounts {
   readonly cells: number;
   /** Cells of the smallest of the last 64. */
   readonly smallestRecent: number | undefined;
+  /** Batches of later hops that were opened to us, and held. */
+  readonly audited: number;
   /** Receipts, proofs and evidence of neighbours that were not what they have to be. */
   readonly refused: number;
   /** Batches with which a mix was shown to have cheated. */

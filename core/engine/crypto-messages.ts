@@ -4,7 +4,7 @@ import type { ClientFresh } from '../onion/fresh-exchange.ts';
 import { SessionError } from '../stream/contract.ts';
 import type { SessionPath } from '../stream/session-path.ts';
 
-export const CryptoMessage = { caps: 1, keys: 2, rekey: 3, rekeyKeys: 4 } as const;
+export const CryptoMessage = { caps: 1, keys: 2, rekey: 3, rekeyKeys: 4, audit: 5, opened: 6 } as const;
 
 const REKEY_BYTES = X25519_BYTES + MLKEM768_PUBLIC_KEY_BYTES;
 

@@ -9,20 +9,39 @@ import { compareBytes, joinBytes, readNumber, writeNumber } from '../directory/b
 import { Drop } from '../drop-reason.ts';
 import { LinkMessage } from '../link/contract.ts';
 import { type Cheat, CheatKind, cheatName, MAX_EVIDENCE_BYTES } from '../mix/batch-evidence.ts';
-import { BatchQueue, OWN_END } from '../mix/batch-queue.ts';
-import { CERTIFICATE_BYTES, cellDigest, Side, TAG_BYTES } from '../mix/batch-records.ts';
-import type { BatchMessage, BatchProgress, CheckJob, Verdict } from '../mix/batch-work.ts';
+import { BatchQueue, digestKey, OWN_END } from '../mix/batch-queue.ts';
+import {
+  type BatchRules,
+  CERTIFICATE_BYTES,
+  cellDigest,
+  isOpened,
+  MAX_OPENING_BYTES,
+  type Opening,
+  readOpening,
+  Side,
+  TAG_BYTES,
+} from '../mix/batch-records.ts';
+import type { BatchMessage, BatchProgress, CellPair, CheckJob, Verdict } from '../mix/batch-work.ts';
 import type { DelayOwner } from '../mix/delay-queue.ts';
 import type { TimeMs } from '../ports.ts';
+import {
+  type Ask,
+  type AuditHop,
+  decodeAsk,
+  decodeNext,
+  encodeAsk,
+  encodeNext,
+  type OpenedBatch,
+} from './batch-audit.ts';
 import { BatchLedger, type LedgerStep, zeroCounts } from './batch-ledger.ts';
-import type { EngineContext } from './circuit.ts';
+import { type EngineContext, Travel } from './circuit.ts';
 import type { CmixStats } from './contract.ts';
 import type { LinkSlot } from './link-slot.ts';
 import { digestName } from './step-names.ts';
 import type { Timed } from './timer-heap.ts';
 
 /** First byte of a message about batches. */
-const About = { receipt: 1, proof: 2, heard: 3, statement: 4, evidence: 5 } as const;
+const About = { receipt: 1, proof: 2, heard: 3, statement: 4, evidence: 5, opening: 6, ask: 7, next: 8 } as const;
 
 /** `batch key (32) ‖ number (8) ‖ SHA-256 of the statement without its signature`. */
 const HEARD_BYTES = 72;
@@ -31,6 +50,9 @@ const SIGNATURE_BYTES = 64;
 const IDENTITY_BYTES = 32;
 const KEY_OFFSET = 32;
 const NUMBER_OFFSET = CERTIFICATE_BYTES;
+
+/** Openings of a neighbour that wait for its proofs. */
+const MAX_OPENINGS_AHEAD = 8;
 
 /** Statements remembered, of all mixes together: 1.3 KiB each. */
 const MAX_STATEMENTS = 512;
@@ -41,20 +63,53 @@ const MAX_CHECKS_OF_ONE = 32;
 const MAX_CHECKS = 256;
 /** Evidence that a neighbour may send, a minute. */
 const MAX_EVIDENCE_PER_MINUTE = 4;
+/** Questions of one client about its second hops are answered no more often. */
+const MIN_NEXT_GAP_MS = 500;
+/** Own questions that wait for an answer. */
+const MAX_ASKS = 256;
 /** A neighbour is suspected aloud this often at most. */
 const SUSPECT_GAP_MS = 60_000;
+const COUNTS = ['proved', 'lost', 'withheld', 'unproved', 'missed', 'exchanged', 'unanswered'] as const;
 
 const text = new TextEncoder();
 const END_DOMAIN = text.encode('nyx1 cmix end');
 const BEGIN_DOMAIN = text.encode('nyx1 cmix begin');
 
+/** Batches that can still be opened to clients of circuits that end here: our own, and those of each neighbour. */
+const MAX_OWN_OPENED = 64;
+const MAX_OPENED = 32;
+const OPENED_BYTES = 1400 + MAX_OPENING_BYTES;
+
+interface Opened extends OpenedBatch {
+  readonly number: number;
+  readonly leaves: Opening;
+}
+
+/** Hears what an audit of a batch came to. */
+export interface AuditOwner {
+  /** `useful`: the answer told something of the mix, whatever it was. */
+  audited(hop: AuditHop, useful: boolean): void;
+  /** The first hop's answer. */
+  onNext(batch: OpenedBatch | undefined, digest: Uint8Array): void;
+}
+
+interface Audit {
+  readonly owner: AuditOwner;
+  readonly hop: AuditHop;
+}
+
 interface Neighbour {
   readonly slot: LinkSlot;
   readonly ledger: BatchLedger;
+  /** By batch key and number; of batches whose proofs come right behind. */
+  readonly openings: Map<string, Uint8Array>;
+  /** The last of its batches that were proved to us. */
+  readonly opened: Opened[];
   checks: number;
   evidence: number;
   evidenceSinceMs: TimeMs;
   suspectedMs: TimeMs;
+  answeredMs: TimeMs;
 }
 
 export class EngineBatches implements Timed {
@@ -64,7 +119,13 @@ export class EngineBatches implements Timed {
   /** Undefined: this node is no mix of the class. */
   readonly queue: BatchQueue | undefined;
   readonly #neighbours = new Map<number, Neighbour>();
-  readonly #checks = new Map<number, { readonly job: CheckJob; readonly from: Neighbour }>();
+  readonly #checks = new Map<number, { readonly job: CheckJob; readonly from: Neighbour | Audit }>();
+  readonly #own: Opened[] = [];
+  /** Circuits of our own whose first hop we have asked, by the digest they asked about. */
+  readonly #asks = new Map<string, AuditOwner>();
+  /** Of cells of our own circuits in our own batches: what the first hop will make of them. */
+  readonly #beyond = new Map<string, Uint8Array>();
+  #audited = 0;
   #lastCheck = 0;
   /** By batch key and number. */
   readonly #statements = new Map<string, Uint8Array>();
@@ -79,18 +140,23 @@ export class EngineBatches implements Timed {
     this.#context = context;
     this.#failed = failed;
     const { cmix } = context.options;
-    this.queue = cmix === undefined ? undefined : new BatchQueue(context.random, cmix);
+    this.queue = cmix === undefined ? undefined : new BatchQueue(context.random, cmix, () => this.#rules[0]!);
   }
 
   /** Whether circuits of the class may pass or end here. */
   get accepts(): boolean {
-    return this.queue !== undefined && this.#context.host.cmix !== undefined;
+    return this.queue !== undefined && this.#rules.length > 0;
+  }
+
+  /** What the epoch says, and the one before. */
+  get #rules(): readonly BatchRules[] {
+    return this.#context.host.cmix?.rules() ?? [];
   }
 
   get stats(): CmixStats {
     const sum = { ...this.#gone };
     for (const { ledger } of this.#neighbours.values()) {
-      for (const name of ['proved', 'lost', 'withheld', 'unproved'] as const) sum[name] += ledger.counts[name];
+      for (const name of COUNTS) sum[name] += ledger.counts[name];
     }
     const { queue } = this;
     return {
@@ -99,6 +165,7 @@ export class EngineBatches implements Timed {
       cells: queue?.releasedCells ?? 0,
       smallestRecent: queue?.smallestRecent,
       ...sum,
+      audited: this.#audited,
       refused: this.#refused,
       cheats: this.#cheats.size,
     };
@@ -106,7 +173,10 @@ export class EngineBatches implements Timed {
 
   get memoryBytes(): number {
     let bytes = (this.queue?.memoryBytes ?? 0) + this.#statements.size * 1400;
-    for (const { ledger } of this.#neighbours.values()) bytes += ledger.memoryBytes;
+    bytes += this.#own.length * OPENED_BYTES + this.#beyond.size * 200;
+    for (const { ledger, openings, opened } of this.#neighbours.values()) {
+      bytes += ledger.memoryBytes + openings.size * MAX_OPENING_BYTES + opened.length * OPENED_BYTES;
+    }
     return bytes;
   }
 
@@ -125,7 +195,10 @@ export class EngineBatches implements Timed {
     return this.#context.suite.sha256(BEGIN_DOMAIN, digest);
   }
 
-  /** Puts a finished cell (1280 bytes, copied) into the open batch; `from`, `to` undefined: its circuit ends here. Only behind queue.hasRoom(). */
+  /**
+   * Puts a finished cell (1280 bytes, copied) into the open batch; `from`, `to` undefined: its circuit ends here. `beyond`: of
+   * a circuit of our own, as in gave(). Only behind queue.hasRoom().
+   */
   push(
     bytes: Uint8Array,
     owner: DelayOwner,
@@ -135,6 +208,7 @@ export class EngineBatches implements Timed {
     to: LinkSlot | undefined,
     outDigest: Uint8Array,
     nowMs: TimeMs,
+    beyond?: Uint8Array,
   ): Drop {
     const queue = this.queue!;
     if (from !== undefined) this.got(from, inDigest, nowMs);
@@ -149,6 +223,7 @@ export class EngineBatches implements Timed {
       nowMs,
     );
     if (!isNew) return Drop.replayed;
+    if (beyond !== undefined) this.#beyond.set(digestKey(outDigest), beyond);
     if (from !== undefined) this.#neighbour(from, nowMs);
     if (to !== undefined) this.#neighbour(to, nowMs);
     if (queue.isFull) this.#close(nowMs);
@@ -177,9 +252,19 @@ export class EngineBatches implements Timed {
       this.#release(progress.batch, nowMs);
       return;
     }
-    if (progress.kind === 'proofs') onStep?.({ spec: 'MixBatch', action: 'Prove', of: progress.batch });
-    const about = progress.kind === 'receipts' ? About.receipt : About.proof;
-    for (const message of progress.messages) this.#tell(about, message);
+    if (progress.kind === 'receipts') {
+      for (const message of progress.messages) this.#tell(About.receipt, message);
+      return;
+    }
+    onStep?.({ spec: 'MixBatch', action: 'Prove', of: progress.batch });
+    // Ahead of the proofs, which are checked with it.
+    const { opening: bytes, statement, messages } = progress;
+    const leaves = readOpening(bytes);
+    if (leaves !== undefined) remember(this.#own, MAX_OWN_OPENED, progress.batch, statement, leaves);
+    for (const neighbour of new Set(messages.map((message) => message.neighbour))) {
+      this.#tell(About.opening, { neighbour, bytes });
+    }
+    for (const message of messages) this.#tell(About.proof, message);
   }
 
   #release(batch: number, nowMs: TimeMs): void {
@@ -188,9 +273,12 @@ export class EngineBatches implements Timed {
       nowMs,
       (handle, digest) => {
         const neighbour = this.#neighbours.get(handle);
+        const key = digestKey(digest);
+        const beyond = this.#beyond.get(key);
+        this.#beyond.delete(key);
         if (neighbour === undefined) return;
         this.#context.host.onStep?.({ spec: 'MixBatch', action: 'Send', of: batch });
-        this.gave(neighbour.slot, digest, nowMs);
+        this.gave(neighbour.slot, digest, nowMs, beyond);
       },
       this.#failed,
     );
@@ -210,12 +298,16 @@ export class EngineBatches implements Timed {
   // --- as a neighbour ---
 
   /** A cell of the class goes to a neighbour; one that says no name is a client, and mixes nothing. */
-  gave(slot: LinkSlot, digest: Uint8Array, nowMs: TimeMs): void {
-    if (slot.link.nodeId !== undefined) this.#neighbour(slot, nowMs).ledger.gave(digest, nowMs);
+  gave(slot: LinkSlot, digest: Uint8Array, nowMs: TimeMs, beyond?: Uint8Array): void {
+    if (slot.link.nodeId !== undefined) this.#neighbour(slot, nowMs).ledger.gave(digest, nowMs, beyond);
   }
 
-  got(slot: LinkSlot, digest: Uint8Array, nowMs: TimeMs): void {
-    if (slot.link.nodeId !== undefined) this.#neighbour(slot, nowMs).ledger.got(digest, nowMs);
+  /** `beyond`, here and there: what the cell is on the neighbour's other side, where it is on a circuit of our own. */
+  got(slot: LinkSlot, digest: Uint8Array, nowMs: TimeMs, beyond?: Uint8Array): void {
+    const { nodeId } = slot.link;
+    if (nodeId === undefined) return;
+    const { ledger } = this.#neighbour(slot, nowMs);
+    if (!ledger.got(digest, nowMs, beyond)) this.#context.host.cmix?.exchanged(nodeId);
   }
 
   #neighbour(slot: LinkSlot, nowMs: TimeMs): Neighbour {
@@ -224,10 +316,13 @@ export class EngineBatches implements Timed {
       neighbour = {
         slot,
         ledger: new BatchLedger(this.#ledgerStep(slot.handle)),
+        openings: new Map(),
+        opened: [],
         checks: 0,
         evidence: 0,
         evidenceSinceMs: nowMs,
         suspectedMs: Number.NEGATIVE_INFINITY,
+        answeredMs: Number.NEGATIVE_INFINITY,
       };
       this.#neighbours.set(slot.handle, neighbour);
     }
@@ -248,7 +343,7 @@ export class EngineBatches implements Timed {
     if (neighbour === undefined) return;
     this.#neighbours.delete(slot.handle);
     const { counts } = neighbour.ledger;
-    for (const name of ['proved', 'lost', 'withheld', 'unproved'] as const) this.#gone[name] += counts[name];
+    for (const name of COUNTS) this.#gone[name] += counts[name];
   }
 
   handleMessage(slot: LinkSlot, body: Uint8Array, nowMs: TimeMs): Drop {
@@ -268,7 +363,17 @@ export class EngineBatches implements Timed {
         if (at === undefined || nodeId === undefined) return Drop.notAllowed;
         const tag = this.#tagOf(bytes);
         const receipt = from.ledger.receiptFor(at.number, tag);
-        return this.#check({ kind: 'proof', nodeId, bytes, receipt, heard: this.#statements.get(at.key) }, from);
+        const heard = this.#statements.get(at.key);
+        const opening = from.openings.get(at.key);
+        return this.#check({ kind: 'proof', nodeId, bytes, receipt, heard, opening }, from);
+      }
+      case About.opening: {
+        const at = batchOf(bytes, 0, 32);
+        if (at === undefined || bytes.length > MAX_OPENING_BYTES) return Drop.badFrame;
+        const { openings } = from;
+        if (openings.size >= MAX_OPENINGS_AHEAD) openings.delete(openings.keys().next().value!);
+        openings.set(at.key, bytes);
+        return Drop.none;
       }
       case About.heard:
         return this.#heard(bytes, slot);
@@ -280,9 +385,38 @@ export class EngineBatches implements Timed {
       }
       case About.evidence:
         return this.#hearEvidence(bytes, from, nowMs);
+      case About.ask:
+        return this.#answer(bytes, slot, from, nowMs);
+      case About.next: {
+        const next = decodeNext(bytes, this.#context.host.cmix.statementBytes);
+        if (next === undefined) return Drop.badFrame;
+        const key = digestKey(next.digest);
+        this.#asks.get(key)?.onNext(next.batch, next.digest);
+        this.#asks.delete(key);
+        return Drop.none;
+      }
       default:
         return Drop.badFrame;
     }
+  }
+
+  /** A client asks for the second hop's batch with one of its cells. */
+  #answer(bytes: Uint8Array, slot: LinkSlot, from: Neighbour, nowMs: TimeMs): Drop {
+    const ask = decodeAsk(bytes);
+    if (ask === undefined) return Drop.badFrame;
+    if (nowMs - from.answeredMs < MIN_NEXT_GAP_MS) return Drop.limit;
+    const { cids, host } = this.#context;
+    const next = cids.get(ask.cid, slot)?.circuit.nextLink;
+    if (next === undefined) return Drop.notAllowed;
+    from.answeredMs = nowMs;
+    const side = ask.travel === Travel.forward ? Side.in : Side.out;
+    const batch = this.#find(this.#neighbours.get(next.handle)?.opened, side, ask.digest);
+    this.#send(slot, About.next, encodeNext(ask.digest, batch, host.cmix!.statementBytes));
+    return Drop.none;
+  }
+
+  #find(opened: readonly Opened[] | undefined, side: Side, digest: Uint8Array): OpenedBatch | undefined {
+    return opened?.findLast(({ leaves }) => isOpened(this.#context.suite, leaves, side, digest));
   }
 
   /**
@@ -323,9 +457,72 @@ export class EngineBatches implements Timed {
     return this.#check({ kind: 'evidence', bytes }, from);
   }
 
-  #check(job: CheckJob, from: Neighbour): Drop {
-    if (from.checks >= MAX_CHECKS_OF_ONE || this.#checks.size >= MAX_CHECKS) return Drop.limit;
-    from.checks++;
+  // --- as either end of a circuit: spot checks (batch-audit.ts) ---
+
+  /** The batches in which a cell of a circuit that ends here was: the previous hop's and our own, as far as they are known. */
+  batchesOf(slot: LinkSlot, travel: Travel, digest: Uint8Array): readonly (OpenedBatch | undefined)[] {
+    const forward = travel === Travel.forward;
+    return [
+      this.#find(this.#neighbours.get(slot.handle)?.opened, forward ? Side.out : Side.in, digest),
+      this.#find(this.#own, forward ? Side.in : Side.out, digest),
+    ];
+  }
+
+  /** Asks the first hop of a circuit for the second hop's batch with a cell. */
+  ask(owner: AuditOwner, slot: LinkSlot, ask: Ask): void {
+    if (this.#asks.size >= MAX_ASKS) this.#asks.delete(this.#asks.keys().next().value!);
+    this.#asks.set(digestKey(ask.digest), owner);
+    this.#send(slot, About.ask, encodeAsk(ask));
+  }
+
+  /** A batch that a mix on a circuit of ours is said to have made of some cells; the first was asked about. */
+  audit(
+    owner: AuditOwner,
+    hop: AuditHop,
+    nodeId: Uint8Array,
+    { statement, opening }: OpenedBatch,
+    cells: readonly CellPair[],
+  ): void {
+    this.#check({ kind: 'audit', nodeId, statement, opening, cells }, { owner, hop });
+  }
+
+  noteUnanswered(): void {
+    this.#gone.unanswered++;
+  }
+
+  /** A node leaves questions without an answer, again and again. */
+  suspectAnswers(nodeId: Uint8Array): void {
+    this.#context.host.cmix!.suspected(nodeId, { ...zeroCounts(), unanswered: this.#gone.unanswered });
+  }
+
+  #judged(verdict: Verdict, job: CheckJob & { kind: 'audit' }, { owner, hop }: Audit): void {
+    const host = this.#context.host.cmix!;
+    const held = verdict.kind === 'audit' && verdict.found === 'held' && this.#isRuled(verdict.statement.rules);
+    let useful = true;
+    if (held) this.#audited++;
+    else if (verdict.kind === 'audit' && verdict.found === 'exchanged') {
+      this.#gone.exchanged++;
+      host.exchanged(job.nodeId);
+    } else if (verdict.kind === 'cheat') {
+      // Our neighbours are not told: they would learn that the mix is on a path of ours. It has neighbours of its own.
+      host.cheated(verdict.cheat, verdict.evidence, true);
+    } else {
+      this.#gone.unanswered++;
+      useful = false;
+    }
+    owner.audited(hop, useful);
+  }
+
+  #isRuled({ cells, delayMs }: BatchRules): boolean {
+    return this.#rules.some((rules) => rules.cells === cells && rules.delayMs === delayMs);
+  }
+
+  #check(job: CheckJob, from: Neighbour | Audit): Drop {
+    if (this.#checks.size >= MAX_CHECKS) return Drop.limit;
+    if ('checks' in from) {
+      if (from.checks >= MAX_CHECKS_OF_ONE) return Drop.limit;
+      from.checks++;
+    }
     const id = ++this.#lastCheck;
     this.#checks.set(id, { job, from });
     this.#context.host.cmix!.check(id, job);
@@ -338,6 +535,10 @@ export class EngineBatches implements Timed {
     if (check === undefined) return;
     this.#checks.delete(id);
     const { job, from } = check;
+    if (!('checks' in from)) {
+      if (job.kind === 'audit') this.#judged(verdict, job, from);
+      return;
+    }
     from.checks--;
     switch (verdict.kind) {
       case 'receipt': {
@@ -346,10 +547,7 @@ export class EngineBatches implements Timed {
         return;
       }
       case 'proof': {
-        const { proof, statement } = verdict;
-        if (proof.side === 0) from.ledger.provedIn(statement.number, proof.tag, proof.digests);
-        else from.ledger.provedOut(proof.digests, nowMs);
-        this.#remember(statement.key, statement.number, statement.bytes, from);
+        this.#proved(verdict, job, from, nowMs);
         return;
       }
       case 'cheat': {
@@ -361,7 +559,7 @@ export class EngineBatches implements Timed {
         this.#context.host.cmix!.cheated(cheat, evidence, job.kind !== 'evidence');
         this.#context.host.onStep?.({
           spec: 'MixBatch',
-          action: this.#judged(job, cheat),
+          action: this.#stepOf(job, cheat),
           of: from.slot.handle,
           as: cheatName(cheat.kind),
           count: cheat.number,
@@ -374,16 +572,41 @@ export class EngineBatches implements Timed {
       case 'refused':
         this.#refused++;
         return;
+      case 'audit':
       case 'nothing':
         return;
     }
   }
 
   /** What the specification calls it when a check shows a cheat. */
-  #judged(job: CheckJob, { kind }: Cheat): string {
+  #stepOf(job: CheckJob, { kind }: Cheat): string {
     if (job.kind === 'evidence') return 'HearEvidence';
-    if (kind === CheatKind.equivocation) return 'Compare';
+    if (kind === CheatKind.equivocation || job.kind !== 'proof') return 'Compare';
     return job.bytes[this.#context.host.cmix!.statementBytes] === Side.in ? 'JudgeProofU' : 'JudgeProofW';
+  }
+
+  /** What is proved in a batch that stays shut, or not by the epoch's rules, is not proved. */
+  #proved(verdict: Verdict & { kind: 'proof' }, job: CheckJob, from: Neighbour, nowMs: TimeMs): void {
+    const { proof, statement, opened } = verdict;
+    const opening = job.kind === 'proof' && opened ? readOpening(job.opening!) : undefined;
+    this.#remember(statement.key, statement.number, statement.bytes, from);
+    if (opening === undefined || !this.#isRuled(statement.rules)) {
+      this.#refused++;
+      return;
+    }
+    // Clients mix for nobody, and nobody asks them.
+    if (this.queue !== undefined) {
+      remember(from.opened, MAX_OPENED, statement.number, statement.bytes, opening);
+    }
+    const { suite, host } = this.#context;
+    const otherSide = proof.side === Side.in ? Side.out : Side.in;
+    const holds = (digest: Uint8Array) => isOpened(suite, opening, otherSide, digest);
+    const honest =
+      proof.side === Side.in
+        ? from.ledger.provedIn(statement.number, proof.tag, proof.digests, holds)
+        : from.ledger.provedOut(proof.digests, nowMs, holds);
+    const { nodeId } = from.slot.link;
+    if (!honest && nodeId !== undefined) host.cmix!.exchanged(nodeId);
   }
 
   #remember(key: Uint8Array, number: number, bytes: Uint8Array, from: Neighbour): void {
@@ -413,6 +636,13 @@ export class EngineBatches implements Timed {
       this.#context.host.cmix?.suspected(slot.link.nodeId!, { ...ledger.counts });
     }
   }
+}
+
+/** The newest are last. A batch is proved to a neighbour once for either side. */
+function remember(opened: Opened[], most: number, number: number, statement: Uint8Array, leaves: Opening): void {
+  if (opened.some((one) => one.number === number && compareBytes(one.leaves.key, leaves.key) === 0)) return;
+  if (opened.length >= most) opened.shift();
+  opened.push({ number, statement, opening: leaves.bytes, leaves });
 }
 
 /** Whose batch a record speaks of, as a key of maps; unread bytes, checked elsewhere. */

@@ -39,10 +39,12 @@ export class HostGuard implements EngineHost {
     this.onStep = onStep && ((step) => guard(() => onStep(step)));
     this.cmix = cmix && {
       statementBytes: cmix.statementBytes,
+      rules: () => cmix.rules(),
       prove: (job) => guard(() => cmix.prove(job)),
       check: (id, job) => guard(() => cmix.check(id, job)),
       cheated: (cheat, evidence, found) => guard(() => cmix.cheated(cheat, evidence, found)),
       suspected: (nodeId, counts) => guard(() => cmix.suspected(nodeId, counts)),
+      exchanged: (nodeId) => guard(() => cmix.exchanged(nodeId)),
     };
   }
 

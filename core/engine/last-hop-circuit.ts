@@ -11,6 +11,7 @@ import { Session } from '../stream/session.ts';
 import type { SessionPath } from '../stream/session-path.ts';
 import type { LayeredCell } from '../wire/datagram.ts';
 import { CellType } from '../wire/datagram.ts';
+import { AuditHop, decodeQuestion, encodeAnswer, LastHopTrail } from './batch-audit.ts';
 import type { Cid } from './cid-table.ts';
 import {
   CELLS_PER_TURN,
@@ -57,6 +58,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
   /** Class mix: how long a cell waits here on average, whichever way it goes; 0 = another class. */
   readonly #delayMs: number;
   readonly #batched: boolean;
+  readonly #trail = new LastHopTrail();
   /** Cells in the engine's delay queue. */
   #delayed = 0;
   readonly #path: SessionPath;
@@ -151,6 +153,10 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
   }
 
   #onCrypto(type: number, body: Uint8Array): void {
+    if (type === CryptoMessage.audit && this.#batched) {
+      this.#onAudit(body);
+      return;
+    }
     if (type !== CryptoMessage.rekey) {
       this.#session.close(SessionError.protocolViolation, 'unexpected key message');
       return;
@@ -177,6 +183,25 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     suite.wipe(reply.shared);
   }
 
+  /** The client wants to see the batches in which one of its cells was. What is not known (any more) is said not to be. */
+  #onAudit(body: Uint8Array): void {
+    const question = decodeQuestion(body);
+    if (question === undefined) {
+      this.#session.close(SessionError.protocolViolation, 'bad audit');
+      return;
+    }
+    if (!this.#trail.admit(this.#nowMs)) return;
+    const digest = this.#trail.digestOf(question);
+    const [before, last] =
+      digest === undefined ? [] : this.#context.batches.batchesOf(this.#link, question.travel, digest);
+    for (const [hop, batch] of [
+      [AuditHop.before, before],
+      [AuditHop.last, last],
+    ] as const) {
+      if (!sendKeyMessage(this.#path, CryptoMessage.opened, encodeAnswer(question, hop, batch))) return;
+    }
+  }
+
   handleCell(
     _entry: CircuitEntry,
     cell: LayeredCell,
@@ -195,6 +220,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
       const end = batches.endOf(digest);
       const refused = batches.push(cell.bytes, this, this.#hop.lastIndex, this.#link, digest, undefined, end, nowMs);
       if (refused === Drop.none) this.#delayed++;
+      this.#trail.note(Travel.forward, this.#hop.lastIndex, digest);
       return refused;
     }
     if (this.#delayMs > 0) {
@@ -270,6 +296,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
       if (this.#batched) {
         const digest = batches.digest(cell.cell);
         const begin = batches.beginOf(digest);
+        this.#trail.note(Travel.backward, index, digest);
         if (batches.push(cell.bytes, this, OUTGOING, undefined, begin, link, digest, nowMs) === Drop.none) {
           this.#delayed++;
         }
@@ -327,6 +354,6 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
   get bufferedBytes(): number {
     // A session's buffers are counted once, however many circuits it has.
     const { bufferedBytes, paths } = this.#session.stats;
-    return bufferedBytes / Math.max(1, paths.length) + SESSION_BYTES + this.#hop.memoryBytes;
+    return bufferedBytes / Math.max(1, paths.length) + SESSION_BYTES + this.#hop.memoryBytes + this.#trail.memoryBytes;
   }
 }

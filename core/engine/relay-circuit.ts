@@ -82,6 +82,10 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
     this.#batched = route.class === 'cmix';
   }
 
+  get nextLink(): LinkSlot {
+    return this.#outLink;
+  }
+
   /** Enters the tables; false when a CID is taken on its link. */
   open(): boolean {
     const { cids } = this.#context;

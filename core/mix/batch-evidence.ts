@@ -5,11 +5,20 @@
  */
 import { compareBytes, joinBytes, readNumber, writeNumber } from '../directory/bytes.ts';
 import { verifyMembers } from './accumulator.ts';
-import { type BatchRecords, compareDigests, type Proof, type Receipt, Side, type Statement } from './batch-records.ts';
+import {
+  type BatchRecords,
+  compareDigests,
+  isOpened,
+  type Proof,
+  type Receipt,
+  readOpening,
+  Side,
+  type Statement,
+} from './batch-records.ts';
 import { verify } from './vdf.ts';
 
-/** Less delay than this is none: a tenth of what a usual machine does in 100 ms. */
-export const MIN_SQUARINGS = 10_000;
+/** Less delay than this is none: a tenth of what a usual machine does in a millisecond. */
+export const MIN_SQUARINGS_PER_MS = 100;
 
 /** Numbers go on the wire and into files. */
 export const CheatKind = {
@@ -21,6 +30,10 @@ export const CheatKind = {
   membership: 3,
   /** A receipt for a cell, and a proof to the same neighbour without it. */
   receipt: 4,
+  /** An opening that is none, or without a cell that was proved to be in the batch. */
+  opening: 5,
+  /** More cells than a full batch has. */
+  size: 6,
 } as const;
 export type CheatKind = (typeof CheatKind)[keyof typeof CheatKind];
 
@@ -96,6 +109,18 @@ export function verifyEvidence(records: BatchRecords, bytes: Uint8Array): Cheat 
       const proof = records.readProof(parts[1]!);
       return receipt && proof && breaksReceipt(receipt, proof) ? cheat(kind, proof.statement) : undefined;
     }
+    case CheatKind.opening: {
+      const [first, opening] = parts;
+      if (first === undefined || opening === undefined) return undefined;
+      const proof = records.readProof(first);
+      const statement = proof?.statement ?? records.readStatement(first);
+      if (statement === undefined) return undefined;
+      return breaksOpening(records, statement, proof, opening) ? cheat(kind, statement) : undefined;
+    }
+    case CheatKind.size: {
+      const [statement] = statementsOf(records, parts, 1);
+      return statement && isTooLarge(statement) ? cheat(kind, statement) : undefined;
+    }
     default:
       return undefined;
   }
@@ -114,8 +139,8 @@ function signedPart(statement: Uint8Array): Uint8Array {
 
 export function delayHolds(records: BatchRecords, statement: Statement): boolean {
   const { suite, group } = records;
-  const { squarings, delayOutput, delayProof, certificate } = statement;
-  if (squarings < MIN_SQUARINGS) return false;
+  const { squarings, rules, delayOutput, delayProof, certificate } = statement;
+  if (squarings < MIN_SQUARINGS_PER_MS * rules.delayMs) return false;
   const input = records.delayInput(certificate.bytes, statement);
   return verify(suite, group, input, delayOutput, squarings, delayProof);
 }
@@ -133,6 +158,30 @@ export function breaksReceipt(receipt: Receipt, proof: Proof): boolean {
   if (proof.side !== Side.in || receipt.number !== number || compareBytes(receipt.tag, proof.tag) !== 0) return false;
   if (compareBytes(receipt.certificate.key, certificate.key) !== 0) return false;
   return receipt.digests.some((digest) => !proof.digests.some((proved) => compareDigests(digest, proved) === 0));
+}
+
+/** More cells than by the rules that the mix itself names. */
+export function isTooLarge({ cells, rules }: Statement): boolean {
+  return cells > rules.cells;
+}
+
+/** Whether these bytes are what the statement has the hash of. */
+export function isOpeningOf(records: BatchRecords, statement: Statement, bytes: Uint8Array): boolean {
+  return compareBytes(records.openingHash(bytes), statement.opening) === 0;
+}
+
+/** Whether a mix stands by an opening that does not fit to its statement, or to what it has proved beside it. */
+export function breaksOpening(
+  records: BatchRecords,
+  statement: Statement,
+  proof: Pick<Proof, 'side' | 'digests'> | undefined,
+  bytes: Uint8Array,
+): boolean {
+  if (!isOpeningOf(records, statement, bytes)) return false;
+  const opening = readOpening(bytes);
+  if (opening === undefined || opening.cells !== statement.cells || opening.number !== statement.number) return true;
+  if (compareBytes(opening.key, statement.certificate.key) !== 0) return true;
+  return proof?.digests.some((digest) => !isOpened(records.suite, opening, proof.side, digest)) ?? false;
 }
 
 function statementsOf(records: BatchRecords, parts: readonly Uint8Array[], count: number): Statement[] {

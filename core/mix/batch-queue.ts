@@ -5,8 +5,8 @@
  */
 import { compareBytes } from '../directory/bytes.ts';
 import type { Random, TimeMs } from '../ports.ts';
-import { TAG_BYTES } from './batch-records.ts';
-import type { BatchShare } from './batch-work.ts';
+import { type BatchRules, MAX_BATCH_CELLS, TAG_BYTES } from './batch-records.ts';
+import type { BatchJob, BatchShare } from './batch-work.ts';
 import { CellStore } from './cell-store.ts';
 import type { DelayOwner } from './delay-queue.ts';
 import { Exponential } from './exponential.ts';
@@ -35,18 +35,16 @@ interface Closed {
 }
 
 export interface BatchQueueOptions {
-  /** Of a full batch. */
-  readonly cells: number;
   /** After this a batch closes as it is. */
   readonly maxWaitMs: number;
 }
 
 export class BatchQueue {
   readonly #options: BatchQueueOptions;
+  readonly #rules: () => BatchRules;
   readonly #random: Random;
   readonly #dice: Exponential;
   readonly #store: CellStore;
-  readonly #capacity: number;
   #open: Held[] = [];
   #known = new Set<string>();
   #openedMs: TimeMs = 0;
@@ -59,12 +57,17 @@ export class BatchQueue {
   waitedMs = 0;
   readonly #recentSizes: number[] = [];
 
-  constructor(random: Random, options: BatchQueueOptions) {
+  /** @param rules what the epoch says now. */
+  constructor(random: Random, options: BatchQueueOptions, rules: () => BatchRules) {
     this.#random = random;
     this.#dice = new Exponential(random);
     this.#options = options;
-    this.#capacity = Math.max(MIN_CAPACITY, MAX_BATCHES * options.cells);
-    this.#store = new CellStore(this.#capacity);
+    this.#rules = rules;
+    this.#store = new CellStore(MAX_BATCHES * MAX_BATCH_CELLS);
+  }
+
+  get #capacity(): number {
+    return Math.max(MIN_CAPACITY, MAX_BATCHES * this.#rules().cells);
   }
 
   /** Cells that wait, in the open batch and in closed ones. */
@@ -121,20 +124,23 @@ export class BatchQueue {
   }
 
   get isFull(): boolean {
-    return this.#open.length >= this.#options.cells;
+    return this.#open.length >= this.#rules().cells;
   }
 
   /** Closes the open batch, if it has any cells: what is to be proved of it. */
-  close(nowMs: TimeMs): { batch: number; inputs: BatchShare[]; outputs: BatchShare[] } | undefined {
+  close(nowMs: TimeMs): Omit<BatchJob, 'closedAt'> | undefined {
     const cells = this.#open;
     if (cells.length === 0) return undefined;
-    this.#open = [];
-    this.#known = new Set();
+    const rules = this.#rules();
+    // The epoch may have changed since the last cell.
+    this.#open = cells.splice(rules.cells);
+    this.#known = new Set(this.#open.flatMap(({ inDigest, outDigest }) => [digestKey(inDigest), digestKey(outDigest)]));
     const batch = this.#nextNumber++;
     this.#closed.set(batch, { cells, sinceMs: this.#openedMs });
     this.waitedMs += nowMs - this.#openedMs;
     return {
       batch,
+      rules,
       inputs: this.#shares(cells, ({ from, inDigest }) => [from, inDigest]),
       outputs: this.#shares(cells, ({ to, outDigest }) => [to, outDigest]),
     };

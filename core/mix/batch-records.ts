@@ -2,18 +2,26 @@
  * What a mix of class cmix puts its name to (docs/protocol.md §7.1). Under a batch key of the worker's own, which the node's
  * identity certifies, it signs for every batch: receipts for what it took from each neighbour, before it can know what
  * will come out; one statement with accumulators of all that went in and came out, and the delay between; and for each
- * neighbour a proof that its cells are among them. Reading checks form and signatures; batch-check.ts the mathematics.
+ * neighbour a proof that its cells are among them. An opening is what a statement's hash of leaves stands for: one leaf for
+ * every cell on either side, which tells something only to who knows the cell. Reading checks form and signatures;
+ * batch-evidence.ts the mathematics.
  */
 import type { CryptoSuite, SignKeyPair } from '../crypto/suite.ts';
-import { joinBytes as join, readNumber, writeNumber } from '../directory/bytes.ts';
+import { compareBytes, joinBytes as join, readNumber, writeNumber } from '../directory/bytes.ts';
+import { ViewParam, type ViewParams, viewParam } from '../directory/params.ts';
 import type { UnixSeconds } from '../ports.ts';
 import { DIGEST_BYTES, memberPrime } from './accumulator.ts';
 import type { RsaGroup } from './rsa-group.ts';
 
 /** Most cells in a batch: a receipt and a proof have to fit into one message of the control channel, as evidence. */
 export const MAX_BATCH_CELLS = 128;
+export const MAX_DELAY_MS = 10_000;
 export const CERTIFICATE_BYTES = 144;
 export const TAG_BYTES = 8;
+export const LEAF_BYTES = 16;
+const OPENING_HEAD_BYTES = 42;
+export const MAX_OPENING_BYTES = OPENING_HEAD_BYTES + 2 * MAX_BATCH_CELLS * LEAF_BYTES;
+const HASH_BYTES = 32;
 const SIGNATURE_BYTES = 64;
 /** Of some ten batches: about a megabyte. */
 const MAX_PRIMES = 4096;
@@ -25,10 +33,29 @@ const RECEIPT_DOMAIN = text.encode('nyx1 cmix receipt');
 const STATEMENT_DOMAIN = text.encode('nyx1 cmix statement');
 const PROOF_DOMAIN = text.encode('nyx1 cmix proof');
 const CELL_DOMAIN = text.encode('nyx1 cmix cell');
+const LEAF_DOMAIN = text.encode('nyx1 cmix leaf');
+const OPENING_DOMAIN = text.encode('nyx1 cmix opening');
 
 /** What went in, or what came out. */
 export const Side = { in: 0, out: 1 } as const;
 export type Side = (typeof Side)[keyof typeof Side];
+
+/** What the epoch's view says of batches. */
+export interface BatchRules {
+  /** Of a full batch, 2…128. */
+  readonly cells: number;
+  /** What every batch is delayed by, 1…10 000. */
+  readonly delayMs: number;
+}
+
+/** The rules that a view's parameters give; what is out of bounds counts as the nearest that is not. */
+export function batchRulesOf(params: ViewParams): BatchRules {
+  const between = (low: number, value: number, high: number) => Math.min(high, Math.max(low, value));
+  return {
+    cells: between(2, viewParam(params, ViewParam.cmixCells), MAX_BATCH_CELLS),
+    delayMs: between(1, viewParam(params, ViewParam.cmixDelayMs), MAX_DELAY_MS),
+  };
+}
 
 export interface Certificate {
   readonly bytes: Uint8Array;
@@ -55,10 +82,14 @@ export interface StatementFields {
   readonly closedAt: UnixSeconds;
   /** So many went in, and so many came out. */
   readonly cells: number;
+  /** By these the mix says that it went. */
+  readonly rules: BatchRules;
   readonly squarings: number;
   /** Accumulators of the digests of all cells. */
   readonly inputs: bigint;
   readonly outputs: bigint;
+  /** Hash of the opening, 32 bytes. */
+  readonly opening: Uint8Array;
 }
 
 export interface Statement extends StatementFields {
@@ -78,16 +109,72 @@ export interface Proof {
   readonly quotient: bigint;
 }
 
+/** All leaves of a batch, rising: as many as it has cells, on either side. */
+export interface Opening {
+  readonly bytes: Uint8Array;
+  readonly key: Uint8Array;
+  readonly number: number;
+  readonly cells: number;
+}
+
 type Suite = Pick<CryptoSuite, 'sha256' | 'blake3' | 'ed25519Verify'>;
 
 /** Length of a statement in a group with elements of this size. */
 export function statementBytesFor(elementBytes: number): number {
-  return CERTIFICATE_BYTES + 22 + 4 * elementBytes + SIGNATURE_BYTES;
+  return CERTIFICATE_BYTES + 26 + HASH_BYTES + 4 * elementBytes + SIGNATURE_BYTES;
 }
 
 /** By this name a cell (1256 bytes) is known to all who see it between two nodes. */
 export function cellDigest(suite: Pick<CryptoSuite, 'sha256'>, cell: Uint8Array): Uint8Array {
   return suite.sha256(CELL_DOMAIN, cell);
+}
+
+/** What stands for a cell in an opening; only who knows the cell can tell. */
+function leafOf(
+  suite: Pick<CryptoSuite, 'sha256'>,
+  key: Uint8Array,
+  number: number,
+  side: Side,
+  digest: Uint8Array,
+): Uint8Array {
+  return suite.sha256(LEAF_DOMAIN, key, numberBytes(number, 8), Uint8Array.of(side), digest).subarray(0, LEAF_BYTES);
+}
+
+/** Whether a cell is in an opened batch, on that side. */
+export function isOpened(
+  suite: Pick<CryptoSuite, 'sha256'>,
+  opening: Opening,
+  side: Side,
+  digest: Uint8Array,
+): boolean {
+  const { bytes, key, number, cells } = opening;
+  const leaf = leafOf(suite, key, number, side, digest);
+  let low = 0;
+  let high = cells - 1;
+  const start = OPENING_HEAD_BYTES + side * cells * LEAF_BYTES;
+  while (low <= high) {
+    const middle = (low + high) >> 1;
+    const order = compareAt(bytes, start + middle * LEAF_BYTES, leaf);
+    if (order === 0) return true;
+    if (order < 0) low = middle + 1;
+    else high = middle - 1;
+  }
+  return false;
+}
+
+/** Undefined: not the form of an opening. Borrows `bytes`. */
+export function readOpening(bytes: Uint8Array): Opening | undefined {
+  if (bytes.length < OPENING_HEAD_BYTES || bytes.length > MAX_OPENING_BYTES) return undefined;
+  const cells = readNumber(bytes, 40, 2);
+  const number = readNumber(bytes, 32, 8);
+  if (cells < 1 || bytes.length !== OPENING_HEAD_BYTES + 2 * cells * LEAF_BYTES) return undefined;
+  if (number > Number.MAX_SAFE_INTEGER) return undefined;
+  for (let i = 0; i < 2 * cells; i++) {
+    if (i % cells === 0) continue;
+    const at = OPENING_HEAD_BYTES + i * LEAF_BYTES;
+    if (compareAt(bytes, at - LEAF_BYTES, bytes.subarray(at, at + LEAF_BYTES)) >= 0) return undefined;
+  }
+  return { bytes, key: bytes.subarray(0, 32), number, cells };
 }
 
 /** The word of a node that `key` signs its batches. */
@@ -177,6 +264,28 @@ export class BatchRecords {
     return sign(PROOF_DOMAIN, key, body);
   }
 
+  /** Leaves of all cells; `inputs` and `outputs` are digests, as many on either side. */
+  encodeOpening(
+    key: Uint8Array,
+    number: number,
+    inputs: readonly Uint8Array[],
+    outputs: readonly Uint8Array[],
+  ): Uint8Array {
+    const leaves = (side: Side, digests: readonly Uint8Array[]) =>
+      digests.map((digest) => leafOf(this.suite, key, number, side, digest)).sort(compareBytes);
+    return join(
+      key,
+      numberBytes(number, 8),
+      numberBytes(inputs.length, 2),
+      ...leaves(Side.in, inputs),
+      ...leaves(Side.out, outputs),
+    );
+  }
+
+  openingHash(opening: Uint8Array): Uint8Array {
+    return this.suite.sha256(OPENING_DOMAIN, opening);
+  }
+
   /** What the delay begins with: everything about a batch that is known when it is closed. */
   delayInput(certificate: Uint8Array, fields: StatementFields): bigint {
     return this.group.hashToElement(this.suite, 'nyx1 cmix delay', this.#statementHead(certificate, fields));
@@ -189,9 +298,12 @@ export class BatchRecords {
       numberBytes(fields.number, 8),
       numberBytes(fields.closedAt, 8),
       numberBytes(fields.cells, 2),
+      numberBytes(fields.rules.cells, 2),
+      numberBytes(fields.rules.delayMs, 2),
       numberBytes(fields.squarings, 4),
       group.encode(fields.inputs),
       group.encode(fields.outputs),
+      fields.opening,
     );
   }
 
@@ -232,9 +344,11 @@ export class BatchRecords {
     const number = at.number(8);
     const closedAt = at.number(8);
     const cells = at.number(2);
+    const rules = { cells: at.number(2), delayMs: at.number(2) };
     const squarings = at.number(4);
     const inputs = this.#element(at);
     const outputs = this.#element(at);
+    const opening = at.take(HASH_BYTES);
     const delayOutput = this.#element(at);
     const delayProof = this.#element(at);
     if (certificate === undefined || inputs === undefined || outputs === undefined) return undefined;
@@ -246,7 +360,8 @@ export class BatchRecords {
     if (at.bad || !this.suite.ed25519Verify(certificate.key, join(STATEMENT_DOMAIN, signed), signature))
       return undefined;
     const bytes = at.taken(begin).slice();
-    return { bytes, certificate, number, closedAt, cells, squarings, inputs, outputs, delayOutput, delayProof };
+    const fields = { number, closedAt, cells, rules, squarings, inputs, outputs, opening };
+    return { bytes, certificate, ...fields, delayOutput, delayProof };
   }
 
   #certificate(at: Cursor): Certificate | undefined {
@@ -325,6 +440,12 @@ class Cursor {
     }
     return digests;
   }
+}
+
+/** Order of the bytes at `at` and `other`, which has their length. */
+function compareAt(bytes: Uint8Array, at: number, other: Uint8Array): number {
+  for (let i = 0; i < other.length; i++) if (bytes[at + i] !== other[i]) return bytes[at + i]! - other[i]!;
+  return 0;
 }
 
 export function compareDigests(a: Uint8Array, b: Uint8Array): number {

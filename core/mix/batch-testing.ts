@@ -9,6 +9,9 @@ export const smallGroup = new RsaGroup((2n ** 89n - 1n) * (2n ** 107n - 1n), pla
 
 export const TEST_UNIX = 1_800_000_000;
 
+/** With the fewest squarings that neighbours take. */
+export const TEST_RULES = { cells: 8, delayMs: 100 };
+
 export interface TestMix {
   readonly nodeId: Uint8Array;
   readonly signer: BatchSigner;
@@ -39,13 +42,18 @@ export function testJob(suite: CryptoSuite, batch: number, counts: readonly numb
       tag: Uint8Array.of(0, 0, 0, 0, 0, 0, batch & 255, neighbour + 1),
       digests: Array.from({ length: count }, (_, i) => testDigest(suite, `${side} ${batch} ${neighbour} ${i}`)),
     }));
-  return { batch, closedAt: TEST_UNIX, inputs: shares('in'), outputs: shares('out') };
+  return { batch, closedAt: TEST_UNIX, rules: TEST_RULES, inputs: shares('in'), outputs: shares('out') };
 }
 
 /** Collects what proveBatch tells, by kind. */
 export class Told {
   readonly all: BatchProgress[] = [];
   readonly tell = (progress: BatchProgress): void => void this.all.push(progress);
+
+  get opening(): Uint8Array {
+    const [opening] = this.all.flatMap((one) => (one.kind === 'proofs' ? [one.opening] : []));
+    return opening!;
+  }
 
   messages(kind: 'receipts' | 'proofs'): readonly Uint8Array[] {
     return this.all.flatMap((one) => (one.kind === kind ? one.messages.map(({ bytes }) => bytes) : []));

@@ -6,20 +6,27 @@ import type { CryptoSuite, SignKeyPair } from '../crypto/suite.ts';
 import type { UnixSeconds } from '../ports.ts';
 import { generatorOf, proveMembers, raise } from './accumulator.ts';
 import {
+  breaksOpening,
   breaksReceipt,
   type Cheat,
   CheatKind,
   delayHolds,
   differ,
   encodeEvidence,
+  isOpeningOf,
+  isTooLarge,
+  MIN_SQUARINGS_PER_MS,
   membershipHolds,
   verifyEvidence,
 } from './batch-evidence.ts';
 import {
   type BatchRecords,
+  type BatchRules,
   type Certificate,
+  isOpened,
   type Proof,
   type Receipt,
+  readOpening,
   Side,
   type Statement,
 } from './batch-records.ts';
@@ -37,6 +44,7 @@ export interface BatchShare {
 export interface BatchJob {
   readonly batch: number;
   readonly closedAt: UnixSeconds;
+  readonly rules: BatchRules;
   readonly inputs: readonly BatchShare[];
   readonly outputs: readonly BatchShare[];
 }
@@ -46,7 +54,14 @@ export type BatchProgress =
   | { readonly kind: 'receipts'; readonly batch: number; readonly messages: readonly BatchMessage[] }
   /** The delay is over: the cells may go. */
   | { readonly kind: 'delayed'; readonly batch: number; readonly delayMs: number }
-  | { readonly kind: 'proofs'; readonly batch: number; readonly messages: readonly BatchMessage[] };
+  | {
+      readonly kind: 'proofs';
+      readonly batch: number;
+      readonly statement: Uint8Array;
+      /** For every neighbour that gets a proof. */
+      readonly opening: Uint8Array;
+      readonly messages: readonly BatchMessage[];
+    };
 
 export interface BatchMessage {
   readonly neighbour: number;
@@ -66,12 +81,12 @@ export function* proveBatch(
   records: BatchRecords,
   suite: Pick<CryptoSuite, 'sha256'>,
   signer: BatchSigner,
-  squarings: number,
+  squaringsPerMs: number,
   job: BatchJob,
   tell: (progress: BatchProgress) => void,
   nowMs: NowMs,
 ): Turns<void> {
-  const { batch } = job;
+  const { batch, rules } = job;
   const { certificate, key } = signer;
   const { group } = records;
   tell({
@@ -87,13 +102,19 @@ export function* proveBatch(
   const inPrimes = yield* primesOf(records, job.inputs);
   const outPrimes = yield* primesOf(records, job.outputs);
   const generator = generatorOf(suite, group);
+  const digestsOf = (shares: readonly BatchShare[]) => shares.flatMap(({ digests }) => digests);
+  const opening = records.encodeOpening(key.publicKey, batch, digestsOf(job.inputs), digestsOf(job.outputs));
+  // Never less than what neighbours take for a delay at all.
+  const squarings = Math.ceil(Math.max(MIN_SQUARINGS_PER_MS, squaringsPerMs) * rules.delayMs);
   const fields = {
     number: batch,
     closedAt: job.closedAt,
     cells: inPrimes.flat().length,
+    rules,
     squarings,
     inputs: yield* raise(group, generator, inPrimes.flat()),
     outputs: yield* raise(group, generator, outPrimes.flat()),
+    opening: records.openingHash(opening),
   };
   const startedMs = nowMs();
   const evaluation = yield* evaluate(group, records.delayInput(certificate, fields), squarings);
@@ -114,7 +135,7 @@ export function* proveBatch(
       messages.push({ neighbour, bytes });
     }
   }
-  tell({ kind: 'proofs', batch, messages });
+  tell({ kind: 'proofs', batch, statement, opening, messages });
 }
 
 function* primesOf(records: BatchRecords, shares: readonly BatchShare[]): Turns<bigint[][]> {
@@ -130,6 +151,12 @@ function* primesOf(records: BatchRecords, shares: readonly BatchShare[]): Turns<
   return primes;
 }
 
+/** Digests of a cell as a mix takes it, and as it gives it on. */
+export interface CellPair {
+  readonly input: Uint8Array;
+  readonly output: Uint8Array;
+}
+
 /** Something that a neighbour sent, to be judged. */
 export type CheckJob =
   | { readonly kind: 'receipt'; readonly nodeId: Uint8Array; readonly bytes: Uint8Array }
@@ -141,16 +168,38 @@ export type CheckJob =
       readonly receipt: Uint8Array | undefined;
       /** A statement of the same batch that was heard before. */
       readonly heard: Uint8Array | undefined;
+      /** What came as the batch's opening. */
+      readonly opening: Uint8Array | undefined;
     }
   | { readonly kind: 'statement'; readonly bytes: Uint8Array; readonly heard: Uint8Array | undefined }
+  /** A batch of some mix on a circuit of our own, in which the first of these cells has to be, and others may be. */
+  | {
+      readonly kind: 'audit';
+      readonly nodeId: Uint8Array;
+      readonly statement: Uint8Array;
+      readonly opening: Uint8Array;
+      readonly cells: readonly CellPair[];
+    }
   | { readonly kind: 'evidence'; readonly bytes: Uint8Array };
+
+export type StatementSummary = Pick<Statement, 'bytes' | 'number' | 'cells' | 'rules' | 'squarings'> & {
+  readonly key: Uint8Array;
+};
 
 export type Verdict =
   | { readonly kind: 'receipt'; readonly receipt: Pick<Receipt, 'bytes' | 'number' | 'tag' | 'digests'> }
   | {
       readonly kind: 'proof';
       readonly proof: Pick<Proof, 'side' | 'tag' | 'digests'>;
-      readonly statement: Pick<Statement, 'bytes' | 'number' | 'cells' | 'squarings'> & { readonly key: Uint8Array };
+      readonly statement: StatementSummary;
+      /** The opening is the statement's, and our cells are in it. */
+      readonly opened: boolean;
+    }
+  /** `elsewhere`: the first cell was neither in this batch nor came out of it. `exchanged`: one of all was, and not on both sides. */
+  | {
+      readonly kind: 'audit';
+      readonly found: 'held' | 'exchanged' | 'elsewhere';
+      readonly statement: StatementSummary;
     }
   | { readonly kind: 'cheat'; readonly cheat: Cheat; readonly evidence: Uint8Array }
   /** Of another node than it came from, or not what it has to be: nobody signed it, so it shows nothing. */
@@ -173,6 +222,8 @@ export function judge(records: BatchRecords, job: CheckJob): Verdict {
       const cheat = judgeStatement(records, statement, job.heard);
       return cheat ?? { kind: 'nothing' };
     }
+    case 'audit':
+      return judgeAudit(records, job);
     case 'evidence': {
       const cheat = verifyEvidence(records, job.bytes);
       return cheat === undefined ? { kind: 'refused' } : { kind: 'cheat', cheat, evidence: job.bytes };
@@ -192,12 +243,35 @@ function judgeProof(records: BatchRecords, job: CheckJob & { kind: 'proof' }): V
     return shown(CheatKind.receipt, statement, receipt.bytes, proof.bytes);
   }
   const { side, tag, digests } = proof;
-  const { bytes, number, cells, squarings, certificate } = statement;
-  return {
-    kind: 'proof',
-    proof: { side, tag, digests },
-    statement: { bytes, number, cells, squarings, key: certificate.key },
-  };
+  const { opening } = job;
+  if (opening && breaksOpening(records, statement, proof, opening)) {
+    return shown(CheatKind.opening, statement, proof.bytes, opening);
+  }
+  const opened = opening !== undefined && isOpeningOf(records, statement, opening);
+  return { kind: 'proof', proof: { side, tag, digests }, statement: summaryOf(statement), opened };
+}
+
+function judgeAudit(records: BatchRecords, job: CheckJob & { kind: 'audit' }): Verdict {
+  const statement = records.readStatement(job.statement);
+  if (statement === undefined || !isOf(statement.certificate, job.nodeId)) return { kind: 'refused' };
+  const cheat = judgeStatement(records, statement, undefined);
+  if (cheat !== undefined) return cheat;
+  if (breaksOpening(records, statement, undefined, job.opening)) {
+    return shown(CheatKind.opening, statement, statement.bytes, job.opening);
+  }
+  const opening = readOpening(job.opening);
+  if (opening === undefined || !isOpeningOf(records, statement, job.opening)) return { kind: 'refused' };
+  const sides = job.cells.map(({ input, output }) => ({
+    took: isOpened(records.suite, opening, Side.in, input),
+    gave: isOpened(records.suite, opening, Side.out, output),
+  }));
+  const isExchanged = sides.some(({ took, gave }) => took !== gave);
+  const found = isExchanged ? 'exchanged' : sides[0]?.took ? 'held' : 'elsewhere';
+  return { kind: 'audit', found, statement: summaryOf(statement) };
+}
+
+function summaryOf({ bytes, number, cells, rules, squarings, certificate }: Statement): StatementSummary {
+  return { bytes, number, cells, rules, squarings, key: certificate.key };
 }
 
 function judgeStatement(
@@ -209,6 +283,7 @@ function judgeStatement(
   if (heard && differ(statement, heard)) {
     return shown(CheatKind.equivocation, statement, heard.bytes, statement.bytes);
   }
+  if (isTooLarge(statement)) return shown(CheatKind.size, statement, statement.bytes);
   // Heard and equal: its delay was checked then.
   if (heard === undefined && !delayHolds(records, statement)) {
     return shown(CheatKind.delay, statement, statement.bytes);

@@ -27,6 +27,11 @@ const tailString = new Uint8Array(TAIL_STRING_BYTES);
 const savedCell = new Uint8Array(CT_BYTES);
 const zeros = new Uint8Array(GAP_POOL_BYTES);
 
+/** Sees the cell of every layer (1256 bytes, 0 = outermost), as it is between two hops; it is overwritten right after. */
+export interface LayerWatch {
+  layer(layer: number, cell: Uint8Array): void;
+}
+
 /** How the last `16·(k−1)` bytes of layer k's keystream are reached: from which block on, and where in what it gives. */
 interface TailWindow {
   readonly bytes: number;
@@ -113,7 +118,7 @@ export class ClientOnion {
    * comes from allocateIndex() and is used once, in rising order; anything else throws, for a nonce must not be used
    * twice.
    */
-  sealForward(index: number, type: number, pathId: number, scratch: LayeredCell): void {
+  sealForward(index: number, type: number, pathId: number, scratch: LayeredCell, watch?: LayerWatch): void {
     this.#sent.use(index);
     const suite = this.#suite;
     const hops = this.hops;
@@ -124,6 +129,7 @@ export class ClientOnion {
     for (let k = hops - 1; k >= 0; k--) {
       const ct = scratch.cts[k]!;
       suite.aeadSeal(ct, scratch.tags[k]!, ct, cellAd, cellNonce, layers[k]!.aeadKey);
+      watch?.layer(k, scratch.cells[k]!);
     }
   }
 
@@ -131,7 +137,14 @@ export class ClientOnion {
    * Opens all layers of `scratch.cell` in place: the payload is `scratch.layerPayloads[hops-1]` afterwards, its index
    * `lastIndex`. Any hop's tag that fails drops the cell.
    */
-  openBackward(counter: number, type: number, pathId: number, scratch: LayeredCell, nowMs: TimeMs): Drop {
+  openBackward(
+    counter: number,
+    type: number,
+    pathId: number,
+    scratch: LayeredCell,
+    nowMs: TimeMs,
+    watch?: LayerWatch,
+  ): Drop {
     const index = cellIndex(counter, this.#backwardStart);
     if (index >= this.#maxCells) return Drop.limit;
     const seen = this.#seen.check(index);
@@ -146,6 +159,7 @@ export class ClientOnion {
     }
     setCellContext(index, type, pathId);
     // The outermost layer came complete. What the others lost depends on the last hop's keys, of which there may be two.
+    watch?.layer(0, scratch.cells[0]!);
     if (last > 0 && !this.#openLayer(scratch, 0)) return Drop.badTag;
     const count = lastKeys.candidateCount;
     const inner = scratch.cts[0]!;
@@ -153,7 +167,7 @@ export class ClientOnion {
     for (let i = 0; i < count; i++) {
       if (i > 0) inner.set(savedCell);
       layers[last] = lastKeys.candidates[i]!;
-      if (last === 0 ? this.#openLayer(scratch, 0) : this.#openInner(scratch)) {
+      if (last === 0 ? this.#openLayer(scratch, 0) : this.#openInner(scratch, watch)) {
         for (let k = 0; k <= last; k++) this.#backward[k]!.commit(layers[k]!, nowMs);
         this.#seen.mark(index);
         this.lastIndex = index;
@@ -249,7 +263,7 @@ export class ClientOnion {
   }
 
   /** Restores what every hop but the first cut off, then opens layers 2…hops. */
-  #openInner(scratch: LayeredCell): boolean {
+  #openInner(scratch: LayeredCell, watch: LayerWatch | undefined): boolean {
     const last = this.hops - 1;
     const body = scratch.cts[last]!;
     const cut = last * TAG_BYTES;
@@ -257,7 +271,10 @@ export class ClientOnion {
     writeTailString(this.#suite, tailString, this.#layers[last]!);
     for (let i = 0; i < cut; i++) body[start + i] = tailString[TAIL_STRING_BYTES - cut + i]!;
     for (let k = last; k > 0; k--) this.#xorKeystreamTail(body, start, k);
-    for (let k = 1; k <= last; k++) if (!this.#openLayer(scratch, k)) return false;
+    for (let k = 1; k <= last; k++) {
+      watch?.layer(k, scratch.cells[k]!);
+      if (!this.#openLayer(scratch, k)) return false;
+    }
     return true;
   }
 }

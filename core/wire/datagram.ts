@@ -81,6 +81,8 @@ export class CellBuffer {
 export class LayeredCell extends CellBuffer {
   /** `tags[k-1]`, `cts[k-1]` for layer k = 1…7. `cts` are 1240 bytes, the last 16·(k−1) of them behind the datagram. */
   readonly tags: readonly Uint8Array[];
+  /** Tag and body of layer k, 1256 bytes: the cell as hop k gets it, or sends it. */
+  readonly cells: readonly Uint8Array[];
   readonly cts: readonly Uint8Array[];
   readonly layerPayloads: readonly Uint8Array[];
 
@@ -89,6 +91,7 @@ export class LayeredCell extends CellBuffer {
     super(buffer, 0);
     const layers = Array.from({ length: MAX_HOPS }, (_, k) => TAG_BYTES * k);
     this.tags = layers.map((shift) => new Uint8Array(buffer, CELL_OFFSET + shift, TAG_BYTES));
+    this.cells = layers.map((shift) => new Uint8Array(buffer, CELL_OFFSET + shift, CELL_BYTES));
     this.cts = layers.map((shift) => new Uint8Array(buffer, CT_OFFSET + shift, CT_BYTES));
     this.layerPayloads = layers.map((shift) => new Uint8Array(buffer, CT_OFFSET + shift, PAYLOAD_BYTES));
   }

@@ -24,6 +24,7 @@ import { NodeFlag } from '@nyx/core/directory/node-status.ts';
 import type { ViewParams } from '@nyx/core/directory/params.ts';
 import type { VerifiedView, ViewBundle } from '@nyx/core/directory/view.ts';
 import type { NodeContact } from '@nyx/core/engine/contract.ts';
+import { batchRulesOf } from '@nyx/core/mix/batch-records.ts';
 import { fromPromise, setup } from 'xstate';
 import { changedKeys } from '../config/difference.ts';
 import { ReloadClass, reloadClasses } from '../config/reload-classes.ts';
@@ -189,7 +190,7 @@ export class Directory {
     const contacts = view.verified.nodes.flatMap(
       (node) => this.contactOf(Buffer.from(node.nodeId).toString('hex')) ?? [],
     );
-    this.#pool.setView(contacts);
+    this.#pool.setView(contacts, batchRulesOf(view.verified.view.params));
   }
 
   /** The descriptor has to be made and published again (new keys, a new address). */

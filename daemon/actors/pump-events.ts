@@ -75,6 +75,11 @@ export class PumpEvents {
       log('warn', 'a mix of class cmix does not prove what became of cells', { nodeId, ...counts });
       events.publish('cmix', 'suspect', nodeId, { nodeId, ...counts });
     });
+    pump.on('exchanged', ({ nodeId }) => {
+      if (!this.#parts.cheats.exclude(nodeId)) return;
+      log('error', 'a mix of class cmix exchanged a cell of ours', { nodeId });
+      events.publish('cmix', 'exchanged', nodeId, { nodeId });
+    });
     pump.on('path-request', ({ request, constraints }) =>
       toPaths({ type: 'path-request', worker, request, constraints }),
     );

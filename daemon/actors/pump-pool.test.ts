@@ -30,6 +30,7 @@ function recorder() {
   return { pump, sent, complete: complete.promise };
 }
 
+const rules = { cells: 100, delayMs: 100 };
 const ready = { listen: undefined, socks: undefined, httpConnect: undefined, udpMode: 'plain' } as unknown as PumpReady;
 
 test('a large view goes to a worker in pieces that make it whole; a small one in one', async () => {
@@ -37,7 +38,7 @@ test('a large view goes to a worker in pieces that make it whole; a small one in
   const { pump, sent, complete } = recorder();
   pool.attach(0, pump, ready);
   const contacts = contactsOf(1000, 1);
-  pool.setView(contacts);
+  pool.setView(contacts, rules);
   assert.equal(sent.length, 1, 'the rest comes later');
   await complete;
   assert.ok(sent.length > 5 && sent.every((message) => message.contacts.length <= 128));
@@ -50,7 +51,7 @@ test('a large view goes to a worker in pieces that make it whole; a small one in
     sent.map((_, i) => i === 0),
   );
   const late = recorder();
-  pool.setView(contacts.slice(0, 3));
+  pool.setView(contacts.slice(0, 3), rules);
   pool.attach(1, late.pump, ready);
   await late.complete;
   assert.equal(late.sent.length, 1);
@@ -76,9 +77,9 @@ test('a newer view replaces one that is still on its way', async () => {
   const pool = new PumpPool();
   const { pump, sent, complete } = recorder();
   pool.attach(0, pump, ready);
-  pool.setView(contactsOf(1000, 1));
+  pool.setView(contactsOf(1000, 1), rules);
   const newer = contactsOf(300, 2);
-  pool.setView(newer);
+  pool.setView(newer, rules);
   await complete;
   const from = sent.findLastIndex(({ first }) => first);
   assert.equal(from, 1, 'nothing more of the first one was sent');

@@ -1,5 +1,6 @@
 /** The pump workers that are up, and what all of them have to know. */
 import type { MixSecrets, NodeContact } from '@nyx/core/engine/contract.ts';
+import type { BatchRules } from '@nyx/core/mix/batch-records.ts';
 import { DialError, DialErrorCode, type ListenAddress, type PumpStats, type PumpTuning } from '../pump/contract.ts';
 import type { PumpClient, PumpReady } from '../pump/pump-client.ts';
 import type { SetupLogs } from './setup-logs.ts';
@@ -24,6 +25,7 @@ export class PumpPool {
   #contacts: readonly NodeContact[] = [];
   /** What workers have to go by; undefined: still what they start with. */
   #tuning: PumpTuning | undefined;
+  #batches: BatchRules | undefined;
   #pendingStats: Promise<WorkerStats[]> | undefined;
   /** Set-ups seen, common to all workers; undefined where nobody sets up circuits through this node. */
   setupLogs: SetupLogs | undefined;
@@ -69,8 +71,10 @@ export class PumpPool {
     return this.#pumps.size;
   }
 
-  setView(contacts: readonly NodeContact[]): void {
+  /** @param batches what the view says of class cmix. */
+  setView(contacts: readonly NodeContact[], batches: BatchRules): void {
     this.#contacts = contacts;
+    this.#batches = batches;
     for (const [worker, pump] of this.#pumps) this.#sendView(worker, pump);
   }
 
@@ -82,7 +86,8 @@ export class PumpPool {
       if (this.#contacts !== contacts || this.#pumps.get(worker) !== pump) return;
       const end = at + VIEW_PIECE;
       const more = end < contacts.length;
-      pump.send({ type: 'view', contacts: contacts.slice(at, end), first: at === 0, more });
+      const batches = this.#batches;
+      pump.send({ type: 'view', contacts: contacts.slice(at, end), first: at === 0, more, batches });
       if (more) setTimeout(send, VIEW_PAUSE_MS, end);
     };
     send(0);

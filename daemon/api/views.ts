@@ -5,6 +5,7 @@ import { NodeFlag } from '@nyx/core/directory/node-status.ts';
 import { fecPolicyText } from '@nyx/core/fec/policy.ts';
 import type { FecStats } from '@nyx/core/fec/stats.ts';
 import { anonymityReport, measuredMix } from '@nyx/core/mix/anonymity-report.ts';
+import { batchRulesOf } from '@nyx/core/mix/batch-records.ts';
 import type {
   Batches,
   Child,
@@ -337,6 +338,11 @@ const batches = ({ meter, cheats }: ApiHost): Batches => {
     lost: sum(({ lost }) => lost),
     withheld: sum(({ withheld }) => withheld),
     unproved: sum(({ unproved }) => unproved),
+    missed: sum(({ missed }) => missed),
+    exchanged: sum(({ exchanged }) => exchanged),
+    audited: sum(({ audited }) => audited),
+    unanswered: sum(({ unanswered }) => unanswered),
+    exchangers: [...cheats.exchangers],
     refused: sum(({ refused }) => refused),
     cheats: cheats.all.map((cheat) => ({ ...cheat })),
   };
@@ -374,7 +380,7 @@ export const anonymity = async (
         }
       : undefined,
     assumedCellsPerSecond,
-    batchCells: context.config.cmix.cells,
+    batchCells: batchRulesOf(host.directory.view?.verified.view.params ?? {}).cells,
   });
   const loops = meter.latest.find(({ stats }) => stats.loops !== undefined)?.stats.loops;
   return {

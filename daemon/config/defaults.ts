@@ -21,8 +21,8 @@ export const defaults = {
   },
   /** Class mix: hops, and how long each of them holds a packet on average. */
   mix: { hops: 5, delayMs: 20 },
-  /** Class cmix: relays mix by batches of so many cells, or what came in the time; delay of each batch; hops of our own circuits. */
-  cmix: { enabled: true, cells: 100, maxWaitMs: 200, delayMs: 100, hops: 3 },
+  /** Class cmix: relays mix by batches, full or of what came in the time; hops of our own circuits. What a batch is says the view. */
+  cmix: { enabled: true, maxWaitMs: 200, hops: 3 },
   /** Circuits under a session when the application does not say, and how it is spread over them. */
   multipath: { paths: 1, strategy: 'latency_weighted' },
   /** Messages of this client. */
@@ -72,6 +72,8 @@ export const defaults = {
       puzzleBits: defaultViewParams[ViewParam.puzzleBits],
       puzzleMemoryKib: defaultViewParams[ViewParam.puzzleMemoryKib],
       puzzlePasses: defaultViewParams[ViewParam.puzzlePasses],
+      cmixCells: defaultViewParams[ViewParam.cmixCells],
+      cmixDelayMs: defaultViewParams[ViewParam.cmixDelayMs],
     },
   },
   limits: {

@@ -54,9 +54,7 @@ export const reloadClasses: Readonly<Record<ConfigKey, ReloadClass>> = {
   'mix.delayMs': live,
   // Batches are the affair of a thread that is calibrated for them, and of a key that lives as long as it.
   'cmix.enabled': restart,
-  'cmix.cells': restart,
   'cmix.maxWaitMs': restart,
-  'cmix.delayMs': restart,
   'cmix.hops': live,
   'multipath.paths': live,
   'multipath.strategy': live,
@@ -118,6 +116,8 @@ export const reloadClasses: Readonly<Record<ConfigKey, ReloadClass>> = {
   'authority.params.puzzleBits': restart,
   'authority.params.puzzleMemoryKib': restart,
   'authority.params.puzzlePasses': restart,
+  'authority.params.cmixCells': restart,
+  'authority.params.cmixDelayMs': restart,
   'keys.passphraseFile': restart,
   'keys.passphraseEnv': restart,
   'api.socket': restart,

@@ -6,6 +6,7 @@ import { isMappedAddress, parseAddress as parseIp } from '@nyx/core/directory/ad
 import { maxPuzzle } from '@nyx/core/directory/admission.ts';
 import { ExitPolicy } from '@nyx/core/directory/exit-policy.ts';
 import { MAX_PROVED_FAMILIES } from '@nyx/core/directory/family.ts';
+import { MAX_BATCH_CELLS, MAX_DELAY_MS } from '@nyx/core/mix/batch-records.ts';
 import { z } from 'zod';
 import { isMultiaddr } from '../p2p/multiaddr-text.ts';
 import { isLoopback, parseAddress } from './address.ts';
@@ -207,9 +208,7 @@ export const configSchema = z.strictObject({
   cmix: z
     .strictObject({
       enabled: z.boolean().default(d.cmix.enabled),
-      cells: integer(2, 128).default(d.cmix.cells),
       maxWaitMs: integer(10, 10_000).default(d.cmix.maxWaitMs),
-      delayMs: integer(10, 10_000).default(d.cmix.delayMs),
       hops: integer(3, 7).default(d.cmix.hops),
     })
     .prefault({}),
@@ -339,6 +338,8 @@ export const configSchema = z.strictObject({
           puzzleBits: integer(0, maxPuzzle.bits).default(d.authority.params.puzzleBits),
           puzzleMemoryKib: integer(8, maxPuzzle.memoryKib).default(d.authority.params.puzzleMemoryKib),
           puzzlePasses: integer(1, maxPuzzle.passes).default(d.authority.params.puzzlePasses),
+          cmixCells: integer(2, MAX_BATCH_CELLS).default(d.authority.params.cmixCells),
+          cmixDelayMs: integer(1, MAX_DELAY_MS).default(d.authority.params.cmixDelayMs),
         })
         .prefault({}),
     })

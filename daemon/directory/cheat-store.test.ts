@@ -20,7 +20,9 @@ function evidence(number: number): { nodeId: string; bytes: Uint8Array } {
   const identity = suite.ed25519(new Uint8Array(32).fill(9));
   const key = suite.ed25519(new Uint8Array(32).fill(8));
   const certificate = certifyBatchKey(identity, key.publicKey, 0, 4_000_000_000);
-  const fields = { number, closedAt: 1, cells: 1, squarings: 20_000, inputs: 4n, outputs: 9n };
+  const rules = { cells: 100, delayMs: 100 };
+  const opening = new Uint8Array(32);
+  const fields = { number, closedAt: 1, cells: 1, rules, squarings: 20_000, inputs: 4n, outputs: 9n, opening };
   const statement = records.encodeStatement(certificate, key, fields, 16n, 25n);
   const nodeId = Buffer.from(suite.blake3(identity.publicKey)).toString('hex');
   return { nodeId, bytes: encodeEvidence(CheatKind.delay, statement) };

@@ -29,6 +29,8 @@ export class CheatStore {
   readonly #folder: string;
   readonly #suite: CryptoSuite;
   readonly #known = new Map<string, KnownCheat>();
+  /** Without evidence for others: until this daemon ends. */
+  readonly #excluded = new Set<string>();
 
   /** Evidence of former runs counts when it holds, and is left alone when it does not. */
   constructor(folder: string, suite: CryptoSuite) {
@@ -53,9 +55,21 @@ export class CheatStore {
     return [...this.#known.values()];
   }
 
-  /** NodeIDs, hex. */
+  /** NodeIDs, hex, that are to be on no path of ours. */
   get nodeIds(): readonly string[] {
-    return [...new Set(this.all.map(({ nodeId }) => nodeId))];
+    return [...new Set([...this.all.map(({ nodeId }) => nodeId), ...this.#excluded])];
+  }
+
+  /** Those of them that this node knows to have exchanged cells. */
+  get exchangers(): readonly string[] {
+    return [...this.#excluded];
+  }
+
+  /** A mix that this node knows to have cheated, and can show nobody. False: it is known already, or there is no room. */
+  exclude(nodeId: string): boolean {
+    if (this.#excluded.has(nodeId) || this.#excluded.size >= MAX_FILES) return false;
+    this.#excluded.add(nodeId);
+    return true;
   }
 
   /** Keeps evidence that was verified. Undefined: it is here already, or there is no room. */

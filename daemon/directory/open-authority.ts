@@ -55,6 +55,8 @@ const authorityOptions = (
     [ViewParam.puzzleBits]: params.puzzleBits,
     [ViewParam.puzzleMemoryKib]: params.puzzleMemoryKib,
     [ViewParam.puzzlePasses]: params.puzzlePasses,
+    [ViewParam.cmixCells]: params.cmixCells,
+    [ViewParam.cmixDelayMs]: params.cmixDelayMs,
   },
   peers,
   folder: config.dataDir,

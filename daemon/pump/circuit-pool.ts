@@ -54,7 +54,7 @@ export interface PoolOptions {
   readonly maxCircuits: number;
   readonly mixDelayMs: number;
   /** Class cmix: how long a hop holds a cell, about. */
-  readonly batchMs: number;
+  readonly batchMs: () => number;
   readonly spares: SpareOptions;
 }
 
@@ -115,7 +115,7 @@ export class CircuitPool {
   /** What the class adds to the latency one way, on average. */
   addedLatencyMs(circuitClass: CircuitClass, hops: number): number {
     const { mixDelayMs, batchMs } = this.#options;
-    return hops * { fast: 0, mix: mixDelayMs, cmix: batchMs }[circuitClass];
+    return hops * { fast: 0, mix: mixDelayMs, cmix: batchMs() }[circuitClass];
   }
 
   find(circuit: number): PooledCircuit | undefined {
@@ -464,7 +464,7 @@ export class CircuitPool {
         hops,
         class: record.class,
         delayMeanUs: record.class === 'mix' ? 1000 * this.#options.mixDelayMs : 0,
-        batchMs: this.#options.batchMs,
+        batchMs: this.#options.batchMs(),
         expiry: this.#host.unixSeconds() + CIRCUIT_LIFETIME_SECONDS,
       },
       this.#host.nowMs(),
@@ -636,7 +636,7 @@ export class CircuitPool {
           hops,
           class: circuitClass,
           delayMeanUs: circuitClass === 'mix' ? 1000 * this.#options.mixDelayMs : 0,
-          batchMs: this.#options.batchMs,
+          batchMs: this.#options.batchMs(),
           expiry: this.#host.unixSeconds() + CIRCUIT_LIFETIME_SECONDS,
         },
         owner,

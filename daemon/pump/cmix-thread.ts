@@ -4,7 +4,6 @@
  * turns. Started by cmix-worker.ts when there is something to do for the first time.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import { MIN_SQUARINGS } from '@nyx/core/mix/batch-evidence.ts';
 import { BatchRecords } from '@nyx/core/mix/batch-records.ts';
 import {
   type BatchJob,
@@ -23,7 +22,6 @@ import { createNativeSuite } from '../io/native-suite.ts';
 export interface CmixThreadOptions {
   /** Undefined: this node proves no batches of its own. */
   readonly signer: { readonly certificate: Uint8Array; readonly seed: Uint8Array } | undefined;
-  readonly delayMs: number;
 }
 
 export type ToCmixThread =
@@ -31,7 +29,7 @@ export type ToCmixThread =
   | { readonly type: 'check'; readonly id: number; readonly job: CheckJob };
 
 export type FromCmixThread =
-  | { readonly type: 'calibrated'; readonly squaringsPerMs: number; readonly squarings: number }
+  | { readonly type: 'calibrated'; readonly squaringsPerMs: number }
   | { readonly type: 'progress'; readonly progress: BatchProgress }
   | { readonly type: 'verdict'; readonly id: number; readonly verdict: Verdict };
 
@@ -40,12 +38,11 @@ const PROBE_SQUARINGS = 20_480;
 const WARM_UP_SQUARINGS = 4096;
 
 class CmixThread {
-  readonly #options: CmixThreadOptions;
   readonly #post: (message: FromCmixThread) => void;
   readonly #suite = createNativeSuite();
   readonly #records = new BatchRecords(this.#suite, new RsaGroup(RSA_2048, createNativePowMod()));
   readonly #signer: BatchSigner | undefined;
-  readonly #squarings: number;
+  readonly #squaringsPerMs: number;
   readonly #jobs: BatchJob[] = [];
   readonly #checks: { readonly id: number; readonly job: CheckJob }[] = [];
   #proving: Turns<void> | undefined = undefined;
@@ -54,17 +51,16 @@ class CmixThread {
   #running = false;
 
   constructor(options: CmixThreadOptions, post: (message: FromCmixThread) => void) {
-    this.#options = options;
     this.#post = post;
     const { signer } = options;
     if (signer !== undefined) {
       this.#signer = { certificate: signer.certificate, key: this.#suite.ed25519(signer.seed) };
       signer.seed.fill(0);
     }
-    this.#squarings = signer === undefined ? 0 : this.#calibrate();
+    this.#squaringsPerMs = signer === undefined ? 0 : this.#calibrate();
   }
 
-  /** How many squarings take the time that was asked for, on this machine and now. */
+  /** How many squarings a millisecond takes, on this machine and now. */
   #calibrate(): number {
     const { suite, group } = this.#records;
     const input = group.hashToElement(suite, 'nyx1 cmix calibration');
@@ -72,10 +68,8 @@ class CmixThread {
     const startedMs = performance.now();
     runTurns(evaluate(group, input, PROBE_SQUARINGS));
     const squaringsPerMs = PROBE_SQUARINGS / (performance.now() - startedMs);
-    // Never less than what neighbours take for a delay at all.
-    const squarings = Math.max(MIN_SQUARINGS, Math.round(squaringsPerMs * this.#options.delayMs));
-    this.#post({ type: 'calibrated', squaringsPerMs, squarings });
-    return squarings;
+    this.#post({ type: 'calibrated', squaringsPerMs });
+    return squaringsPerMs;
   }
 
   handle(message: ToCmixThread): void {
@@ -104,7 +98,7 @@ class CmixThread {
         this.#post({ type: 'progress', progress });
       };
       const nowMs = () => performance.now();
-      this.#proving = proveBatch(this.#records, this.#suite, this.#signer, this.#squarings, job, tell, nowMs);
+      this.#proving = proveBatch(this.#records, this.#suite, this.#signer, this.#squaringsPerMs, job, tell, nowMs);
     }
     if (this.#proving.next().done === true) this.#proving = undefined;
   }

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import { MIN_SQUARINGS } from '@nyx/core/mix/batch-evidence.ts';
+import { MIN_SQUARINGS_PER_MS } from '@nyx/core/mix/batch-evidence.ts';
 import { BatchRecords, certifyBatchKey } from '@nyx/core/mix/batch-records.ts';
-import { testJob } from '@nyx/core/mix/batch-testing.ts';
+import { TEST_RULES, testJob } from '@nyx/core/mix/batch-testing.ts';
 import type { BatchProgress, Verdict } from '@nyx/core/mix/batch-work.ts';
 import { RsaGroup } from '@nyx/core/mix/rsa-group.ts';
 import { createNativeSuite } from '../io/native-suite.ts';
@@ -14,7 +14,7 @@ const nodeId = suite.blake3(identity.publicKey);
 const workers: CmixWorker[] = [];
 after(() => Promise.all(workers.map((worker) => worker.stop())));
 
-function makeWorker(seed: number | undefined, host: Partial<CmixWorkerHost>, delayMs = 10): CmixWorker {
+function makeWorker(seed: number | undefined, host: Partial<CmixWorkerHost>): CmixWorker {
   const unexpected = (error: Error) => assert.fail(error);
   const bytes = seed === undefined ? undefined : new Uint8Array(32).fill(seed);
   const signer = bytes && {
@@ -22,8 +22,15 @@ function makeWorker(seed: number | undefined, host: Partial<CmixWorkerHost>, del
     certificate: certifyBatchKey(identity, suite.ed25519(bytes).publicKey, 0, 4_000_000_000),
   };
   const ignore = () => {};
-  const all = { progress: ignore, verdict: ignore, calibrated: ignore, cheated: ignore, suspected: ignore };
-  const worker = new CmixWorker({ signer, delayMs }, { ...all, failed: unexpected, ...host });
+  const all = {
+    progress: ignore,
+    verdict: ignore,
+    calibrated: ignore,
+    cheated: ignore,
+    suspected: ignore,
+    exchanged: ignore,
+  };
+  const worker = new CmixWorker({ signer }, { ...all, failed: unexpected, ...host });
   workers.push(worker);
   return worker;
 }
@@ -42,15 +49,14 @@ function prove(worker: (host: Partial<CmixWorkerHost>) => CmixWorker): Promise<B
 
 test('a thread proves a batch in the real group, and another one finds the proofs good', async () => {
   let squarings = 0;
-  const calibrated = (_perMs: number, count: number) => {
-    squarings = count;
+  const calibrated = (perMs: number) => {
+    squarings = Math.ceil(Math.max(MIN_SQUARINGS_PER_MS, perMs) * TEST_RULES.delayMs);
   };
-  const told = await prove((host) => makeWorker(2, { ...host, calibrated }, 40));
+  const told = await prove((host) => makeWorker(2, { ...host, calibrated }));
   assert.deepEqual(
     told.map(({ kind }) => kind),
     ['receipts', 'delayed', 'proofs'],
   );
-  assert.ok(squarings >= MIN_SQUARINGS);
   const proofs = told.flatMap((one) => (one.kind === 'proofs' ? one.messages.map(({ bytes }) => bytes) : []));
   assert.equal(proofs.length, 4);
   const records = new BatchRecords(suite, new RsaGroup());
@@ -65,7 +71,7 @@ test('a thread proves a batch in the real group, and another one finds the proof
       },
     });
     assert.equal(worker.statementBytes, records.statementBytes);
-    const none = { receipt: undefined, heard: undefined };
+    const none = { receipt: undefined, heard: undefined, opening: undefined };
     for (const [id, bytes] of proofs.entries()) worker.check(id, { kind: 'proof', nodeId, bytes, ...none });
     const changed = proofs[0]!.slice();
     changed[300]! ^= 1;

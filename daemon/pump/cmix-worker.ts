@@ -6,18 +6,21 @@
 import { Worker } from 'node:worker_threads';
 import type { BatchCounts, CmixHost } from '@nyx/core/engine/contract.ts';
 import type { Cheat } from '@nyx/core/mix/batch-evidence.ts';
-import { CERTIFICATE_BYTES, statementBytesFor } from '@nyx/core/mix/batch-records.ts';
+import { type BatchRules, CERTIFICATE_BYTES, statementBytesFor } from '@nyx/core/mix/batch-records.ts';
 import type { BatchJob, BatchProgress, CheckJob, Verdict } from '@nyx/core/mix/batch-work.ts';
 import type { CmixThreadOptions, FromCmixThread, ToCmixThread } from './cmix-thread.ts';
 
 const RSA_2048_BYTES = 256;
+/** After a change of the view's rules batches by the old ones are taken for so long: not all nodes have a view at the same time. */
+const BOTH_RULES_MS = 600_000;
 
 export interface CmixWorkerHost {
   progress(progress: BatchProgress): void;
   verdict(id: number, verdict: Verdict): void;
-  calibrated(squaringsPerMs: number, squarings: number): void;
+  calibrated(squaringsPerMs: number): void;
   cheated(cheat: Cheat, evidence: Uint8Array, found: boolean): void;
   suspected(nodeId: Uint8Array, counts: BatchCounts): void;
+  exchanged(nodeId: Uint8Array): void;
   failed(error: Error): void;
 }
 
@@ -27,6 +30,8 @@ export class CmixWorker implements CmixHost {
   readonly #host: CmixWorkerHost;
   #worker: Worker | undefined = undefined;
   #stopped = false;
+  #rules: readonly BatchRules[] = [];
+  #rulesSinceMs = 0;
   /** Of our last batch. */
   lastDelayMs: number | undefined = undefined;
 
@@ -36,6 +41,21 @@ export class CmixWorker implements CmixHost {
     }
     this.#options = options;
     this.#host = host;
+  }
+
+  rules(): readonly BatchRules[] {
+    if (this.#rules.length > 1 && performance.now() - this.#rulesSinceMs > BOTH_RULES_MS) {
+      this.#rules = this.#rules.slice(0, 1);
+    }
+    return this.#rules;
+  }
+
+  /** A view has come. */
+  setRules(rules: BatchRules): void {
+    const [present] = this.#rules;
+    if (present?.cells === rules.cells && present.delayMs === rules.delayMs) return;
+    this.#rules = present === undefined ? [rules] : [rules, present];
+    this.#rulesSinceMs = performance.now();
   }
 
   prove(job: BatchJob): void {
@@ -52,6 +72,10 @@ export class CmixWorker implements CmixHost {
 
   suspected(nodeId: Uint8Array, counts: BatchCounts): void {
     this.#host.suspected(nodeId, counts);
+  }
+
+  exchanged(nodeId: Uint8Array): void {
+    this.#host.exchanged(nodeId);
   }
 
   /** Ends the thread; what it is at is lost. */
@@ -79,7 +103,7 @@ export class CmixWorker implements CmixHost {
       } else if (message.type === 'verdict') {
         this.#host.verdict(message.id, message.verdict);
       } else {
-        this.#host.calibrated(message.squaringsPerMs, message.squarings);
+        this.#host.calibrated(message.squaringsPerMs);
       }
     });
     worker.on('error', (error) => {

@@ -17,6 +17,7 @@ import type {
 } from '@nyx/core/engine/contract.ts';
 import type { FecPolicy } from '@nyx/core/fec/policy.ts';
 import type { FecStats } from '@nyx/core/fec/stats.ts';
+import type { BatchRules } from '@nyx/core/mix/batch-records.ts';
 import type { LoopAlarm, LoopStats } from '@nyx/core/mix/loop-monitor.ts';
 import type { ResolvedAddress } from '@nyx/core/stream/contract.ts';
 import type { Scheduler } from '@nyx/core/stream/path-choice.ts';
@@ -97,12 +98,8 @@ export interface PumpTuning
 export interface CmixOptions {
   /** This relay mixes by batches. */
   readonly enabled: boolean;
-  /** Of a full batch. */
-  readonly cells: number;
   /** After this a batch leaves that is not full. */
   readonly maxWaitMs: number;
-  /** What every batch is delayed by, as this machine computes. */
-  readonly delayMs: number;
   /** When the application does not say. */
   readonly hops: number;
   /** The key that signs batches, for this worker's life only. Undefined: this node mixes for nobody. */
@@ -295,6 +292,8 @@ export type ToPump =
       readonly contacts: readonly NodeContact[];
       readonly more?: boolean;
       readonly first?: boolean;
+      /** What the view says of class cmix. Undefined: nothing yet. */
+      readonly batches?: BatchRules | undefined;
     }
   | { readonly type: 'mix-secrets'; readonly mix: readonly MixSecrets[]; readonly setupLogs?: readonly SetupLog[] }
   /** The answer is `configured`, with the generation that the worker goes by then. */
@@ -407,6 +406,8 @@ export type FromPump =
     }
   /** A mix of class cmix does not prove what it should, which can't be shown to others. */
   | { readonly type: 'suspect'; readonly nodeId: string; readonly counts: BatchCounts }
+  /** A mix of class cmix on a circuit of ours took a cell and gave out another: sure, and known to this node alone. */
+  | { readonly type: 'exchanged'; readonly nodeId: string }
   | { readonly type: 'path-request'; readonly request: number; readonly constraints: PathConstraints }
   | {
       readonly type: 'built';

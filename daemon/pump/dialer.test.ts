@@ -77,6 +77,7 @@ class Harness {
           unixSeconds: () => this.network.unixSeconds,
           unixMs: () => this.network.unixSeconds * 1000,
           atTurnEnd: setImmediate,
+          batchDelayMs: () => 100,
           schedule: (delayMs, callback) => {
             const timer = { atMs: this.network.nowMs + delayMs, callback };
             this.#timers.add(timer);

@@ -37,6 +37,8 @@ const MAX_HOPS = 7;
 type Source = StreamInfo['source'];
 
 export interface DialerHost extends PoolHost {
+  /** Class cmix: how long batches are delayed, by the view. */
+  batchDelayMs(): number;
   unixMs(): number;
   /** Runs a task once at the end of this turn of the event loop. */
   readonly atTurnEnd: (task: () => void) => void;
@@ -47,7 +49,7 @@ export interface SessionDialerOptions {
   readonly worker: number;
   readonly defaultHops: number;
   readonly mix: MixOptions;
-  readonly cmix: Pick<CmixOptions, 'hops' | 'maxWaitMs' | 'delayMs'>;
+  readonly cmix: Pick<CmixOptions, 'hops' | 'maxWaitMs'>;
   readonly multipath: MultipathOptions;
   /** Error correction when the application does not say. */
   readonly fec: FecPolicy;
@@ -57,10 +59,13 @@ export interface SessionDialerOptions {
   readonly spareCircuits: number;
 }
 
-const poolOptions = ({ maxCircuits, mix, cmix, spareCircuits, defaultHops }: SessionDialerOptions) => ({
+const poolOptions = (
+  { maxCircuits, mix, cmix, spareCircuits, defaultHops }: SessionDialerOptions,
+  host: DialerHost,
+) => ({
   maxCircuits,
   mixDelayMs: mix.delayMs,
-  batchMs: cmix.maxWaitMs + cmix.delayMs + PROVING_MS,
+  batchMs: () => cmix.maxWaitMs + host.batchDelayMs() + PROVING_MS,
   spares: { count: spareCircuits, hops: defaultHops },
 });
 
@@ -77,7 +82,7 @@ export class SessionDialer implements Dialer {
   constructor(options: SessionDialerOptions, deps: { readonly engine: EngineApi; readonly host: DialerHost }) {
     this.#options = options;
     this.#host = deps.host;
-    this.pool = new CircuitPool(deps.engine, deps.host, poolOptions(options));
+    this.pool = new CircuitPool(deps.engine, deps.host, poolOptions(options, deps.host));
     this.#streamHost = {
       pool: this.pool,
       nowMs: () => deps.host.nowMs(),
@@ -91,7 +96,7 @@ export class SessionDialer implements Dialer {
   /** For streams and circuits to come. */
   retune(options: SessionDialerOptions): void {
     this.#options = options;
-    this.pool.retune(poolOptions(options));
+    this.pool.retune(poolOptions(options, this.#host));
   }
 
   /** The same dialer for one kind of user: its streams are listed under that name. */

@@ -48,7 +48,7 @@ class Harness {
     const pool = new CircuitPool(client.engine, host, {
       maxCircuits: 10,
       mixDelayMs: DELAY_MS,
-      batchMs: 300,
+      batchMs: () => 300,
       spares: { count: 0, hops: 3 },
     });
     client.circuitEvents.push = (...events: ClientCircuitEvent[]) => {

@@ -24,6 +24,7 @@ import { Engine } from '@nyx/core/engine/engine.ts';
 import type { FecResources } from '@nyx/core/fec/policy.ts';
 import { MAILBOX_SERVICE } from '@nyx/core/messages/mailbox-records.ts';
 import { cheatName } from '@nyx/core/mix/batch-evidence.ts';
+import { batchRulesOf } from '@nyx/core/mix/batch-records.ts';
 import { Exponential } from '@nyx/core/mix/exponential.ts';
 import { MAX_MESSAGES_PER_EPOCH, MAX_SETUPS_PER_EPOCH } from '@nyx/core/onion/mix-key-ring.ts';
 import { TagMemory } from '@nyx/core/onion/tag-memory.ts';
@@ -153,7 +154,7 @@ class PumpWorker {
         ...coverEngineOptions(options.cover),
         ...this.#engineTuning(this.#tuning.current),
         mixBatchMs: MIX_BATCH_MS,
-        cmix: cmix.enabled && cmix.signer ? { cells: cmix.cells, maxWaitMs: cmix.maxWaitMs } : undefined,
+        cmix: cmix.enabled && cmix.signer ? { maxWaitMs: cmix.maxWaitMs } : undefined,
         setupMemory: (epoch) => this.#setupMemory(epoch),
         messageMemory: (epoch) => this.#messageMemory(epoch),
       },
@@ -168,6 +169,7 @@ class PumpWorker {
         nowMs,
         unixSeconds: () => Date.now() / 1000,
         unixMs: () => Date.now(),
+        batchDelayMs: () => (this.#cmix.rules()[0] ?? batchRulesOf({})).delayMs,
         atTurnEnd: this.#loop.atTurnEnd,
         schedule: (delayMs, callback) => {
           const timer = setTimeout(callback, delayMs);
@@ -318,11 +320,12 @@ class PumpWorker {
     return new CmixWorker(cmix, {
       progress: (progress) => this.#engine.batchProgress(progress, nowMs()),
       verdict: (id, verdict) => this.#engine.checked(id, verdict, nowMs()),
-      calibrated: (squaringsPerMs, squarings) =>
-        this.#log('info', 'delays of class cmix calibrated', { squaringsPerMs: Math.round(squaringsPerMs), squarings }),
+      calibrated: (squaringsPerMs) =>
+        this.#log('info', 'delays of class cmix calibrated', { squaringsPerMs: Math.round(squaringsPerMs) }),
       cheated: ({ kind, nodeId, number }, evidence, found) =>
         this.#post({ type: 'cheat', nodeId: hex(nodeId), kind: cheatName(kind), batch: number, evidence, found }),
       suspected: (nodeId, counts) => this.#post({ type: 'suspect', nodeId: hex(nodeId), counts }),
+      exchanged: (nodeId) => this.#post({ type: 'exchanged', nodeId: hex(nodeId) }),
       failed: (error) => {
         throw error;
       },
@@ -399,6 +402,7 @@ class PumpWorker {
         if (message.first !== false) this.#nextView = new Map();
         for (const contact of message.contacts) this.#nextView.set(hex(contact.nodeId), contact);
         if (!message.more) {
+          if (message.batches !== undefined) this.#cmix.setRules(message.batches);
           this.#view = this.#nextView;
           this.#nextView = new Map();
         }

@@ -103,7 +103,7 @@ export const createRegistry = (host: MetricsHost): Registry => {
     registers,
     collect() {
       this.reset();
-      for (const state of ['proved', 'lost', 'withheld', 'unproved'] as const) {
+      for (const state of ['proved', 'lost', 'withheld', 'unproved', 'missed', 'exchanged'] as const) {
         this.set(
           { state },
           meter.sum(({ cmix }) => cmix[state]),

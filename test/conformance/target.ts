@@ -11,7 +11,6 @@ import { RaptorQ } from '@nyx/core/fec/raptorq.ts';
 import { ReedSolomon } from '@nyx/core/fec/reed-solomon.ts';
 import { FecTally } from '@nyx/core/fec/stats.ts';
 import { Mailboxes } from '@nyx/core/messages/mailboxes.ts';
-import { MIN_SQUARINGS } from '@nyx/core/mix/batch-evidence.ts';
 import { BatchRecords, certifyBatchKey } from '@nyx/core/mix/batch-records.ts';
 import { judge, proveBatch } from '@nyx/core/mix/batch-work.ts';
 import { RSA_2048, RsaGroup } from '@nyx/core/mix/rsa-group.ts';
@@ -68,6 +67,7 @@ const records = new BatchRecords(suite, new RsaGroup(RSA_2048, createNativePowMo
 const batchSeed = new Uint8Array(32);
 systemRandom.fill(batchSeed);
 const batchKey = suite.ed25519(batchSeed);
+const BATCH_RULES = { cells: 4, delayMs: 20 };
 const signer = {
   certificate: certifyBatchKey(identity, batchKey.publicKey, unixSeconds() - 60, unixSeconds() + 3600),
   key: batchKey,
@@ -109,18 +109,11 @@ const host: EngineHost = {
     });
   },
   cmix: {
+    rules: () => [BATCH_RULES],
     statementBytes: records.statementBytes,
     prove: (job) =>
       void setImmediate(() => {
-        const turns = proveBatch(
-          records,
-          suite,
-          signer,
-          MIN_SQUARINGS,
-          job,
-          (said) => engine.batchProgress(said, now()),
-          now,
-        );
+        const turns = proveBatch(records, suite, signer, 0, job, (said) => engine.batchProgress(said, now()), now);
         runTurns(turns);
         wake();
       }),
@@ -130,6 +123,7 @@ const host: EngineHost = {
         wake();
       }),
     cheated() {},
+    exchanged() {},
     suspected() {},
   },
   onWake: () => wake(),
@@ -155,7 +149,7 @@ const engine = new Engine(
       },
     },
     setupsPerSecond,
-    cmix: { cells: 4, maxWaitMs: 100 },
+    cmix: { maxWaitMs: 100 },
   },
   { suite, random: systemRandom, host },
 );

@@ -1,4 +1,4 @@
-/** Class cmix in networks of processes: bytes through batches that are proved, and a mix that lies is caught and named. */
+/** Class cmix in networks of processes: bytes through batches that are proved, and mixes that lie are caught and named. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -23,17 +23,26 @@ let echo: TestServer;
 const steps = mkdtempSync(join(tmpdir(), 'nyx-steps-'));
 
 before(async () => {
-  // The daemon of mix-1 is as the others, but for what is exchanged from outside: it does not compute delays, nor wait for them.
-  const preload = new URL('./faults/lying-mix.ts', import.meta.url).href;
+  // The daemons of mix-1 and mix-3 are as the others, but for what is exchanged from outside: the one does not compute delays, nor
+  // wait for them, the other gives out other cells than it took.
+  const faults = new Map([
+    [1, 'lying-mix'],
+    [3, 'exchanging-mix'],
+  ]);
   process.env.NYX_STEP_LOG = steps;
   network = await TappedNetwork.start({
-    mixes: 3,
+    mixes: 4,
     exits: 1,
     taps: false,
     spareCircuits: 0,
-    overrides: () => ({ cmix: { maxWaitMs: 20, delayMs: 30 } }),
-    launchers: (role, index) =>
-      role === 'mix' && index === 1 ? ['env', `NODE_OPTIONS=--import=${preload}`] : undefined,
+    batches: { cells: 100, delayMs: 30 },
+    overrides: () => ({ cmix: { maxWaitMs: 20 } }),
+    launchers: (role, index) => {
+      const fault = role === 'mix' ? faults.get(index) : undefined;
+      return fault === undefined
+        ? undefined
+        : ['env', `NODE_OPTIONS=--import=${new URL(`./faults/${fault}.ts`, import.meta.url).href}`];
+    },
   });
   echo = await serveEcho();
 });
@@ -75,6 +84,13 @@ test('64 KiB through three mixes by batches and back; every cell is proved, nobo
   console.log(`# 64 KiB there and back in ${tookMs.toFixed(0)} ms, round trip ${path.rttMs!.toFixed(0)} ms`);
 });
 
+test('16 KiB over a second hop that exchanges cells, to be looked into while other things go on', async () => {
+  const { host, port } = echo;
+  const { api } = network.client;
+  const { pathId } = await api.paths.build({ nodeIds: idsOf('mix-0', 'mix-3', 'exit-0'), class: 'cmix' });
+  await echoExactly(await api.connect({ host, port, pathId, allowHalfOpen: true }), 16 * 1024);
+});
+
 test('a mix that does not compute its delays is caught by its neighbours, named everywhere, and avoided', async () => {
   const { host, port } = echo;
   const { api } = network.client;
@@ -106,6 +122,29 @@ test('a mix that does not compute its delays is caught by its neighbours, named 
   const list = await run(process.execPath, [CLI, 'evidence', 'list', '--api', network.client.apiSocket]);
   assert.match(list.stdout, new RegExp(`${liar} +delay`));
   // No path of the client goes over it any more.
+  for (let i = 0; i < 5; i++) {
+    const { nodeIds } = await api.paths.build({});
+    assert.ok(!nodeIds.includes(liar));
+  }
+});
+
+test('the client finds out about the second hop by asking the first one for its batches, and avoids it', async () => {
+  const { api } = network.client;
+  const liar = network.node('mix-3').nodeId;
+  const { cmix } = await until(
+    'the client to know of it',
+    async () => {
+      const status = await api.status();
+      return status.cmix!.exchangers.length > 0 && status;
+    },
+    PATIENCE_MS,
+  );
+  assert.deepEqual(cmix!.exchangers, [liar]);
+  assert.ok(cmix!.exchanged > 0);
+  assert.ok(
+    cmix!.cheats.every(({ nodeId }) => nodeId !== liar),
+    'nobody else can be shown it',
+  );
   for (let i = 0; i < 5; i++) {
     const { nodeIds } = await api.paths.build({});
     assert.ok(!nodeIds.includes(liar));

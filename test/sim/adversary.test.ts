@@ -51,7 +51,8 @@ test('batches of the model are those of the real queue', () => {
   // Now fast, now slow: full batches, and such that close for age.
   const times = [poissonArrivals(400, 5000, 'a'), poissonArrivals(20, 10_000, 'b').map((at) => at + 5000)];
   const all = Float64Array.from(times.flatMap((some) => [...some]));
-  const queue = new BatchQueue(createSeededRandom('queue'), { cells: BATCH.cells, maxWaitMs: BATCH.longestWaitMs });
+  const rules = { cells: BATCH.cells, delayMs: BATCH.computeMs };
+  const queue = new BatchQueue(createSeededRandom('queue'), { maxWaitMs: BATCH.longestWaitMs }, () => rules);
   const left = new Float64Array(all.length);
   const owner = {
     release(_bytes: Uint8Array, note: number, nowMs: number) {

@@ -1,8 +1,9 @@
 /** The heavy part of class cmix for simulated nodes: computed at once, in a small group, and answered after virtual time. */
 import type { CryptoSuite } from '@nyx/core/crypto/suite.ts';
 import type { BatchCounts, CmixHost } from '@nyx/core/engine/contract.ts';
-import { type Cheat, MIN_SQUARINGS } from '@nyx/core/mix/batch-evidence.ts';
-import { smallRecords, type TestMix } from '@nyx/core/mix/batch-testing.ts';
+import type { Cheat } from '@nyx/core/mix/batch-evidence.ts';
+import type { BatchRules } from '@nyx/core/mix/batch-records.ts';
+import { smallRecords, TEST_RULES, type TestMix } from '@nyx/core/mix/batch-testing.ts';
 import { type BatchJob, type BatchProgress, type CheckJob, judge, proveBatch } from '@nyx/core/mix/batch-work.ts';
 import { runTurns } from '@nyx/core/mix/vdf.ts';
 import type { SimNode, VirtualNetwork } from './virtual-network.ts';
@@ -18,7 +19,11 @@ export class SimBatches implements CmixHost {
   readonly statementBytes: number;
   readonly cheats: { readonly cheat: Cheat; readonly evidence: Uint8Array; readonly found: boolean }[] = [];
   readonly suspects: { readonly nodeId: Uint8Array; readonly counts: BatchCounts }[] = [];
+  /** NodeIDs of mixes that exchanged cells. */
+  readonly exchangers: Uint8Array[] = [];
   readonly jobs: BatchJob[] = [];
+  /** What the view says. */
+  views: readonly BatchRules[] = [TEST_RULES];
   node: SimNode | undefined;
   lie: Lie | undefined;
   readonly #network: VirtualNetwork;
@@ -33,6 +38,10 @@ export class SimBatches implements CmixHost {
     this.#records = smallRecords(network.suite);
     this.statementBytes = this.#records.statementBytes;
     this.#mix = mix;
+  }
+
+  rules(): readonly BatchRules[] {
+    return this.views;
   }
 
   prove(job: BatchJob): void {
@@ -52,7 +61,7 @@ export class SimBatches implements CmixHost {
         this.#records,
         this.#suite,
         signer,
-        MIN_SQUARINGS,
+        0,
         job,
         (progress) => told.push(progress),
         () => 0,
@@ -72,6 +81,10 @@ export class SimBatches implements CmixHost {
 
   suspected(nodeId: Uint8Array, counts: BatchCounts): void {
     this.suspects.push({ nodeId, counts });
+  }
+
+  exchanged(nodeId: Uint8Array): void {
+    this.exchangers.push(nodeId);
   }
 
   #after(delayMs: number, run: (nowMs: number) => void): void {

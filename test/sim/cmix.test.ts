@@ -7,7 +7,7 @@ import { Drop } from '@nyx/core/drop-reason.ts';
 import type { SessionOwner } from '@nyx/core/engine/contract.ts';
 import { Engine } from '@nyx/core/engine/engine.ts';
 import { CheatKind, verifyEvidence } from '@nyx/core/mix/batch-evidence.ts';
-import { smallRecords, type TestMix, testMix } from '@nyx/core/mix/batch-testing.ts';
+import { smallRecords, TEST_RULES, type TestMix, testMix } from '@nyx/core/mix/batch-testing.ts';
 import type { BatchJob, BatchProgress } from '@nyx/core/mix/batch-work.ts';
 import type { SessionApi } from '@nyx/core/stream/contract.ts';
 import { CELL_OFFSET, CT_BYTES } from '@nyx/core/wire/datagram.ts';
@@ -16,7 +16,7 @@ import { type Lie, runBatches, SimBatches, settle } from './batch-host.ts';
 import { type NodeOptions, type SimNode, VirtualNetwork } from './virtual-network.ts';
 
 const suite = createNativeSuite();
-const CELLS = 8;
+const CELLS = TEST_RULES.cells;
 const MAX_WAIT_MS = 50;
 
 /** An engine that says what its relay circuits open: they alone open into another buffer. */
@@ -63,7 +63,7 @@ function build(seed: number, lossRatio = 0, onOpened?: (out: Uint8Array) => void
       relay: kind !== 'client',
       exit: kind === 'exit',
       nodeId: mix.nodeId,
-      engineOptions: kind === 'client' ? {} : { cmix: { cells: CELLS, maxWaitMs: MAX_WAIT_MS } },
+      engineOptions: kind === 'client' ? {} : { cmix: { maxWaitMs: MAX_WAIT_MS } },
       host: {
         cmix: host,
         ...(kind === 'exit' ? { resolve: (id) => (exitKnows() ? network.resolve(id) : undefined) } : {}),
@@ -154,6 +154,37 @@ describe('honest mixes', () => {
       );
       assert.equal(host.cheats.length + host.suspects.length, 0);
     }
+  });
+
+  test('open the batches of every hop to the client, and hold', () => {
+    const world = build(107, 0.01);
+    transfer(world, 5 * TOTAL);
+    runBatches(world.network, world.hosts, 20_000);
+    const { audited, exchanged, unanswered } = world.client.node.engine.cmix;
+    assert.ok(audited >= 4, `${audited}`);
+    assert.equal(exchanged, 0);
+    assert.ok(unanswered <= audited, `${unanswered} of ${audited}: of cells that were lost`);
+    assert.equal(world.client.host.exchangers.length + world.client.host.cheats.length, 0);
+    // Questions are few, and do not beget each other.
+    const { cellsDelivered } = world.client.node.engine.counters;
+    runBatches(world.network, world.hosts, 60_000);
+    assert.ok(world.client.node.engine.counters.cellsDelivered - cellsDelivered < 60);
+  });
+
+  test('go by what the view says; other rules are no proof', () => {
+    const world = build(108);
+    const { client, guard, middle, exit } = world;
+    for (const { host } of [client, guard, exit]) host.views = [{ cells: 9, delayMs: 100 }];
+    // In between a view has come to all but the middle.
+    middle.host.views = [{ cells: 8, delayMs: 100 }];
+    write(dial(world).session, TOTAL);
+    runBatches(world.network, world.hosts, 8000);
+    assert.ok(guard.node.engine.cmix.refused > 0 && exit.node.engine.cmix.refused > 0);
+    settle(world.network, world.hosts);
+    assert.ok(guard.host.suspects.some(({ nodeId }) => Buffer.compare(nodeId, middle.mix.nodeId) === 0));
+    assert.equal(client.host.suspects.length, 0);
+    assert.equal(client.node.engine.cmix.refused, 0);
+    assert.ok(guard.host.jobs.every(({ rules }) => rules.cells === 9));
   });
 
   test('send the cells of a batch together, in another order than they came', () => {
@@ -338,18 +369,29 @@ describe('a lying mix', () => {
     assertCaught(world, CheatKind.equivocation, []);
   });
 
-  /** Its batches without one of the cells that went in, or came out. */
-  const without = (job: BatchJob, side: 'inputs' | 'outputs'): BatchJob => {
+  /** Its batches with something else in the place of one of the cells that went in, or came out. */
+  const exchanged = (job: BatchJob, side: 'inputs' | 'outputs'): BatchJob => {
     const at = job[side].findIndex(({ tag, digests }) => tag.length > 0 && digests.length > 1);
     if (at < 0) return job;
-    const shares = job[side].map((share, i) => (i === at ? { ...share, digests: share.digests.slice(1) } : share));
+    const shares = job[side].map((share, i) => {
+      if (i !== at) return share;
+      const [first, ...others] = share.digests;
+      return { ...share, digests: [suite.sha256(first!), ...others].sort(Buffer.compare) };
+    });
     return { ...job, [side]: shares };
   };
+
+  test('that leaves out a cell: its opening has fewer on one side, and that is evidence', () => {
+    const world = caught(119, (job, honest) =>
+      honest({ ...job, outputs: job.outputs.map((share) => ({ ...share, digests: share.digests.slice(0, 1) })) }),
+    );
+    assertCaught(world, CheatKind.opening, [world.guard, world.exit]);
+  });
 
   test('that drops a cell it has given a receipt for', () => {
     const world = caught(113, (job, honest) => {
       const [receipts] = honest(job);
-      return [receipts!, ...honest(without(job, 'inputs')).slice(1)];
+      return [receipts!, ...honest(exchanged(job, 'inputs')).slice(1)];
     });
     const finder = [world.guard, world.exit].find(({ host }) => host.cheats.some(({ found }) => found));
     assert.ok(finder !== undefined);
@@ -357,7 +399,7 @@ describe('a lying mix', () => {
   });
 
   test('that drops a cell without a receipt: counted as lost by its neighbour, and not to be shown', () => {
-    const world = caught(114, (job, honest) => honest(without(job, 'inputs')));
+    const world = caught(114, (job, honest) => honest(exchanged(job, 'inputs')));
     settle(world.network, world.hosts);
     const { lost, cheats } = world.guard.node.engine.cmix;
     const other = world.exit.node.engine.cmix;
@@ -366,7 +408,7 @@ describe('a lying mix', () => {
   });
 
   test('that adds or exchanges a cell: the next hop suspects it by name, and has nothing to show', () => {
-    const world = caught(115, (job, honest) => honest(without(job, 'outputs')));
+    const world = caught(115, (job, honest) => honest(exchanged(job, 'outputs')));
     settle(world.network, world.hosts);
     const suspects = [world.guard, world.exit].flatMap(({ host }) => host.suspects);
     assert.ok(suspects.length > 0);
@@ -376,6 +418,37 @@ describe('a lying mix', () => {
     }
     assert.equal(world.exit.node.engine.cmix.cheats, 0);
   });
+
+  /** The part lies about all outputs of its batches, and carries bytes for long enough to be asked. */
+  function exchanging(seed: number, who: 'guard' | 'middle' | 'exit'): World {
+    const world = build(seed);
+    world[who].host.lie = (job, honest) =>
+      honest({
+        ...job,
+        outputs: job.outputs.map((share) => ({
+          ...share,
+          digests: share.digests.map((digest) => suite.sha256(digest)).sort(Buffer.compare),
+        })),
+      });
+    write(dial(world).session, 2 * TOTAL);
+    runBatches(world.network, world.hosts, 60_000, () => world.client.host.exchangers.length > 0);
+    return world;
+  }
+
+  for (const [seed, who, how] of [
+    [120, 'guard', 'the client sees it in every batch'],
+    [121, 'middle', 'the client finds out by asking the last hop'],
+    [122, 'exit', 'the client finds out by asking the liar itself'],
+  ] as const) {
+    test(`that takes a cell and proves another in its place, as ${who}: ${how}`, () => {
+      const world = exchanging(seed, who);
+      const { client } = world;
+      const found = client.host.exchangers.map((nodeId) => Buffer.from(nodeId).toString('hex'));
+      assert.deepEqual([...new Set(found)], [Buffer.from(world[who].mix.nodeId).toString('hex')], `seed ${seed}`);
+      assert.ok(client.node.engine.cmix.exchanged > 0);
+      for (const { host } of [world.guard, world.middle, world.exit]) assert.equal(host.exchangers.length, 0);
+    });
+  }
 
   test('that keeps its proofs to itself: suspected by name', () => {
     const world = caught(116, (job, honest) => honest(job).filter(({ kind }) => kind !== 'proofs'));

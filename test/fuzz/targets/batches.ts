@@ -1,6 +1,15 @@
 /** core/mix/batch-records and batch-evidence: what mixes of class cmix sign, in a small group, before and behind the signatures. */
-import { CheatKind, encodeEvidence, MIN_SQUARINGS, verifyEvidence } from '@nyx/core/mix/batch-evidence.ts';
-import { compareDigests, MAX_BATCH_CELLS } from '@nyx/core/mix/batch-records.ts';
+import { AuditHop, decodeAnswer, decodeQuestion, encodeAnswer } from '@nyx/core/engine/batch-audit.ts';
+import { Travel } from '@nyx/core/engine/circuit.ts';
+import { breaksOpening, CheatKind, encodeEvidence, verifyEvidence } from '@nyx/core/mix/batch-evidence.ts';
+import {
+  compareDigests,
+  isOpened,
+  MAX_BATCH_CELLS,
+  MAX_OPENING_BYTES,
+  readOpening,
+  Side,
+} from '@nyx/core/mix/batch-records.ts';
 import { smallRecords, Told, testJob, testMix } from '@nyx/core/mix/batch-testing.ts';
 import { judge, proveBatch } from '@nyx/core/mix/batch-work.ts';
 import { runTurns } from '@nyx/core/mix/vdf.ts';
@@ -11,14 +20,16 @@ const records = smallRecords(suite);
 const { nodeId, signer } = testMix(suite, 'fuzzed');
 const { certificate, key } = signer;
 const SIGNATURE_BYTES = 64;
+const question = { travel: Travel.backward, index: 77 };
+const digest = new Uint8Array(32).fill(5);
 
 const made = () => {
   const told = new Told();
   const job = testJob(suite, 7, [2, 1]);
-  runTurns(proveBatch(records, suite, signer, MIN_SQUARINGS, job, told.tell, () => 0));
-  return { receipts: told.messages('receipts'), proofs: told.messages('proofs') };
+  runTurns(proveBatch(records, suite, signer, 0, job, told.tell, () => 0));
+  return { receipts: told.messages('receipts'), proofs: told.messages('proofs'), opening: told.opening };
 };
-const { receipts, proofs } = made();
+const { receipts, proofs, opening } = made();
 /** By side: what is in the batch. */
 const members = [0, 1].map((side) =>
   proofs.flatMap((bytes) => {
@@ -58,6 +69,12 @@ export const batchRecords: FuzzTarget = {
     Buffer.concat([Uint8Array.of(4), encodeEvidence(CheatKind.equivocation, statement, statement)]),
     Buffer.concat([Uint8Array.of(4), encodeEvidence(CheatKind.receipt, receipts[0]!, proofs[0]!)]),
     Buffer.concat([Uint8Array.of(4), encodeEvidence(CheatKind.membership, proofs[0]!)]),
+    Buffer.concat([Uint8Array.of(4), encodeEvidence(CheatKind.opening, proofs[0]!, opening)]),
+    Buffer.concat([Uint8Array.of(4), encodeEvidence(CheatKind.size, statement)]),
+    Buffer.concat([Uint8Array.of(5), opening]),
+    Buffer.concat([Uint8Array.of(6), encodeAnswer(question, AuditHop.before, { statement, opening })]),
+    Buffer.concat([Uint8Array.of(6), encodeAnswer(question, AuditHop.last, undefined)]),
+    Buffer.concat([Uint8Array.of(7), encodeAnswer(question, AuditHop.last, undefined).subarray(0, 7)]),
   ],
   dictionary: ['NYXCHEAT1'],
   run(input) {
@@ -88,7 +105,14 @@ export const batchRecords: FuzzTarget = {
         const { side, tag, digests, witness, quotient } = proof;
         const again = records.encodeProof(statement, key, side, tag, digests, witness, quotient);
         check(sameBytes(again, bytes), 'encode(read(x)) is x');
-        const verdict = judge(records, { kind: 'proof', nodeId, bytes, receipt: receipts[0], heard: statement });
+        const verdict = judge(records, {
+          kind: 'proof',
+          nodeId,
+          bytes,
+          receipt: receipts[0],
+          heard: statement,
+          opening,
+        });
         if (verdict.kind !== 'proof') return;
         const inBatch = members[proof.side]!;
         check(
@@ -102,9 +126,34 @@ export const batchRecords: FuzzTarget = {
           judge(records, { kind: 'receipt', nodeId, bytes: rest }).kind !== 'cheat',
           'a receipt alone shows nothing',
         );
-        judge(records, { kind: 'proof', nodeId, bytes: rest, receipt: undefined, heard: undefined });
+        judge(records, { kind: 'proof', nodeId, bytes: rest, receipt: undefined, heard: undefined, opening });
         judge(records, { kind: 'statement', bytes: rest, heard: statement });
         return;
+      case 5: {
+        const read = readOpening(rest);
+        if (read === undefined) return;
+        check(
+          read.cells >= 1 && read.cells <= MAX_BATCH_CELLS && rest.length <= MAX_OPENING_BYTES,
+          'a bounded opening',
+        );
+        isOpened(suite, read, Side.in, members[0]![0]!);
+        const inBatch = breaksOpening(records, records.readStatement(statement)!, undefined, rest);
+        check(!inBatch, 'an honest mix is not accused of its opening');
+        judge(records, { kind: 'audit', nodeId, statement, opening: rest, cells: [{ input: digest, output: digest }] });
+        return;
+      }
+      case 6: {
+        const answer = decodeAnswer(rest, statement.length);
+        if (answer !== undefined) {
+          check(sameBytes(encodeAnswer(answer, answer.hop, answer.batch), rest), 'encode(decode(x)) is x');
+        }
+        return;
+      }
+      case 7: {
+        const asked = decodeQuestion(rest);
+        if (asked !== undefined) check(asked.index >= 0 && asked.index < 2 ** 48 && rest.length === 7, 'a question');
+        return;
+      }
       default:
         check(verifyEvidence(records, rest) === undefined, 'an honest mix is not accused');
     }

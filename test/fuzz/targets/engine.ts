@@ -90,10 +90,12 @@ class Pair implements LinkHost {
       // What neighbours say of batches is checked at once, in a small group.
       cmix: {
         statementBytes: records.statementBytes,
+        rules: () => [{ cells: 4, delayMs: 100 }],
         prove() {},
         check: (id, job) => void this.#checks.push([id, job]),
         cheated: () => check(false, 'nobody has cheated who can be shown to'),
         suspected() {},
+        exchanged: () => check(false, 'no circuit of ours is there'),
       },
       onMessagePacket: (event) => {
         const bytes = event.kind === 'message' ? MESSAGE_BYTES : MESSAGE_BYTES + 16;
@@ -125,7 +127,7 @@ class Pair implements LinkHost {
         named: true,
         ...limits,
         session: {},
-        cmix: { cells: 4, maxWaitMs: 100 },
+        cmix: { maxWaitMs: 100 },
       },
       { suite, random: createSeededRandom('fuzz engine'), host },
     );

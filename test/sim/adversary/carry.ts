@@ -5,6 +5,7 @@
  * `cmix` needs everybody's cells, since they fill the batches.
  */
 import { createSeededRandom } from '@nyx/core/crypto/seeded-random.ts';
+import { batchRulesOf } from '@nyx/core/mix/batch-records.ts';
 import { CoverController, type CoverOptions, PoissonProcess } from '@nyx/core/mix/cover.ts';
 import { DelayQueue } from '@nyx/core/mix/delay-queue.ts';
 import { Exponential } from '@nyx/core/mix/exponential.ts';
@@ -40,7 +41,8 @@ export const ADAPTIVE: CoverOptions = {
  * Class cmix as its default parameters say: a relay waits for a full batch (or so long), computes, and sends all at once. The batches are
  * those of core/mix/batch-queue.ts (carry.test.ts holds them against it); however many are computed at the same time.
  */
-const { cells, delayMs, maxWaitMs } = defaults.cmix;
+const { cells, delayMs } = batchRulesOf({});
+const { maxWaitMs } = defaults.cmix;
 export const BATCH = { cells, computeMs: delayMs, longestWaitMs: maxWaitMs } as const;
 /** Relays of the network, for how full batches get: at most 250 users for each, as far as a relay's batches hold them. */
 export const relaysFor = (users: number): number => Math.max(20, Math.ceil(users / 250));

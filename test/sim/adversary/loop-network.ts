@@ -62,7 +62,7 @@ export class LoopNetwork {
     const pool = new CircuitPool(client.engine, host, {
       maxCircuits: 10,
       mixDelayMs: LOOP_DELAY_MS,
-      batchMs: 300,
+      batchMs: () => 300,
       spares: { count: 0, hops: HOPS },
     });
     client.circuitEvents.push = (...events: ClientCircuitEvent[]) => {
