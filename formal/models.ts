@@ -785,6 +785,8 @@ const mixBatch: Model = {
     'TypeOK',
     'HonestIsNotAccused',
     'ProvedIsInBatch',
+    'ProvedIsOpened',
+    'ExchangeIsKnown',
     'ProvedWasDelayed',
     'BrokenReceiptIsShown',
     'TakenOnce',
@@ -794,8 +796,8 @@ const mixBatch: Model = {
   gaps: [
     { property: 'DropIsSeen', about: 'a cell without a receipt is thrown away: it counts as lost, as if the link had' },
     {
-      property: 'ExchangeIsSeen',
-      about: 'a cell is in the batch, and one of the mix leaves in its place',
+      property: 'OpenedIsSent',
+      about: 'a cell is in the batch and in its opening, and does not leave',
       instance: 1,
       constants: { Own: set(9) },
     },
@@ -803,7 +805,7 @@ const mixBatch: Model = {
       property: 'AdditionIsSeen',
       about: 'the mix puts a cell of its own into the batch',
       instance: 1,
-      constants: { Own: set(9) },
+      constants: { Onward: set(), Own: set(9) },
     },
     { property: 'HasteIsSeen', about: 'cells leave before the delay is over', instance: 1 },
     {
@@ -840,6 +842,19 @@ const mixBatch: Model = {
       fault: 'nobody checks that what is proved is in the accumulator',
       find: 'THEN {"membership"}',
       put: 'THEN {}',
+    },
+    {
+      kills: 'ProvedIsOpened',
+      fault: 'nobody checks that what is proved was opened',
+      find: 'THEN {"opening"}',
+      put: 'THEN {}',
+    },
+    {
+      kills: 'ExchangeIsKnown',
+      fault: 'clients do not look for what their cells become',
+      find: 'THEN {"exchanged"}',
+      put: 'THEN {}',
+      instance: 1,
     },
     {
       kills: 'ProvedWasDelayed',

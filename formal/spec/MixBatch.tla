@@ -1,17 +1,19 @@
 ------------------------------- MODULE MixBatch -------------------------------
 (* One batch of class cmix as built (docs/protocol.md §7.1; core/engine/engine-batches.ts, batch-ledger.ts,              *)
 (* core/mix/batch-queue.ts, batch-work.ts, batch-evidence.ts). Neighbour "u" gives cells to the mix, neighbour "w" takes   *)
-(* cells from it; u may be the client, which checks its first hop as any neighbour does. The mix signs a receipt for u's    *)
-(* cells, fixes both sides of the batch, computes the delay, lets the cells go, and signs a statement and a proof for each   *)
-(* neighbour. A lying mix leaves out, exchanges and adds cells, sends them early or again, signs what it likes, to each      *)
-(* neighbour another statement, or nothing. Links lose cells; what is signed arrives (control channel). A neighbour may lie   *)
-(* too: it shows what an honest mix has signed as evidence of what it has not done.                                         *)
+(* cells from it; u is the client of its cells' circuits, which knows what they become. The mix signs a receipt for u's     *)
+(* cells, fixes both sides of the batch and an opening of it (a leaf for each cell on either side), computes the delay, lets *)
+(* the cells go, and gives the opening, a signed statement and a proof to each neighbour. A lying mix leaves out, exchanges  *)
+(* and adds cells, sends them early or again, signs what it likes, to each neighbour another statement, or nothing. Links     *)
+(* lose cells; what is signed arrives (control channel). A neighbour may lie too: it shows what an honest mix has signed as   *)
+(* evidence of what it has not done.                                                                                        *)
 (*                                                                                                                          *)
 (* WHAT REMAINS UNSEEN is written down as properties that do NOT hold (at the end, checked to fail): a cell that is dropped   *)
-(* without a receipt looks as if the link had lost it; a cell can be exchanged for one of the mix's own, or one be added, on   *)
-(* both sides; cells can leave before the delay is over; neighbours that have no link with each other can be told different   *)
+(* without a receipt, or behind the opening, looks as if the link had lost it; one of the mix's own can be added on both      *)
+(* sides; cells can leave before the delay is over; neighbours that have no link with each other can be told different       *)
 (* things. Outside of the model: neighbours that work with the mix, mixes without a name in the view when the link came up   *)
-(* (their evidence counts, their silence does not), how many cells a statement says the batch has, and time.                *)
+(* (their evidence counts, their silence does not), how many cells a batch has and may have, audits of mixes further on       *)
+(* (which compare what u compares), and time.                                                                               *)
 EXTENDS Naturals, FiniteSets
 
 CONSTANTS
@@ -31,6 +33,7 @@ VARIABLES
   taken,          \* cells that reached the mix
   receipt,        \* what the mix has signed for u when the batch closed; {} = nothing
   in, out,        \* the sets in the accumulators of u's and of w's statement
+  shown,          \* leaves of the opening: those of cells that went in as u is told, of those that came out as u and as w is told
   split,          \* u's and w's statements differ
   computed,       \* the delay in them was computed
   proof,          \* per neighbour: the list of the proof that was signed, {} = none
@@ -45,21 +48,22 @@ VARIABLES
   evidence,       \* kinds of which somebody has shown evidence
   suspicion       \* what is held against the mix without evidence, by name
 
-vars == <<honest, linked, phase, taken, receipt, in, out, split, computed, proof, sent, early, seen, twice, given, got,
-          judged, holds, evidence, suspicion>>
-mix == <<honest, linked, phase, taken, receipt, in, out, split, computed, proof, sent, early>>
+vars == <<honest, linked, phase, taken, receipt, in, out, shown, split, computed, proof, sent, early, seen, twice,
+          given, got, judged, holds, evidence, suspicion>>
+mix == <<honest, linked, phase, taken, receipt, in, out, shown, split, computed, proof, sent, early>>
 neighbours == <<seen, twice, given, got, judged, holds, evidence, suspicion>>
 
 TypeOK ==
   /\ phase \in {"open", "closed", "delayed", "told"}
   /\ \A c \in Cells : given[c] \in {"no", "given", "receipted", "proved", "lost", "withheld"}
   /\ \A c \in Leaving : got[c] \in {"no", "got", "ahead", "proved", "unproved"}
-  /\ evidence \subseteq {"equivocation", "delay", "membership", "receipt"}
-  /\ suspicion \subseteq {"withheld", "unproved"}
+  /\ evidence \subseteq {"equivocation", "delay", "membership", "receipt", "opening"}
+  /\ suspicion \subseteq {"withheld", "unproved", "exchanged"}
 
 Init ==
   /\ honest \in {TRUE, LiesTo = {}} /\ linked \in Linked
-  /\ phase = "open" /\ taken = {} /\ receipt = {} /\ in = {} /\ out = {} /\ split = FALSE /\ computed = FALSE
+  /\ phase = "open" /\ taken = {} /\ receipt = {} /\ in = {} /\ out = {} /\ split = FALSE
+  /\ shown = [in |-> {}, u |-> {}, w |-> {}] /\ computed = FALSE
   /\ proof = [n \in {"u", "w"} |-> {}] /\ sent = {} /\ early = FALSE /\ seen = {} /\ twice = FALSE
   /\ given = [c \in Cells |-> "no"] /\ got = [c \in Leaving |-> "no"]
   /\ judged = {} /\ holds = {} /\ evidence = {} /\ suspicion = {}
@@ -71,25 +75,31 @@ Give(c) ==
   /\ phase = "open" /\ given[c] = "no"
   /\ given' = [given EXCEPT ![c] = "given"]
   /\ taken' \in {taken, taken \cup {c}}
-  /\ UNCHANGED <<honest, linked, phase, receipt, in, out, split, computed, proof, sent, early>>
+  /\ UNCHANGED <<honest, linked, phase, receipt, in, out, shown, split, computed, proof, sent, early>>
   /\ UNCHANGED <<seen, twice, got, judged, holds, evidence, suspicion>>
 
+\* Who has the same statement has the same opening. A mix that lies to w alone opens what went in.
+Openings(s) ==
+  IF honest THEN {[in |-> taken, u |-> taken \cap Onward, w |-> taken \cap Onward]}
+  ELSE {[in |-> a, u |-> b, w |-> IF s THEN d ELSE b] :
+         a \in IF "u" \in LiesTo THEN SUBSET Cells ELSE {taken}, b \in SUBSET Leaving, d \in IF s THEN SUBSET Leaving ELSE {{}}}
+
 \* Both sides are fixed before the delay begins. Cells can only be passed on by who has them.
-Close(r, i, o, s) ==
+Close(r, i, o, l, s) ==
   /\ phase = "open" /\ taken # {}
   /\ r \subseteq taken /\ i \subseteq taken /\ o \subseteq (taken \cap Onward) \cup Own
   /\ (honest \/ "u" \notin LiesTo) => (r = taken /\ i = taken)
   /\ (honest \/ "w" \notin LiesTo) => o = taken \cap Onward
   /\ s => (~honest /\ o # {})
   /\ phase' = "closed"
-  /\ receipt' = r /\ in' = i /\ out' = o /\ split' = s
+  /\ receipt' = r /\ in' = i /\ out' = o /\ shown' = l /\ split' = s
   /\ UNCHANGED <<honest, linked, taken, computed, proof, sent, early, neighbours>>
 
 Compute ==
   /\ phase = "closed"
   /\ phase' = "delayed"
   /\ computed' \in IF honest THEN {TRUE} ELSE BOOLEAN
-  /\ UNCHANGED <<honest, linked, taken, receipt, in, out, split, proof, sent, early, neighbours>>
+  /\ UNCHANGED <<honest, linked, taken, receipt, in, out, shown, split, proof, sent, early, neighbours>>
 
 \* A cell goes to w, for the first time or again; the link may lose it (a lying mix may as well not send it). w's circuit
 \* opens it once.
@@ -104,7 +114,7 @@ Send(c) ==
         /\ twice' = (twice \/ c \in seen)
         /\ got' = [got EXCEPT ![c] = IF @ = "ahead" THEN "proved" ELSE "got"]
         /\ UNCHANGED <<given, judged, holds, evidence, suspicion>>
-  /\ UNCHANGED <<honest, linked, phase, taken, receipt, in, out, split, computed, proof>>
+  /\ UNCHANGED <<honest, linked, phase, taken, receipt, in, out, shown, split, computed, proof>>
 
 Prove(lu, lw) ==
   /\ phase = "delayed"
@@ -113,7 +123,7 @@ Prove(lu, lw) ==
   /\ (honest \/ "w" \notin LiesTo) => lw = out
   /\ phase' = "told"
   /\ proof' = [u |-> lu, w |-> lw]
-  /\ UNCHANGED <<honest, linked, taken, receipt, in, out, split, computed, sent, early, neighbours>>
+  /\ UNCHANGED <<honest, linked, taken, receipt, in, out, shown, split, computed, sent, early, neighbours>>
 
 \* --- the neighbours
 
@@ -123,26 +133,31 @@ TakeReceipt ==
   /\ given' = [c \in Cells |-> IF c \in receipt /\ given[c] = "given" THEN "receipted" ELSE given[c]]
   /\ UNCHANGED <<mix, seen, twice, got, judged, holds, evidence, suspicion>>
 
-\* What is wrong with a proof, in the order of batch-work.ts; the first thing is shown. The receipt comes before it.
+\* What is wrong with a proof, in the order of batch-work.ts; the first thing is shown. Receipt and opening come before it.
 Fault(n) ==
   IF ~computed THEN {"delay"}
   ELSE IF ~(proof[n] \subseteq IF n = "u" THEN in ELSE out) THEN {"membership"}
   ELSE IF n = "u" /\ ~(receipt \subseteq proof[n]) THEN {"receipt"}
+  ELSE IF ~(proof[n] \subseteq IF n = "u" THEN shown.in ELSE shown.w) THEN {"opening"}
   ELSE {}
+
+\* Cells of u's that are proved to have gone in, and did not come out as what they have to become.
+Exchanged == {c \in proof["u"] \cap Onward : given[c] \in {"given", "receipted"} /\ c \notin shown.u}
 
 JudgeProof(n) ==
   /\ phase = "told" /\ proof[n] # {} /\ n \notin judged
   /\ n = "u" => \A c \in receipt : given[c] # "given"
   /\ judged' = judged \cup {n}
   /\ evidence' = evidence \cup Fault(n)
-  /\ IF Fault(n) # {} THEN UNCHANGED <<holds, given, got>>
+  /\ IF Fault(n) # {} THEN UNCHANGED <<holds, given, got, suspicion>>
      ELSE /\ holds' = holds \cup {n}
+          /\ suspicion' = suspicion \cup IF n = "u" /\ Exchanged # {} THEN {"exchanged"} ELSE {}
           /\ given' = IF n = "w" THEN given
                       ELSE [c \in Cells |-> IF c \in proof[n] /\ given[c] \in {"given", "receipted"} THEN "proved" ELSE given[c]]
           /\ got' = IF n = "u" THEN got
                     ELSE [c \in Leaving |-> IF c \in proof[n] /\ got[c] = "got" THEN "proved"
                                             ELSE IF c \in proof[n] /\ got[c] = "no" THEN "ahead" ELSE got[c]]
-  /\ UNCHANGED <<mix, seen, twice, suspicion>>
+  /\ UNCHANGED <<mix, seen, twice>>
 
 \* "heard", answered by the other statement: whoever has both can show them.
 Compare ==
@@ -184,7 +199,7 @@ Frame ==
 
 Next ==
   \/ \E c \in Cells : Give(c)
-  \/ \E r, i \in SUBSET Cells, o \in SUBSET Leaving, s \in BOOLEAN : Close(r, i, o, s)
+  \/ \E r, i \in SUBSET Cells, o \in SUBSET Leaving, s \in BOOLEAN : \E l \in Openings(s) : Close(r, i, o, l, s)
   \/ Compute
   \/ \E c \in Leaving : Send(c)
   \/ \E lu \in SUBSET Cells, lw \in SUBSET Leaving : Prove(lu, lw)
@@ -193,7 +208,7 @@ Next ==
 
 \* A batch closes in time and an honest mix goes through with it; minutes pass.
 Fairness ==
-  /\ WF_vars(honest /\ \E r, i \in SUBSET Cells, o \in SUBSET Leaving : Close(r, i, o, FALSE))
+  /\ WF_vars(honest /\ \E r, i \in SUBSET Cells, o \in SUBSET Leaving : \E l \in Openings(FALSE) : Close(r, i, o, l, FALSE))
   /\ WF_vars(honest /\ Compute)
   /\ WF_vars(honest /\ \E lu \in SUBSET Cells, lw \in SUBSET Leaving : Prove(lu, lw))
   /\ \A c \in Leaving : WF_vars(honest /\ c \notin sent /\ Send(c))
@@ -212,6 +227,12 @@ HonestIsNotAccused == honest => ~Seen
 ProvedIsInBatch ==
   /\ \A c \in Cells : given[c] = "proved" => c \in in
   /\ \A c \in Leaving : got[c] = "proved" => c \in out
+\* It is in what was opened, so it was counted.
+ProvedIsOpened ==
+  /\ \A c \in Cells : given[c] = "proved" => c \in shown.in
+  /\ \A c \in Leaving : got[c] = "proved" => c \in shown.w
+\* Its client knows of a cell that went in and did not come out.
+ExchangeIsKnown == \A c \in Onward : given[c] = "proved" => (c \in shown.u \/ "exchanged" \in suspicion)
 ProvedWasDelayed == (\E c \in Cells : given[c] = "proved") \/ (\E c \in Leaving : got[c] = "proved") => computed
 \* A proof that leaves out a cell with a receipt is evidence.
 BrokenReceiptIsShown == "u" \in holds => receipt \subseteq proof["u"]
@@ -233,8 +254,8 @@ Over == /\ phase = "told"
 
 \* "lost" is what the neighbour counts when the link has dropped a cell; the mix may have.
 DropIsSeen == Over => (Seen \/ \A c \in taken : given[c] # "lost")
-\* The ends of the session notice that it is missing, and have nothing to show.
-ExchangeIsSeen == Over => (Seen \/ \A c \in Onward : given[c] = "proved" => c \in sent)
+\* It is in the opening, and never came: again as if the link had lost it.
+OpenedIsSent == Over => (Seen \/ \A c \in Onward : given[c] = "proved" => c \in sent)
 AdditionIsSeen == Over => (Seen \/ sent \cap Own = {})
 HasteIsSeen == Over => (Seen \/ ~early)
 EverySplitIsSeen == (Over /\ split /\ holds = {"u", "w"}) => Seen
