@@ -1,5 +1,5 @@
 /**
- * What idle clients send, by mode of their cover: real daemons side by side in one local network, each with its default
+ * What idle clients send, by mode of their cover and of their message lane: real daemons side by side in one local network, each with its default
  * circuits and nothing to do, watched for some time after they have settled. Extrapolated to an hour; datagrams of links only, not
  * fetches of the directory or the control plane. Prints JSON. `node bench/idle.ts [seconds]`
  */
@@ -13,8 +13,10 @@ import { connectNyx } from '@nyx/sdk/index.ts';
 const SETTLE_MS = 20_000;
 const HOUR_SECONDS = 3600;
 
-const modes: readonly (readonly [string, Partial<CoverConfig>])[] = [
+const modes: readonly (readonly [string, Partial<CoverConfig>, { readonly cover: 'always' }?])[] = [
   ['off', {}],
+  ['off, messages always', {}, { cover: 'always' }],
+  ['off, messages always, lowPower', { lowPower: true }, { cover: 'always' }],
   ['off, lowPower', { lowPower: true }],
   ['adaptive', { mode: 'adaptive' }],
   ['adaptive, lowPower', { mode: 'adaptive', lowPower: true }],
@@ -29,7 +31,7 @@ const network = await startLocalNetwork({
   mixes: 4,
   exits: 1,
   clients: modes.length,
-  overrides: (role, index) => (role === 'client' ? { cover: modes[index]![1] } : {}),
+  overrides: (role, index) => (role === 'client' ? { cover: modes[index]![1], messages: modes[index]![2] ?? {} } : {}),
 });
 try {
   const clients = await Promise.all(network.clients.map(({ apiSocket }) => connectNyx({ socketPath: apiSocket })));

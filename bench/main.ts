@@ -112,8 +112,17 @@ async function runSuite(suite: Suite): Promise<unknown> {
       return runScript('directory.ts', [quick ? '2000' : '10000']);
     case 'paths':
       return runScript('paths.ts', [quick ? '1000' : '5000']);
-    case 'cmix':
-      return runScript('cmix.ts', []);
+    case 'cmix': {
+      const alone = (await runScript('cmix.ts', [])) as object;
+      const { measureCmixNetwork } = await import('./cmix-network.ts');
+      const network = await measureCmixNetwork({
+        rounds: quick ? 5 : 20,
+        bytes: (quick ? 0.5 : 2) * 2 ** 20,
+        timeoutMs: 120_000,
+        signal: interrupt.signal,
+      });
+      return { ...alone, network };
+    }
     case 'cover':
       return runScript('cover.ts', []);
     case 'messages':
