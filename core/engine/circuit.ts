@@ -87,6 +87,8 @@ export interface EngineContext {
   readonly counters: EngineCounters;
   readonly cids: CidTable<LinkSlot, CircuitEntry>;
   readonly timers: TimerHeap<EngineCircuit | LinkSlot | LinkCover | DropCover | ServedSession | EngineBatches>;
+  /** Of links in constant mode, whose cells leave by a timer of their own (contract.ts, nextPacedMs). */
+  readonly paced: TimerHeap<LinkCover>;
   readonly served: ServedSessions;
   /** Scratch for outgoing cells of clients; valid within one call. */
   readonly sendScratch: LayeredCell;

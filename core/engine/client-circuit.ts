@@ -345,7 +345,7 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner, Audit
       this.end(CircuitEnd.refused, undefined, nowMs);
       return false;
     }
-    const due = Math.max(path.nextTimeoutMs(), link.full ? link.cover!.nextMs : Number.NEGATIVE_INFINITY);
+    const due = Math.max(path.nextTimeoutMs(), link.full ? link.cover!.sentMs : Number.NEGATIVE_INFINITY);
     timers.set(this, this.#ready ? due : Math.min(due, this.#startedMs + this.#setupTimeoutMs));
     // A constant link asks again when it has sent some.
     return !link.full && path.wantsSend(nowMs);

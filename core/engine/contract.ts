@@ -282,9 +282,15 @@ export interface EngineApi {
   /** A received buffer of 1…51 glued datagrams; anything else is counted and dropped. Borrows `buffer` until it returns. */
   handleDatagrams(buffer: Uint8Array, via: Via, from: PeerAddress, nowMs: TimeMs): void;
   /** Does what is due (timers, sessions with something to send) and gives all filled batches to host.send. */
-  flush(nowMs: TimeMs): void;
+  flush(nowMs: TimeMs, paced?: boolean): void;
   /** When flush must be called at the latest (absolute; Infinity = no timer). */
-  nextTimeoutMs(): TimeMs;
+  nextTimeoutMs(paced?: boolean): TimeMs;
+  /**
+   * When the next cell of a link in constant mode leaves. Who drives the engine by real events gives `paced: false` to flush
+   * and nextTimeoutMs, and `true` to the flush of a timer that stands for this alone: else the time at which such a cell
+   * leaves would show when something else happened. In virtual time every flush may be paced (the default).
+   */
+  nextPacedMs(): TimeMs;
   /** Starts a circuit; its session can be used at once (0-RTT). Throws RangeError for a bad number of hops. */
   buildCircuit(
     options: BuildCircuitOptions,

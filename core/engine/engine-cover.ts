@@ -12,7 +12,7 @@ import type { ClientCircuit } from './client-circuit.ts';
 import type { CoverStats } from './contract.ts';
 import { FULL_QUEUE_CELLS, LinkCover } from './link-cover.ts';
 import type { LinkSlot } from './link-slot.ts';
-import type { Timed } from './timer-heap.ts';
+import type { Timed, TimerHeap } from './timer-heap.ts';
 
 const DEFAULT_GRANT_PER_SECOND = 2000;
 /** And one of them. Less than so much is not granted: every such link may hold a queue of cells. */
@@ -100,7 +100,7 @@ export class EngineCover {
   linkClosed(slot: LinkSlot): void {
     const { cover } = slot;
     if (cover === undefined) return;
-    this.#context.timers.remove(cover);
+    this.#timersOf(cover).remove(cover);
     this.#overflowed += slot.overflowed;
     if (!slot.link.initiator && cover.queue !== undefined) this.#grantedPerSecond -= cover.perSecond;
     slot.cover = undefined;
@@ -144,8 +144,8 @@ export class EngineCover {
       cover.sent++;
       counters.coverOut++;
     }
-    timers.set(cover, cover.nextMs);
-    if (slot.constant) timers.set(slot, Math.max(link.nextTimeoutMs(), cover.nextMs));
+    this.#timersOf(cover).set(cover, cover.nextMs);
+    if (slot.constant) timers.set(slot, Math.max(link.nextTimeoutMs(), cover.sentMs));
   }
 
   /** A client's cell to the last hop of one of its circuits, whichever. */
@@ -180,7 +180,12 @@ export class EngineCover {
 
   #begin(slot: LinkSlot, cover: LinkCover): void {
     slot.cover = cover;
-    this.#context.timers.set(cover, cover.nextMs);
+    this.#timersOf(cover).set(cover, cover.nextMs);
+  }
+
+  #timersOf(cover: LinkCover): Pick<TimerHeap<LinkCover>, 'set' | 'remove'> {
+    const { timers, paced } = this.#context;
+    return cover.queue === undefined ? timers : paced;
   }
 
   /** Control first, then cells in the order they came; false = there is nothing real to send. */

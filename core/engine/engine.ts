@@ -157,6 +157,8 @@ export class Engine implements EngineApi {
   /** Sessions of ours, for circuits to come. */
   readonly #sessions = new WeakMap<SessionApi, ClientSession>();
   readonly #cids = new CidTable<LinkSlot, CircuitEntry>();
+  /** Links in constant mode. */
+  readonly #paced = new TimerHeap<LinkCover>();
   readonly #timers = new TimerHeap<EngineCircuit | LinkSlot | LinkCover | DropCover | ServedSession | EngineBatches>();
   readonly #puzzles = new PuzzleMemory();
   readonly #spares: KeySpares;
@@ -228,6 +230,7 @@ export class Engine implements EngineApi {
       counters: this.counters,
       cids: this.#cids,
       timers: this.#timers,
+      paced: this.#paced,
       served: this.#served,
       sendScratch: new LayeredCell(),
       held: { cells: 0 },
@@ -408,7 +411,7 @@ export class Engine implements EngineApi {
 
   // --- what is due, and datagrams out ---
 
-  flush(nowMs: TimeMs): void {
+  flush(nowMs: TimeMs, paced = true): void {
     if (this.#inside) {
       this.#flushAgain = true;
       return;
@@ -419,7 +422,7 @@ export class Engine implements EngineApi {
     if (nowMs >= this.#nextSweepMs) this.#sweep(nowMs);
     if (this.bufferedBytes > this.#options.memoryBytes) this.#shed(nowMs);
     for (;;) {
-      const due = this.#timers.popDue(nowMs);
+      const due = this.#timers.popDue(nowMs) ?? (paced ? this.#paced.popDue(nowMs) : undefined);
       if (due === undefined) break;
       if (due instanceof LinkSlot) {
         due.link.handleTimeout(nowMs);
@@ -526,14 +529,19 @@ export class Engine implements EngineApi {
   /** A constant link says nothing before its own next cell. */
   #armLink(slot: LinkSlot): void {
     const dueMs = slot.link.nextTimeoutMs();
-    this.#timers.set(slot, slot.constant ? Math.max(dueMs, slot.cover!.nextMs) : dueMs);
+    this.#timers.set(slot, slot.constant ? Math.max(dueMs, slot.cover!.sentMs) : dueMs);
   }
 
-  nextTimeoutMs(): TimeMs {
+  nextPacedMs(): TimeMs {
+    return this.#paced.nextMs();
+  }
+
+  nextTimeoutMs(paced = true): TimeMs {
     if (this.#dirtyCircuits.length > 0 || this.#dirtyLinks.length > 0) return this.#nowMs;
     const sweep = this.#slots.size > 0 || this.#circuits.size > 0 ? this.#nextSweepMs : Number.POSITIVE_INFINITY;
     const delayed = Math.min(this.#context.delays.nextMs(), this.#messages.nextMs());
-    return Math.min(this.#timers.nextMs(), this.#handshakes.nextTimeoutMs(), sweep, delayed);
+    const cover = paced ? this.#paced.nextMs() : Number.POSITIVE_INFINITY;
+    return Math.min(this.#timers.nextMs(), this.#handshakes.nextTimeoutMs(), sweep, delayed, cover);
   }
 
   #sweep(nowMs: TimeMs): void {

@@ -313,7 +313,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
       this.end(CircuitEnd.requested, undefined, nowMs);
       return false;
     }
-    timers.set(this, Math.max(path.nextTimeoutMs(), link.full ? link.cover!.nextMs : Number.NEGATIVE_INFINITY));
+    timers.set(this, Math.max(path.nextTimeoutMs(), link.full ? link.cover!.sentMs : Number.NEGATIVE_INFINITY));
     return !link.full && path.wantsSend(nowMs);
   }
 

@@ -12,6 +12,8 @@ const MAX_QUEUED_CELLS = 128;
 export const FULL_QUEUE_CELLS = 16;
 /** What a stall of the process held up by more than this is left out: a burst would show. */
 const MAX_CATCH_UP_MS = 50;
+/** Of timers in whole milliseconds. */
+const LATE_MS = 2;
 
 export class LinkCover implements Timed {
   dueMs: TimeMs = Number.POSITIVE_INFINITY;
@@ -55,6 +57,11 @@ export class LinkCover implements Timed {
 
   get nextMs(): TimeMs {
     return Math.min(this.#process.nextMs, this.#controller?.nextMs ?? Number.POSITIVE_INFINITY);
+  }
+
+  /** When the next cell has left, and what waits for that may look again: the timer that it leaves by fires a little late. */
+  get sentMs(): TimeMs {
+    return this.nextMs + LATE_MS;
   }
 
   /** Before a turn of take(). */

@@ -52,6 +52,7 @@ export class BandwidthMeter {
           if (test.finished) ended.resolve();
         },
         nextTimeoutMs: () => Math.min(engine.nextTimeoutMs(), test.nextTimeoutMs),
+        nextPacedMs: () => Number.POSITIVE_INFINITY,
       },
       () => performance.now(),
     );

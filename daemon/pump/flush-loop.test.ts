@@ -14,6 +14,7 @@ function counted() {
       engine.onFlush();
     },
     nextTimeoutMs: () => engine.due,
+    nextPacedMs: () => Number.POSITIVE_INFINITY,
   };
   return engine;
 }
@@ -194,5 +195,39 @@ test('after a quiet spell a wake is answered when what runs has ended, not behin
   assert.equal(engine.flushes, 1, 'too soon after the last');
   await turn();
   assert.equal(engine.flushes, 2);
+  loop.stop();
+});
+
+test('cells of links in constant mode leave by their own timer, not with what else is flushed', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout'] });
+  const flushes: [number, boolean][] = [];
+  const due = [12.4, 30.2, Number.POSITIVE_INFINITY];
+  const engine = {
+    flush(nowMs: number, paced: boolean) {
+      flushes.push([nowMs, paced]);
+      if (paced && due[0]! <= nowMs) due.shift();
+    },
+    nextTimeoutMs: () => Number.POSITIVE_INFINITY,
+    nextPacedMs: () => due[0]!,
+  };
+  let nowMs = 10;
+  const loop = new FlushLoop(engine, () => nowMs);
+  const received = async (atMs: number) => {
+    nowMs = atMs;
+    loop.received(2, nowMs);
+    await turn();
+  };
+  await received(10);
+  await received(12.6);
+  assert.deepEqual(flushes, [
+    [10, false],
+    [12.6, false],
+  ]);
+  nowMs = 13;
+  context.mock.timers.tick(3);
+  assert.deepEqual(flushes.at(-1), [13, true]);
+  nowMs = 31;
+  context.mock.timers.tick(18);
+  assert.deepEqual(flushes.slice(3), [[31, true]]);
   loop.stop();
 });

@@ -2,13 +2,15 @@
  * When the engine is flushed. Everything that happens in one turn of the event loop (up to 32 buffers per socket,
  * writes of proxies) is answered by one flush in the check phase right behind it: batches grow with the load, and
  * without load nothing waits. Before it, what has come for readers goes to them, so that one flush also carries the
- * credit for it. Between turns one timer stands for all of the engine's.
+ * credit for it. Between turns one timer stands for all of the engine's, and a second one for cells of links in constant mode:
+ * they leave by that alone, whatever else brings about a flush, so that when they leave says nothing of it.
  */
 import type { TimeMs } from '@nyx/core/ports.ts';
 
 export interface Flushable {
-  flush(nowMs: TimeMs): void;
-  nextTimeoutMs(): TimeMs;
+  flush(nowMs: TimeMs, paced: boolean): void;
+  nextTimeoutMs(paced: boolean): TimeMs;
+  nextPacedMs(): TimeMs;
 }
 
 /** Longest sleep: what setTimeout can hold is less than Infinity. */
@@ -26,6 +28,8 @@ export class FlushLoop {
   #timer: NodeJS.Timeout | undefined;
   /** What the timer stands for (it fires up to a millisecond later), Infinity = no timer. */
   #armedForMs: TimeMs = Number.POSITIVE_INFINITY;
+  #pacer: NodeJS.Timeout | undefined;
+  #pacedForMs: TimeMs = Number.POSITIVE_INFINITY;
   #flushedMs: TimeMs = Number.NEGATIVE_INFINITY;
   #stopped = false;
 
@@ -61,7 +65,9 @@ export class FlushLoop {
   stop(): void {
     this.#stopped = true;
     clearTimeout(this.#timer);
+    clearTimeout(this.#pacer);
     this.#timer = undefined;
+    this.#pacer = undefined;
     for (const task of this.#tasks.splice(0)) setImmediate(task);
   }
 
@@ -74,13 +80,14 @@ export class FlushLoop {
     if (this.#scheduled && !this.#stopped) this.#flush(this.#nowMs());
   };
 
-  #flush(nowMs: TimeMs): void {
+  #flush(nowMs: TimeMs, paced = false): void {
     this.#flushedMs = nowMs;
     this.#runTasks();
     this.#scheduled = false;
-    this.#engine.flush(nowMs);
+    this.#engine.flush(nowMs, paced);
     if (this.#tasks.length > 0) this.wake();
     this.#arm(nowMs);
+    this.#armPacer(nowMs);
   }
 
   #runTasks(): void {
@@ -99,13 +106,13 @@ export class FlushLoop {
     if (this.#stopped || this.#scheduled) return;
     const nowMs = this.#nowMs();
     // The timer may stand for something that has been put off since, or fire a little early.
-    if (this.#engine.nextTimeoutMs() <= nowMs) this.#flush(nowMs);
+    if (this.#engine.nextTimeoutMs(false) <= nowMs) this.#flush(nowMs);
     else this.#arm(nowMs);
   };
 
   /** An armed timer that fires early enough is left as it is: re-arming costs more than a look at the clock. */
   #arm(nowMs: TimeMs): void {
-    const nextMs = this.#engine.nextTimeoutMs();
+    const nextMs = this.#engine.nextTimeoutMs(false);
     if (this.#scheduled || nextMs >= this.#armedForMs) return;
     if (nextMs <= nowMs) {
       this.wake();
@@ -116,5 +123,22 @@ export class FlushLoop {
     clearTimeout(this.#timer);
     this.#armedForMs = Math.min(nextMs, nowMs + sleepMs);
     this.#timer = setTimeout(this.#onTimer, sleepMs);
+  }
+
+  readonly #onPacer = (): void => {
+    this.#pacedForMs = Number.POSITIVE_INFINITY;
+    if (this.#stopped) return;
+    const nowMs = this.#nowMs();
+    if (this.#engine.nextPacedMs() <= nowMs) this.#flush(nowMs, true);
+    else this.#armPacer(nowMs);
+  };
+
+  #armPacer(nowMs: TimeMs): void {
+    const nextMs = this.#engine.nextPacedMs();
+    if (nextMs === this.#pacedForMs) return;
+    clearTimeout(this.#pacer);
+    this.#pacedForMs = nextMs;
+    if (nextMs === Number.POSITIVE_INFINITY) return;
+    this.#pacer = setTimeout(this.#onPacer, Math.max(0, Math.min(Math.ceil(nextMs - nowMs), MAX_SLEEP_MS)));
   }
 }

@@ -222,6 +222,23 @@ describe('constant cover', () => {
     });
   }
 
+  test('a flush that something else brings about sends none of its cells', () => {
+    const { client, session } = network(96, constant);
+    const { engine } = client;
+    const dueMs = engine.nextPacedMs();
+    const lateMs = dueMs + 1;
+    const sent = () => engine.counters.datagramsOut;
+    const before = sent();
+    session.sendDatagram(1, new Uint8Array(100));
+    engine.flush(lateMs, false);
+    assert.equal(sent(), before);
+    assert.equal(engine.nextPacedMs(), dueMs);
+    assert.ok(engine.nextTimeoutMs(false) > lateMs, 'nothing is to be done before');
+    engine.flush(lateMs);
+    assert.ok(sent() > before);
+    assert.ok(engine.nextPacedMs() > lateMs);
+  });
+
   test('real cells take the place of cover', () => {
     const sent = (run: typeof idle) => run.client.engine.counters.coverOut / run.client.engine.counters.datagramsOut;
     assert.ok(sent(idle) > 0.9, `idle: ${sent(idle)}`);
