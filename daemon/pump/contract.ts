@@ -594,6 +594,8 @@ export interface PumpStats {
   readonly exitStreams: number;
   /** Sockets the exit opened, ever. */
   readonly exitSocketsOpened: number;
+  /** Of UDP associations that end here, either way: too old, not allowed, no room. */
+  readonly exitDatagramsDropped: number;
   readonly clientCircuits: readonly {
     readonly circuit: number;
     readonly path: readonly string[];

@@ -606,6 +606,7 @@ class PumpWorker {
       ...fecFigures(this.#fec),
       exitStreams: this.#exit?.streams ?? 0,
       exitSocketsOpened: this.#exit?.socketsOpened ?? 0,
+      exitDatagramsDropped: this.#exit?.datagramsDropped ?? 0,
       clientCircuits: this.#dialer.circuits(),
       streams: this.#dialer.streams(),
       bufferedBytes: this.#bufferedBytes(),
