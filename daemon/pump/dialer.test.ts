@@ -614,6 +614,34 @@ describe('a path that does not answer', () => {
     assert.equal(h.asked.length, 1);
   });
 
+  test('lets datagrams go on over another circuit, from the same socket of the exit', async () => {
+    const h = new Harness(40);
+    const association = await h.until(h.dialer.datagrams({}));
+    const { circuit } = association.circuit;
+    let answered = () => {};
+    association.onMessage = () => answered();
+    association.onClose = (error) => assert.fail(String(error));
+    /** Sends until something comes back: what was under way is lost. */
+    const answer = async () => {
+      let came = false;
+      answered = () => {
+        came = true;
+      };
+      while (!came) {
+        association.send('dns.test', 53, Buffer.from('query'));
+        await h.pass(50);
+      }
+    };
+    await answer();
+    await h.pass(200);
+    h.mixes[1]!.down = true;
+    await answer();
+    assert.equal(h.resumed.length, 1);
+    assert.notEqual(association.circuit.circuit, circuit);
+    assert.ok(!association.circuit.path.includes(idOf(h.mixes[1]!)));
+    assert.equal(association.counts.expiredSending, 0);
+  });
+
   test('has a session given up in time when there is no other way to its last hop', async () => {
     const h = new Harness(38);
     const connection = h.dialer.connect(target, {});
