@@ -101,11 +101,17 @@ export function openingFor(link: TestLink, { certificate, number }: Statement): 
 // --- cells through the target
 
 export async function batched(context: Context, change: Parameters<typeof relayed>[1] = {}): Promise<Relayed> {
-  return await relayed(context, { class: CMIX, ...change }, await context.newLink());
+  const circuit = await relayed(context, { class: CMIX, ...change }, await context.newLink());
+  // There is much to hear, and more than a case waits for.
+  circuit.near.acks = true;
+  circuit.far.acks = true;
+  return circuit;
 }
 
+/** Ends the circuit and the client's link: what nobody reads on a link comes again and again. */
 export function takeDown(circuit: Relayed): void {
   circuit.near.message(2, concat(circuit.nearCids[0], Uint8Array.of(0, 0)));
+  circuit.near.close();
   end(circuit);
 }
 
@@ -186,6 +192,7 @@ export interface Ended {
 /** A circuit that has answered. */
 export async function taken(context: Context): Promise<Pick<Ended, 'link' | 'circuit' | 'replied'>> {
   const link = await context.newLink();
+  link.acks = true;
   const train = makeTrain(context.peer.target, encodeRoute({ class: CMIX }));
   const circuit = new TestCircuit(link, { train, forwardStart: 0, backwardStart: 0 });
   const inbox = new CellInbox(link, circuit.backwardCid);
@@ -206,5 +213,5 @@ export async function ended(context: Context): Promise<Ended> {
 
 export function leave({ link, circuit }: Pick<Ended, 'link' | 'circuit'>): void {
   link.message(2, concat(circuit.forwardCid, Uint8Array.of(0, 0)));
-  link.circuits.delete(circuit);
+  link.close();
 }

@@ -48,6 +48,8 @@ const rulesOf = ({ peer: { target } }: Context): BatchRules => ({
 async function neighbours(context: Context): Promise<Relayed> {
   const circuit = await batched(context);
   give(circuit, 1);
+  // What the next hop says may come in ahead of the cell, on another socket.
+  check((await circuit.near.ping()) !== undefined, 'the link died of it');
   return circuit;
 }
 
@@ -167,11 +169,13 @@ const isEvidence = (evidence: Uint8Array) => (record: Uint8Array) => equal(recor
 
 /** Evidence that is none must not be passed on; what follows it must. */
 async function notPassedOn(context: Context, evidence: readonly Uint8Array[]): Promise<void> {
-  const { near, far } = await neighbours(context);
+  const circuit = await neighbours(context);
+  const { near, far } = circuit;
   for (const some of evidence) say(near, About.evidence, some);
   const good = marker(context).evidence;
   say(near, About.evidence, good);
   check((await hear(far, About.evidence, isEvidence(good))) !== undefined, 'evidence was not passed on');
+  takeDown(circuit);
   const passed = said(far, About.evidence);
   check(!evidence.some((some) => names(passed, some)), 'it was passed on');
 }
@@ -181,12 +185,14 @@ function evidenceCases(): Case[] {
   const of = (id: string, rule: string, run: Run) => cases.push(caseOf(`evidence.${id}`, rule, run));
   for (const [name, make] of Object.entries(cheats)) {
     of(`heard.${name}`, 'evidence is checked, and told to the other neighbours as it is', async (context) => {
-      const { near, far } = await neighbours(context);
+      const circuit = await neighbours(context);
+      const { near, far } = circuit;
       const { evidence } = make(context);
       say(near, About.evidence, evidence);
       check((await hear(far, About.evidence, isEvidence(evidence))) !== undefined, 'the next hop was not told');
       check((await near.ping()) !== undefined, 'the link died of it');
       check(!names(said(near, About.evidence), evidence), 'it was told to who told it');
+      takeDown(circuit);
     });
     of(`found.${name}`, 'a cheat that is found is told to all neighbours, with evidence', async (context) => {
       const { near, far } = await sharedNeighbours(context);
@@ -196,7 +202,8 @@ function evidenceCases(): Case[] {
     });
   }
   of('once', 'a cheat is told once', async (context) => {
-    const { near, far } = await neighbours(context);
+    const circuit = await neighbours(context);
+    const { near, far } = circuit;
     const { evidence } = marker(context);
     say(near, About.evidence, evidence);
     say(near, About.evidence, evidence);
@@ -204,15 +211,18 @@ function evidenceCases(): Case[] {
     say(near, About.evidence, behind);
     check((await hear(far, About.evidence, isEvidence(behind))) !== undefined, 'the next hop was not told');
     check(said(far, About.evidence).filter(isEvidence(evidence)).length === 1, 'it was told again');
+    takeDown(circuit);
   });
   of('often', `evidence is taken ${EVIDENCE_A_MINUTE} times a minute from each`, async (context) => {
-    const { near, far } = await neighbours(context);
+    const circuit = await neighbours(context);
+    const { near, far } = circuit;
     for (let i = 0; i < EVIDENCE_A_MINUTE; i++) say(near, About.evidence, encodeEvidence(Cheat.delay, random(100)));
     const { evidence } = marker(context);
     say(near, About.evidence, evidence);
     check((await near.ping()) !== undefined, 'the link died of it');
     await notPassedOn(context, []);
     check(!names(said(far, About.evidence), evidence), 'the fifth was passed on');
+    takeDown(circuit);
   });
   of('none.equivocation', 'two statements are evidence if they are of one batch and differ', async (context) => {
     const mix = new Mix(context.node.keys.identity);
@@ -269,6 +279,7 @@ function evidenceCases(): Case[] {
     check((await stranger.ping()) !== undefined, 'the link died of it');
     await notPassedOn(context, []);
     check(!names(said(far, About.evidence), evidence), 'a stranger was heard');
+    stranger.close();
   });
   return cases;
 }
@@ -416,8 +427,7 @@ function askCases(): Case[] {
   ) =>
     cases.push(
       caseOf(`ask.${id}`, rule, async (context) => {
-        const circuit = await batched(context);
-        give(circuit, 1);
+        const circuit = await neighbours(context);
         const digest = await cellOf(circuit);
         const batch = new OwnBatch(context, flaws, [digest]);
         if (isOpened) say(circuit.far, About.opening, batch.opening);
