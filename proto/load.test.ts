@@ -19,6 +19,7 @@ test('every service and method of the definition is there under its name', () =>
   assert.deepEqual(Object.keys(api.StreamService.service).sort(), [
     'CloseStream',
     'Data',
+    'Datagrams',
     'GetStream',
     'ListStreams',
     'Resolve',

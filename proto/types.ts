@@ -367,6 +367,50 @@ export interface DataResponse {
   end?: Empty | null;
 }
 
+export interface DatagramsRequest {
+  request?: 'open' | 'datagram' | 'count';
+  open?: DatagramsRequestOpen | null;
+  datagram?: Datagram | null;
+  count?: Empty | null;
+}
+
+export interface DatagramsRequestOpen {
+  options?: StreamOptions | null;
+  deadlineMs: number;
+}
+
+export interface Datagram {
+  host: string;
+  port: number;
+  data: Uint8Array;
+  deadlineMs?: number;
+}
+
+export interface DatagramsResponse {
+  response?: 'opened' | 'datagram' | 'counts';
+  opened?: DatagramsOpened | null;
+  datagram?: Datagram | null;
+  counts?: DatagramCounts | null;
+}
+
+export interface DatagramsOpened {
+  address: string;
+  port: number;
+  pathId: number;
+  nodeIds: string[];
+  expectedAddedLatencyMs: number;
+  maxBytes: number;
+}
+
+export interface DatagramCounts {
+  sent: number;
+  expiredSending: number;
+  droppedSending: number;
+  received: number;
+  expiredReceiving: number;
+  droppedReceiving: number;
+}
+
 export interface ListStreamsResponse {
   streams: StreamInfo[];
 }
@@ -821,6 +865,7 @@ export interface NodeServiceClient extends Client {
 
 export interface StreamServiceClient extends Client {
   data: BidiMethod<DataRequest, DataResponse>;
+  datagrams: BidiMethod<DatagramsRequest, DatagramsResponse>;
   listStreams: UnaryMethod<Empty, ListStreamsResponse>;
   getStream: UnaryMethod<GetStreamRequest, StreamInfo>;
   statStream: ServerStreamMethod<StatStreamRequest, StreamStatistics>;

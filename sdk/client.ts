@@ -31,6 +31,7 @@ import type {
 import { type Dispatcher, fetch as undiciFetch } from 'undici';
 import { type DispatcherOptions, NyxHttpAgent, NyxHttpsAgent, nyxDispatcher } from './agents.ts';
 import { Connection, type ConnectOptions } from './connection.ts';
+import { type DatagramSocketOptions, type DatagramsCall, NyxDatagramSocket } from './datagram-socket.ts';
 import { NyxError, toNyxError } from './errors.ts';
 import { NyxMessages } from './messages.ts';
 import {
@@ -141,6 +142,7 @@ export async function connectNyx(options: ConnectOptions = {}): Promise<NyxClien
 export class NyxClient extends EventEmitter<NyxClientEvents> {
   readonly #connection: Connection;
   readonly #sockets = new Set<NyxSocket>();
+  readonly #datagramSockets = new Set<NyxDatagramSocket>();
   /** Streams that the daemon took with it, and when. */
   readonly #lost = new Map<NyxSocket, number>();
   #daemonPid = 0;
@@ -199,6 +201,17 @@ export class NyxClient extends EventEmitter<NyxClientEvents> {
         resolve();
       });
     });
+    return socket;
+  }
+
+  /** Datagrams through the network, as dgram.Socket. Resolves when the exit has a socket. */
+  async createDatagramSocket(options: DatagramSocketOptions = {}): Promise<NyxDatagramSocket> {
+    this.#checkOpen();
+    const call = this.#connection.services.stream.datagrams(this.#connection.metadata()) as unknown as DatagramsCall;
+    const socket = new NyxDatagramSocket(call, options);
+    if (!socket.closed) this.#datagramSockets.add(socket);
+    socket.once('close', () => this.#datagramSockets.delete(socket));
+    await socket.opened;
     return socket;
   }
 
@@ -398,12 +411,13 @@ export class NyxClient extends EventEmitter<NyxClientEvents> {
     return this.#unary(node, node.crashActor, { actor }, options);
   }
 
-  /** Destroys every stream of this client and leaves. The daemon goes on. */
+  /** Destroys every stream and datagram socket of this client and leaves. The daemon goes on. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#subscription?.abort();
     for (const socket of this.#sockets) socket.destroy();
+    for (const socket of this.#datagramSockets) socket.close();
     this.#connection.close();
     this.emit('closed');
   }

@@ -19,6 +19,14 @@ export {
   type Reconnected,
 } from './client.ts';
 export type { ConnectOptions, TlsFiles } from './connection.ts';
+export {
+  type DatagramInfo,
+  type DatagramSocketOptions,
+  type DatagramStatistics,
+  NyxDatagramSocket,
+  type NyxDatagramSocketEvents,
+  type SendDatagramOptions,
+} from './datagram-socket.ts';
 export { type FieldViolation, NyxError, type NyxErrorCode, nyxErrorCodes } from './errors.ts';
 export {
   NyxMessages,

@@ -79,10 +79,10 @@ export function streamOptions(options: PathOptions): Partial<StreamOptions> {
 }
 
 /** A call that is cancelled, and not by this side, is a daemon that went away in the middle of it. */
-function streamError(error: ServiceError): NyxError {
+export function callError(error: ServiceError): NyxError {
   const known = nyxErrorFromGrpc(error);
   if (error.code !== grpcStatus.CANCELLED || error.metadata.get('grpc-status-details-bin').length > 0) return known;
-  return new NyxError('DAEMON_UNREACHABLE', 'the daemon broke the stream off', { cause: error });
+  return new NyxError('DAEMON_UNREACHABLE', 'the daemon broke the call off', { cause: error });
 }
 
 /** How a socket got lost, for the list that a reconnection reports. */
@@ -135,7 +135,7 @@ export class NyxSocket extends Duplex {
     this.remotePort = options.port;
     this.#call = call;
     call.on('data', (message: DataResponse) => this.#onMessage(message));
-    call.on('error', (error: ServiceError) => this.#onFailure(streamError(error)));
+    call.on('error', (error: ServiceError) => this.#onFailure(callError(error)));
     call.on('status', ({ code }: { code: grpcStatus }) => {
       if (code === grpcStatus.OK && !this.#peerEnded) {
         this.#onFailure(new NyxError('SESSION_LOST', 'the daemon closed the stream before its end'));

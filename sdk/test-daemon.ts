@@ -3,12 +3,13 @@
  * the client to the API's rules: a byte beyond the credit granted, or a message too large, ends the call. Real daemons
  * are the subject of test/e2e/sdk.test.ts.
  */
+import { createSocket } from 'node:dgram';
 import { rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { Metadata, Server, ServerCredentials, type ServerDuplexStream, status } from '@grpc/grpc-js';
 import { encodeStatusDetails, STATUS_DETAILS_KEY } from '@nyx/proto/errors.ts';
 import { loadApi } from '@nyx/proto/load.ts';
-import type { DataRequest, DataResponse, Event } from '@nyx/proto/types.ts';
+import type { DatagramsRequest, DatagramsResponse, DataRequest, DataResponse, Event } from '@nyx/proto/types.ts';
 
 export const SERVER_WINDOW_BYTES = 256 * 1024;
 
@@ -19,9 +20,12 @@ export interface TestDaemon {
   emit(event: Partial<Event>): void;
   /** Resets received, by code. */
   readonly resets: string[];
+  /** Deadlines of those that came, by the datagram's text; `resume` lets a stalled association go on. */
+  readonly datagrams: { readonly deadlines: [string, number | undefined][]; resume: () => void };
   stop(): Promise<void>;
 }
 
+type DatagramsCall = ServerDuplexStream<DatagramsRequest, Partial<DatagramsResponse>>;
 type Call = ServerDuplexStream<DataRequest, Partial<DataResponse>>;
 
 /** `dialable` maps host names to local ports; other hosts fail with HOST_UNREACHABLE, port 1 with CONNECTION_REFUSED. */
@@ -31,6 +35,7 @@ export async function startTestDaemon(socketPath: string, pid = process.pid): Pr
   const watchers = new Set<{ write(event: Partial<Event>): boolean; end(): void }>();
   const api = loadApi();
   const server = new Server();
+  const datagrams: TestDaemon['datagrams'] = { deadlines: [], resume: () => {} };
   let streams = 0;
   const data = (call: Call) => {
     streams += 1;
@@ -39,6 +44,7 @@ export async function startTestDaemon(socketPath: string, pid = process.pid): Pr
   const unimplemented = (_call: unknown, callback: (error: object) => void) => callback({ code: status.UNIMPLEMENTED });
   server.addService(api.StreamService.service, {
     Data: data,
+    Datagrams: (call: DatagramsCall) => serveDatagrams(call, datagrams, violations),
     ListStreams: unimplemented,
     GetStream: unimplemented,
     CloseStream: unimplemented,
@@ -69,6 +75,7 @@ export async function startTestDaemon(socketPath: string, pid = process.pid): Pr
   return {
     violations,
     resets,
+    datagrams,
     emit: (event) => {
       for (const watcher of watchers) watcher.write(event);
     },
@@ -141,4 +148,50 @@ function serveStream(call: Call, streamId: number, violations: string[], resets:
     call.end();
   });
   call.on('cancelled', () => target?.destroy());
+}
+
+const MAX_BYTES = 1087;
+
+/**
+ * Isolation `refuse`: there is no path. `stall`: reads nothing until `resume`. Datagrams to `local` go to 127.0.0.1; one to
+ * `flood` brings as many as its port says, from 192.0.2.9 and ports from 1 on.
+ */
+function serveDatagrams(call: DatagramsCall, known: TestDaemon['datagrams'], violations: string[]): void {
+  const socket = createSocket('udp4');
+  let sent = 0;
+  const close = () => {
+    call.off('data', onRequest);
+    socket.close();
+  };
+  const onRequest = ({ open, datagram, count }: DatagramsRequest) => {
+    if (open) {
+      if (open.options?.isolation === 'refuse') {
+        call.emit('error', failure(status.UNAVAILABLE, 'NO_PATH', 'no path'));
+        return;
+      }
+      if (open.options?.isolation === 'stall') {
+        known.resume = () => call.resume();
+        call.pause();
+      }
+      known.deadlines.push(['open', open.deadlineMs]);
+      const path = { pathId: 7, nodeIds: ['aa', 'bb', 'cc'], expectedAddedLatencyMs: 0 };
+      call.write({ opened: { address: '192.0.2.1', port: 4242, ...path, maxBytes: MAX_BYTES } });
+    } else if (datagram) {
+      const { host, port, data, deadlineMs } = datagram;
+      sent++;
+      known.deadlines.push([String(data), deadlineMs]);
+      if (host.length + data.length > MAX_BYTES) violations.push(`${data.length} bytes to ${host}`);
+      if (host === 'local') socket.send(data, port, '127.0.0.1');
+      for (let i = 1; host === 'flood' && i <= port; i++) {
+        call.write({ datagram: { host: '192.0.2.9', port: i, data: Buffer.from(`${i}`) } });
+      }
+    } else if (count) {
+      const none = { expiredSending: 1, droppedSending: 2, expiredReceiving: 3, droppedReceiving: 4 };
+      call.write({ counts: { sent, received: 999, ...none } });
+    }
+  };
+  socket.on('message', (data, { address, port }) => call.write({ datagram: { host: address, port, data } }));
+  call.on('data', onRequest);
+  call.once('end', () => call.end());
+  call.once('cancelled', close);
 }

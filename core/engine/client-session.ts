@@ -34,6 +34,7 @@ export class ClientSession {
         onStream: owner.onStream?.bind(owner),
         onResolve: owner.onResolve?.bind(owner),
         onDatagram: owner.onDatagram?.bind(owner),
+        onDatagramExpired: owner.onDatagramExpired?.bind(owner),
         onStalled: () => {
           if (this.#ticket !== undefined) owner.onStalled?.();
         },

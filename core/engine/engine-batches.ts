@@ -597,6 +597,14 @@ export class EngineBatches implements Timed {
   /** What is proved in a batch that stays shut, or not by the epoch's rules, is not proved. */
   #proved(verdict: Verdict & { kind: 'proof' }, job: CheckJob, from: Neighbour, nowMs: TimeMs): void {
     const { proof, statement, opened } = verdict;
+    if (job.kind === 'proof' && job.receipt === undefined) {
+      // It may have come right ahead of the proof, and was still being checked then.
+      const receipt = from.ledger.receiptFor(statement.number, proof.tag);
+      if (receipt !== undefined) {
+        this.#check({ ...job, receipt }, from);
+        return;
+      }
+    }
     const opening = job.kind === 'proof' && opened ? readOpening(job.opening!) : undefined;
     this.#remember(statement.key, statement.number, statement.bytes, from);
     if (opening === undefined || !this.#isRuled(statement.rules)) {
@@ -620,7 +628,14 @@ export class EngineBatches implements Timed {
 
   #remember(key: Uint8Array, number: number, bytes: Uint8Array, from: Neighbour): void {
     const name = `${key.join()} ${number}`;
-    if (this.#statements.has(name)) return;
+    const known = this.#statements.get(name);
+    if (known !== undefined) {
+      // Two statements whose proofs were on their way at once: neither was there for the other's check.
+      if (compareBytes(this.#hashOf(known), this.#hashOf(bytes)) !== 0) {
+        this.#check({ kind: 'statement', bytes, heard: known }, from);
+      }
+      return;
+    }
     if (this.#statements.size >= MAX_STATEMENTS) this.#statements.delete(this.#statements.keys().next().value!);
     this.#statements.set(name, bytes);
     const numberBytes = new Uint8Array(8);

@@ -104,6 +104,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
         onStream: (stream) => this.#owner?.onStream?.(stream),
         onResolve: (id, kind, value) => this.#owner?.onResolve?.(id, kind, value),
         onDatagram: (flow, data, lifetimeMs) => this.#owner?.onDatagram?.(flow, data, lifetimeMs),
+        onDatagramExpired: (flow, own) => this.#owner?.onDatagramExpired?.(flow, own),
         onWantSend: () => context.markCircuit(this),
         onAttach: (path, id, proof) => this.#onAttach(path, id, proof),
         // What becomes of it then is seen to when the circuit has ended.

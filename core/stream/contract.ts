@@ -88,6 +88,8 @@ export interface SessionHost {
   onResolve?(requestId: number, kind: 'name' | 'address', value: string): void;
   /** `lifetimeMs`: how old its sender lets it become; undefined: it has not said. Borrows `data`. */
   onDatagram?(flowId: number, data: Uint8Array, lifetimeMs?: number): void;
+  /** A datagram was too old: one of ours (`own`) before it could leave, or one of the peer's when it came. */
+  onDatagramExpired?(flowId: number, own: boolean): void;
   /**
    * Server: a newcomer's path asks for a session by its id. True: that session has adopted the path. Without this
    * callback, or with false, the newcomer is refused.

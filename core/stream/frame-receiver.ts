@@ -230,6 +230,7 @@ export class FrameReceiver {
     const ageMs = path.datagramClock.ageMs(frame.value, path.recovery.rtt.minMs ?? 0, nowMs);
     if (ageMs > frame.code) {
       this.#side.datagramsExpired++;
+      host.onDatagramExpired?.(frame.id, false);
       return Drop.none;
     }
     const data = payload.subarray(frame.dataStart, frame.dataStart + frame.dataLength);

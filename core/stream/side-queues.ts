@@ -105,8 +105,9 @@ export class SideQueues {
       if (datagram.lifetimeMs > 0) datagram.expiresMs = nowMs + datagram.lifetimeMs;
     }
     while (this.#datagrams.length > 0 && this.#datagrams[0]!.expiresMs < nowMs) {
-      this.#datagrams.shift();
+      const { flowId } = this.#datagrams.shift()!;
       this.datagramsExpired++;
+      this.#core.host.onDatagramExpired?.(flowId, true);
     }
   }
 
@@ -120,8 +121,8 @@ export class SideQueues {
 
   writeDatagrams(out: Uint8Array, at: number): number {
     let pos = at;
-    this.#dropExpired();
-    while (this.#datagrams.length > 0) {
+    // Looked at before each one: who may wait long can stand in front of one whose time is over.
+    while (this.hasDatagrams) {
       const { flowId, data, lifetimeMs, sentMs } = this.#datagrams[0]!;
       if (this.#core.payloadEnd - pos < this.#headerSize(this.#datagrams[0]!) + data.length) break;
       pos = this.#isTimed(lifetimeMs)

@@ -2,6 +2,8 @@
 import { type ServerDuplexStream, status } from '@grpc/grpc-js';
 import type {
   CloseStreamRequest,
+  DatagramsRequest,
+  DatagramsResponse,
   DataRequest,
   DataRequestOpen,
   DataResponse,
@@ -16,11 +18,12 @@ import type {
 } from '@nyx/proto/types.ts';
 import { globalId, workerOf } from '../actors/pump-pool.ts';
 import { DialError, DialErrorCode, type DialOptions } from '../pump/contract.ts';
-import type { PumpClient } from '../pump/pump-client.ts';
 import type { RemoteStream } from '../pump/remote-stream.ts';
+import { DatagramsCall, OPEN_TIMEOUT_MS } from './datagrams-call.ts';
 import { ApiError, invalidArgument, notFound, toStatus } from './errors.ts';
 import { pause, serverStream, unary } from './handlers.ts';
 import type { ApiHost } from './host.ts';
+import { pumpFor } from './pump-for.ts';
 import { Validator } from './validate.ts';
 import { paths, streams } from './views.ts';
 
@@ -29,28 +32,17 @@ const MAX_CREDIT_BYTES = 64 * 1024 * 1024;
 /** Between two messages of StatStream. */
 const DEFAULT_INTERVAL_MS = 1000;
 const MAX_DATA_BYTES = 65_536;
-const OPEN_TIMEOUT_MS = 10_000;
 
 export const streamService = (host: ApiHost) => {
-  const { apiStreams } = host;
   return {
     Data: (call: ServerDuplexStream<DataRequest, DataResponse>): void => {
-      const limit = host.context.config.limits.maxApiStreams;
-      if (host.state() === 'draining') {
-        call.emit('error', toStatus(new DialError(DialErrorCode.shutdown, 'the daemon is shutting down')));
-        return;
-      }
-      if (apiStreams.open >= limit) {
-        call.emit(
-          'error',
-          toStatus(new DialError(DialErrorCode.limit, `${limit} API streams are open, which is the limit`)),
-        );
-        return;
-      }
-      apiStreams.open++;
-      new DataCall(host, call, () => {
-        apiStreams.open--;
-      });
+      const leave = enter(host, call);
+      if (leave !== undefined) new DataCall(host, call, leave);
+    },
+
+    Datagrams: (call: ServerDuplexStream<DatagramsRequest, DatagramsResponse>): void => {
+      const leave = enter(host, call);
+      if (leave !== undefined) new DatagramsCall(host, call, leave);
     },
 
     ListStreams: unary<Empty, ListStreamsResponse>(async () => {
@@ -96,6 +88,25 @@ export const streamService = (host: ApiHost) => {
   };
 };
 
+/** Counts a call that carries something; what undoes that. Undefined: there is no room for it, and it has been told. */
+const enter = (host: ApiHost, call: { emit(event: 'error', error: Error): boolean }): (() => void) | undefined => {
+  const { apiStreams } = host;
+  const limit = host.context.config.limits.maxApiStreams;
+  if (host.state() === 'draining') {
+    call.emit('error', toStatus(new DialError(DialErrorCode.shutdown, 'the daemon is shutting down')));
+    return undefined;
+  }
+  if (apiStreams.open >= limit) {
+    const message = `${limit} API streams are open, which is the limit`;
+    call.emit('error', toStatus(new DialError(DialErrorCode.limit, message)));
+    return undefined;
+  }
+  apiStreams.open++;
+  return () => {
+    apiStreams.open--;
+  };
+};
+
 const find = async (host: ApiHost, streamId: number): Promise<StreamInfo> => {
   const validator = new Validator();
   validator.id('stream_id', streamId);
@@ -104,15 +115,6 @@ const find = async (host: ApiHost, streamId: number): Promise<StreamInfo> => {
   const found = streams(host).find((stream) => stream.streamId === streamId);
   if (found === undefined) throw notFound('stream', streamId);
   return found;
-};
-
-/** The worker that holds the path, or any. */
-const pumpFor = (host: ApiHost, pathId: number): { readonly worker: number; readonly pump: PumpClient } => {
-  if (pathId === 0) return host.pool.choose();
-  const worker = workerOf(pathId);
-  const pump = host.pool.get(worker);
-  if (pump === undefined) throw notFound('path', pathId);
-  return { worker, pump };
 };
 
 /** One call of Data, from open to its end. */

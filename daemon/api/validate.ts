@@ -3,12 +3,14 @@
 import type { CircuitClass } from '@nyx/core/engine/contract.ts';
 import { type FecPolicy, parseFecPolicy } from '@nyx/core/fec/policy.ts';
 import { type Scheduler, schedulers } from '@nyx/core/stream/path-choice.ts';
-import type { StreamOptions } from '@nyx/proto/types.ts';
+import type { Datagram, StreamOptions } from '@nyx/proto/types.ts';
 import { handleOf } from '../actors/pump-pool.ts';
 import type { DialOptions } from '../pump/contract.ts';
+import { MAX_UDP_BYTES, udpAddressBytes } from '../pump/udp-frame.ts';
 import { type FieldViolation, invalidArgument } from './errors.ts';
 
 export const MAX_TIMEOUT_MS = 600_000;
+const MAX_DEADLINE_MS = 60_000;
 const MAX_HOST_BYTES = 255;
 const MAX_ISOLATION_BYTES = 255;
 
@@ -52,6 +54,24 @@ export class Validator {
 
   port(field: string, value: number): void {
     this.integer(field, value, 1, 65_535);
+  }
+
+  /** 0 = none. */
+  deadlineMs(field: string, value: number): void {
+    if (value !== 0) this.integer(field, value, 1, MAX_DEADLINE_MS);
+  }
+
+  /** One that an application sends. */
+  datagram(field: string, { host, port, data, deadlineMs }: Datagram): void {
+    this.host(`${field}.host`, host);
+    this.port(`${field}.port`, port);
+    if (deadlineMs !== undefined) this.deadlineMs(`${field}.deadline_ms`, deadlineMs);
+    const addressBytes = udpAddressBytes(host);
+    if (host.includes('%')) this.fail(`${field}.host`, 'has a zone id, which means nothing at the exit');
+    else if (addressBytes !== undefined && addressBytes + data.length > MAX_UDP_BYTES) {
+      const maxBytes = MAX_UDP_BYTES - addressBytes;
+      this.fail(`${field}.data`, `has ${data.length} bytes; must have at most ${maxBytes} to this host`);
+    }
   }
 
   id(field: string, value: number): void {

@@ -75,6 +75,9 @@ export class Exit {
       onStream: (stream) => served.open(stream),
       onResolve: (requestId, kind, value) => served.resolve(requestId, kind, value),
       onDatagram: (flowId, data, lifetimeMs) => served.handleDatagram(flowId, data, lifetimeMs),
+      onDatagramExpired: () => {
+        this.#datagramsDropped += 1;
+      },
       onClose: () => this.sessionEnded(circuit),
     };
   }

@@ -27,7 +27,14 @@ import { DialError, DialErrorCode, type FromPump, type PathConstraints, type Pum
 import { describeCircuitEnd } from './dial-code.ts';
 import { PathKeeper } from './path-keeper.ts';
 import { MAX_ATTEMPTS, MIN_WAIT_MS, PathRace, SetupTimes } from './path-race.ts';
-import { type CircuitUser, ONE_PATH, type PathWish, PooledCircuit, underCircuit } from './pooled-circuit.ts';
+import {
+  type CircuitUser,
+  type DatagramFlow,
+  ONE_PATH,
+  type PathWish,
+  PooledCircuit,
+  underCircuit,
+} from './pooled-circuit.ts';
 import { Resumption } from './resumption.ts';
 import { type SpareOptions, SparePlan } from './spare-circuits.ts';
 import { Suspects } from './suspects.ts';
@@ -615,9 +622,10 @@ export class CircuitPool {
   ): PooledCircuit {
     this.#makeRoom();
     const nowMs = this.#host.nowMs();
-    const flows = new Map<number, (data: Uint8Array) => void>();
+    const flows = new Map<number, DatagramFlow>();
     const owner: SessionOwner = {
-      onDatagram: (flowId, data) => flows.get(flowId)?.(data),
+      onDatagram: (flowId, data) => flows.get(flowId)?.onDatagram(data),
+      onDatagramExpired: (flowId, own) => flows.get(flowId)?.onExpired(own),
       onStalled: () => {
         if (record !== undefined) record.wentSilent = true;
         this.#resume(record);

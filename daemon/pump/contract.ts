@@ -170,7 +170,7 @@ export interface PathConstraints {
 }
 
 export interface StreamRequest {
-  readonly target: { readonly kind: 'tcp' | 'udp'; readonly host: string; readonly port: number };
+  readonly target: { readonly kind: 'tcp'; readonly host: string; readonly port: number };
   readonly options: DialOptions;
 }
 
@@ -245,11 +245,26 @@ export interface NyxConnection {
 
 /** A UDP association through the network (SOCKS5 UDP ASSOCIATE, SDK datagrams). */
 export interface NyxDatagrams {
-  /** False: dropped (queue full or too large). */
-  send(host: string, port: number, data: Uint8Array): boolean;
+  /** False: dropped (queue full or too large). `deadlineMs` as in DialOptions, 0 = none; undefined = as dialled. */
+  send(host: string, port: number, data: Uint8Array, deadlineMs?: number): boolean;
   onMessage: ((host: string, port: number, data: Uint8Array) => void) | undefined;
   onClose: ((error: DialError | undefined) => void) | undefined;
   close(): void;
+}
+
+/** What became of the datagrams of an association, as far as this side can know. */
+export interface DatagramCounts {
+  /** Taken for sending. */
+  readonly sent: number;
+  /** Of them: too old before they could leave. */
+  readonly expiredSending: number;
+  /** Not taken: too many at once. */
+  readonly droppedSending: number;
+  readonly received: number;
+  /** Too old when they came. */
+  readonly expiredReceiving: number;
+  /** Not read in time. */
+  readonly droppedReceiving: number;
 }
 
 /** What the proxies and the API bridge need of the session manager in their worker. */
@@ -272,6 +287,13 @@ export interface Dialer {
  * (`stream-credit`) as they are consumed; a sender without credit waits.
  */
 export const STREAM_CREDIT_BYTES = 1024 * 1024;
+
+/**
+ * Datagrams of one API association that may be under way across the boundary, in each direction. Credit goes back in
+ * steps; without it a datagram is dropped and counted, for it is worth nothing later.
+ */
+export const DATAGRAM_CREDIT = 256;
+export const DATAGRAM_CREDIT_STEP = 64;
 
 /** A packet of the message lane (1240 bytes) and the node that it goes to first. */
 export interface OutgoingPacket {
@@ -322,6 +344,19 @@ export type ToPump =
   | { readonly type: 'stream-credit'; readonly stream: number; readonly bytes: number }
   | { readonly type: 'stream-end'; readonly stream: number }
   | { readonly type: 'stream-reset'; readonly stream: number; readonly code: DialErrorCode }
+  | { readonly type: 'datagrams-open'; readonly association: number; readonly options: DialOptions }
+  | {
+      readonly type: 'datagram';
+      readonly association: number;
+      readonly host: string;
+      readonly port: number;
+      readonly data: Uint8Array;
+      readonly deadlineMs: number | undefined;
+    }
+  | { readonly type: 'datagrams-credit'; readonly association: number; readonly datagrams: number }
+  /** The answer is `datagrams-counts`, after all that was sent before has been taken or dropped. */
+  | { readonly type: 'datagrams-count'; readonly association: number }
+  | { readonly type: 'datagrams-close'; readonly association: number }
   /** Sends packets of the message lane, at once. The answer is `packets-sent`. */
   | { readonly type: 'send-packets'; readonly request: number; readonly packets: readonly OutgoingPacket[] }
   /** To a service's client; `end`: nothing follows. */
@@ -448,6 +483,32 @@ export type FromPump =
       readonly code: DialErrorCode | undefined;
       readonly message: string;
     }
+  | {
+      readonly type: 'datagrams-opened';
+      readonly association: number;
+      readonly circuit: number;
+      readonly path: readonly string[];
+      /** The exit's side. */
+      readonly address: string;
+      readonly port: number;
+      readonly addedLatencyMs: number;
+    }
+  /** From that address. */
+  | {
+      readonly type: 'datagram';
+      readonly association: number;
+      readonly host: string;
+      readonly port: number;
+      readonly data: Uint8Array;
+    }
+  | { readonly type: 'datagrams-credit'; readonly association: number; readonly datagrams: number }
+  | { readonly type: 'datagrams-counts'; readonly association: number; readonly counts: DatagramCounts }
+  | {
+      readonly type: 'datagrams-closed';
+      readonly association: number;
+      readonly code: DialErrorCode | undefined;
+      readonly message: string;
+    }
   /** What became of each packet: `none` = it leaves, or will once its link is up. */
   | { readonly type: 'packets-sent'; readonly request: number; readonly drops: readonly DropName[] }
   /** Somebody asks for this node's service; then his bytes, then that he is gone. */
@@ -533,6 +594,8 @@ export interface PumpStats {
   readonly exitStreams: number;
   /** Sockets the exit opened, ever. */
   readonly exitSocketsOpened: number;
+  /** Of UDP associations that end here, either way: too old, not allowed, no room. */
+  readonly exitDatagramsDropped: number;
   readonly clientCircuits: readonly {
     readonly circuit: number;
     readonly path: readonly string[];

@@ -3,15 +3,15 @@
  * flow id of the DATAGRAM frames, each of which names its target (udp-frame.ts).
  */
 import { SessionError, type SessionStream } from '@nyx/core/stream/contract.ts';
-import { DialError, DialErrorCode, type NyxDatagrams } from './contract.ts';
+import { type DatagramCounts, DialError, DialErrorCode, type NyxDatagrams } from './contract.ts';
 import { describeSessionError, dialCodeOf } from './dial-code.ts';
-import type { CircuitUser, PooledCircuit } from './pooled-circuit.ts';
+import type { CircuitUser, DatagramFlow, PooledCircuit } from './pooled-circuit.ts';
 import { decodeUdpFrame, encodeUdpFrame } from './udp-frame.ts';
 
 /** What CONNECT names for an association: it has no target of its own. */
 export const ASSOCIATION_TARGET = { kind: 'udp', host: '0.0.0.0', port: 0 } as const;
 
-export class DatagramAssociation implements NyxDatagrams, CircuitUser {
+export class DatagramAssociation implements NyxDatagrams, CircuitUser, DatagramFlow {
   onMessage: ((host: string, port: number, data: Uint8Array) => void) | undefined = undefined;
   onClose: ((error: DialError | undefined) => void) | undefined = undefined;
   bytesSent = 0;
@@ -25,6 +25,11 @@ export class DatagramAssociation implements NyxDatagrams, CircuitUser {
   readonly #deadlineMs: number;
   readonly #onReleased: (association: DatagramAssociation) => void;
   #closed = false;
+  #sent = 0;
+  #expiredSending = 0;
+  #droppedSending = 0;
+  #received = 0;
+  #expiredReceiving = 0;
 
   /** Takes over the stream. `onReleased` is called once, when it is over. */
   constructor(
@@ -37,36 +42,56 @@ export class DatagramAssociation implements NyxDatagrams, CircuitUser {
     this.circuit = circuit;
     this.#stream = stream;
     this.#onReleased = onReleased;
-    circuit.flows.set(stream.id, (bytes) => {
-      const frame = decodeUdpFrame(bytes);
-      if (frame === undefined) return; // a broken exit; UDP may lose what it likes
-      this.bytesReceived += frame.data.length;
-      // The session lends the bytes for the call only.
-      this.onMessage?.(frame.host, frame.port, frame.data.slice());
-    });
+    circuit.flows.set(stream.id, this);
     stream.onClose = (code) => {
       const message = `association ended: ${describeSessionError(code)}`;
       this.#end(code === SessionError.noError ? undefined : new DialError(dialCodeOf(code), message));
     };
   }
 
-  send(host: string, port: number, data: Uint8Array): boolean {
+  /** `droppedReceiving` is its reader's matter. */
+  get counts(): DatagramCounts {
+    return {
+      sent: this.#sent,
+      expiredSending: this.#expiredSending,
+      droppedSending: this.#droppedSending,
+      received: this.#received,
+      expiredReceiving: this.#expiredReceiving,
+      droppedReceiving: 0,
+    };
+  }
+
+  send(host: string, port: number, data: Uint8Array, deadlineMs = this.#deadlineMs): boolean {
     if (this.#closed) return false;
-    let frame: Uint8Array;
-    try {
-      frame = encodeUdpFrame(host, port, data);
-    } catch {
-      return false; // a host or port that no frame can carry
+    const frame = frameOf(host, port, data);
+    if (frame === undefined || !this.circuit.session.sendDatagram(this.#stream.id, frame, deadlineMs)) {
+      this.#droppedSending++;
+      return false;
     }
-    if (!this.circuit.session.sendDatagram(this.#stream.id, frame, this.#deadlineMs)) return false;
+    this.#sent++;
     this.bytesSent += data.length;
     return true;
   }
 
-  close(): void {
+  onDatagram(bytes: Uint8Array): void {
+    const frame = decodeUdpFrame(bytes);
+    if (frame === undefined) return; // a broken exit; UDP may lose what it likes
+    this.#received++;
+    this.bytesReceived += frame.data.length;
+    // The session lends the bytes for the call only.
+    this.onMessage?.(frame.host, frame.port, frame.data.slice());
+  }
+
+  onExpired(own: boolean): void {
+    if (own) this.#expiredSending++;
+    else this.#expiredReceiving++;
+  }
+
+  /** `error`: why it is not the user who ends it. */
+  close(error?: DialError): void {
     if (this.#closed) return;
-    this.#stream.reset(SessionError.cancelled);
-    this.#end(undefined);
+    this.#stream.reset(error === undefined ? SessionError.cancelled : SessionError.shutdown);
+    this.#end(error);
   }
 
   #end(error: DialError | undefined): void {
@@ -75,6 +100,15 @@ export class DatagramAssociation implements NyxDatagrams, CircuitUser {
     this.circuit.flows.delete(this.#stream.id);
     this.#onReleased(this);
     this.onClose?.(error);
+  }
+}
+
+/** Undefined: a host or port that no frame can carry. */
+function frameOf(host: string, port: number, data: Uint8Array): Uint8Array | undefined {
+  try {
+    return encodeUdpFrame(host, port, data);
+  } catch {
+    return undefined;
   }
 }
 

@@ -164,17 +164,18 @@ class Harness {
 }
 
 function ownerOf(exit: string, session: SessionApi, serve: Serve): SessionOwner {
-  const flows = new Set<number>();
+  const flows = new Map<number, SessionStream>();
   return {
     onStream(stream) {
       if (stream.target.kind === 'udp') {
-        flows.add(stream.id);
+        flows.set(stream.id, stream);
         stream.connected(4, '192.0.2.1', 999);
       } else serve(exit, stream, session);
     },
     onDatagram(flow, data) {
       const frame = flows.has(flow) ? decodeUdpFrame(data) : undefined;
-      if (frame) session.sendDatagram(flow, encodeUdpFrame('198.51.100.7', frame.port, frame.data));
+      if (frame?.host === 'idle.test') flows.get(flow)!.reset(SessionError.idleTimeout);
+      else if (frame) session.sendDatagram(flow, encodeUdpFrame('198.51.100.7', frame.port, frame.data));
     },
     onResolve(id, kind, value) {
       if (value === 'nowhere.test') session.resolved(id, SessionError.resolveFailed, []);
@@ -318,6 +319,43 @@ describe('a dial', () => {
     const slow = h.dialer.connect(target, { timeoutMs: 1 });
     await h.fails(slow.connected, 'TIMEOUT');
     assert.equal(h.dialer.active, 0);
+  });
+
+  test('an association says what became of its own datagrams, and why it ended', async () => {
+    const h = new Harness(23);
+    const [first, second] = await h.until(
+      Promise.all([h.dialer.datagrams({ deadlineMs: 50 }), h.dialer.datagrams({})]),
+    );
+    assert.equal(first.circuit, second.circuit, 'both in one session');
+    const answer = new Promise<void>((resolve) => {
+      first.onMessage = () => resolve();
+    });
+    first.send('dns.test', 53, Buffer.from('query'));
+    first.send('dns.test', 53, new Uint8Array(1200));
+    await h.until(answer);
+    const none = { expiredSending: 0, droppedSending: 0, expiredReceiving: 0, droppedReceiving: 0 };
+    assert.deepEqual(first.counts, { ...none, sent: 1, received: 1, droppedSending: 1 });
+    assert.deepEqual(second.counts, { ...none, sent: 0, received: 0 });
+    // More than may be on the way at once: the others wait for longer than they may.
+    for (let i = 0; i < 120; i++) first.send('dns.test', 53, new Uint8Array(1000), 1);
+    const behind = new Promise<void>((resolve) => {
+      second.onMessage = () => resolve();
+    });
+    second.send('dns.test', 53, Buffer.from('query'));
+    await h.until(behind);
+    assert.equal(first.counts.sent, 121);
+    assert.ok(first.counts.expiredSending > 20, `${first.counts.expiredSending} expired`);
+    assert.deepEqual(second.counts, { ...none, sent: 1, received: 1 });
+    const ends = [first, second].map(
+      (association) =>
+        new Promise<DialError | undefined>((resolve) => {
+          association.onClose = resolve;
+        }),
+    );
+    first.send('idle.test', 1, Buffer.of(1));
+    assert.equal((await h.until(ends[0]!))?.code, 'RESET', 'the exit has ended it');
+    assert.equal(h.dialer.closeAll(), 1);
+    assert.equal((await h.until(ends[1]!))?.code, 'SHUTDOWN');
   });
 });
 
@@ -574,6 +612,34 @@ describe('a path that does not answer', () => {
     await h.until(next.connected);
     assert.equal(next.circuit(), connection.circuit());
     assert.equal(h.asked.length, 1);
+  });
+
+  test('lets datagrams go on over another circuit, from the same socket of the exit', async () => {
+    const h = new Harness(40);
+    const association = await h.until(h.dialer.datagrams({}));
+    const { circuit } = association.circuit;
+    let answered = () => {};
+    association.onMessage = () => answered();
+    association.onClose = (error) => assert.fail(String(error));
+    /** Sends until something comes back: what was under way is lost. */
+    const answer = async () => {
+      let came = false;
+      answered = () => {
+        came = true;
+      };
+      while (!came) {
+        association.send('dns.test', 53, Buffer.from('query'));
+        await h.pass(50);
+      }
+    };
+    await answer();
+    await h.pass(200);
+    h.mixes[1]!.down = true;
+    await answer();
+    assert.equal(h.resumed.length, 1);
+    assert.notEqual(association.circuit.circuit, circuit);
+    assert.ok(!association.circuit.path.includes(idOf(h.mixes[1]!)));
+    assert.equal(association.counts.expiredSending, 0);
   });
 
   test('has a session given up in time when there is no other way to its last hop', async () => {

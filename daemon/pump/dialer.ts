@@ -216,7 +216,7 @@ export class SessionDialer implements Dialer {
     const open = this.active;
     const error = new DialError(DialErrorCode.shutdown, 'the daemon is shutting down');
     for (const stream of [...this.#streams.values()]) stream.duplex.destroy(error);
-    for (const association of [...this.#associations]) association.close();
+    for (const association of [...this.#associations]) association.close(error);
     return open;
   }
 

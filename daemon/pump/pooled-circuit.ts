@@ -17,6 +17,14 @@ export interface CircuitUser {
   readonly bytesReceived: number;
 }
 
+/** What a session tells about the datagrams of one flow. */
+export interface DatagramFlow {
+  /** Borrows. */
+  onDatagram(data: Uint8Array): void;
+  /** One was too old: of ours (`own`) before it could leave, of the exit's when it came. */
+  onExpired(own: boolean): void;
+}
+
 /** One circuit under a session, or on its way to it. */
 export interface UnderCircuit {
   readonly path: readonly string[];
@@ -77,7 +85,7 @@ export class PooledCircuit {
   /** `host:port` it was asked for; its exit's refusal of that is final. */
   readonly askedFor: string | undefined;
   /** UDP associations by flow id. */
-  readonly flows: Map<number, (data: Uint8Array) => void>;
+  readonly flows: Map<number, DatagramFlow>;
   readonly settled: Promise<void>;
   readonly settle: () => void;
   #quietAtPackets = -1;
@@ -92,7 +100,7 @@ export class PooledCircuit {
     addedLatencyMs: number;
     key: string | undefined;
     askedFor: string | undefined;
-    flows: Map<number, (data: Uint8Array) => void>;
+    flows: Map<number, DatagramFlow>;
     nowMs: TimeMs;
   }) {
     this.id = init.circuit;

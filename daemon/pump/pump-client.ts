@@ -20,6 +20,7 @@ import {
   type StreamRequest,
   type ToPump,
 } from './contract.ts';
+import { RemoteDatagrams } from './remote-datagrams.ts';
 import { RemoteStream } from './remote-stream.ts';
 
 const START_TIMEOUT_MS = 20_000;
@@ -57,6 +58,8 @@ export class PumpClient extends EventEmitter<PumpEvents> {
   #lastStream = 0;
   readonly #waiters = new Map<number, Waiter>();
   readonly #streams = new Map<number, RemoteStream>();
+  #lastAssociation = 0;
+  readonly #associations = new Map<number, RemoteDatagrams>();
   #expected = false;
   #error: Error | undefined;
   #exited: Promise<PumpExit> | undefined;
@@ -157,6 +160,19 @@ export class PumpClient extends EventEmitter<PumpEvents> {
     return stream;
   }
 
+  /** A UDP association through the network; `opened` tells when the exit has its socket. */
+  openDatagrams(options: DialOptions): RemoteDatagrams {
+    const datagrams = new RemoteDatagrams(
+      ++this.#lastAssociation,
+      options,
+      (message) => this.send(message),
+      ({ id }) => this.#associations.delete(id),
+    );
+    this.#associations.set(datagrams.id, datagrams);
+    if (this.#worker === undefined) datagrams.lost('the pump is not running');
+    return datagrams;
+  }
+
   /** Sends packets of the message lane; what became of each: `none` = it leaves. Rejects with DialError. */
   async sendPackets(packets: readonly OutgoingPacket[]): Promise<readonly DropName[]> {
     const request = ++this.#lastRequest;
@@ -213,6 +229,13 @@ export class PumpClient extends EventEmitter<PumpEvents> {
       case 'stream-closed':
         this.#streams.get(message.stream)?.handle(message);
         return; // bytes and credit are no events
+      case 'datagrams-opened':
+      case 'datagram':
+      case 'datagrams-credit':
+      case 'datagrams-counts':
+      case 'datagrams-closed':
+        this.#associations.get(message.association)?.handle(message);
+        return;
     }
     // The types of event and message are tied by PumpEvents; the compiler cannot follow that through a union.
     (this as EventEmitter).emit(message.type, message);
@@ -228,6 +251,7 @@ export class PumpClient extends EventEmitter<PumpEvents> {
       waiter.reject(new DialError(this.#expected ? DialErrorCode.shutdown : DialErrorCode.sessionLost, why));
     }
     for (const stream of [...this.#streams.values()]) stream.lost(why);
+    for (const datagrams of [...this.#associations.values()]) datagrams.lost(why);
     this.emit('exit', exit);
     return exit;
   }

@@ -10,7 +10,7 @@ import { makeNodeKeys } from '@nyx/test/sim/virtual-network.ts';
 import { defaults } from '../config/defaults.ts';
 import { createNativeSuite } from '../io/native-suite.ts';
 import { systemRandom } from '../io/system-random.ts';
-import type { DialError, FromPump, PumpOptions } from './contract.ts';
+import { DATAGRAM_CREDIT, type DialError, type FromPump, type PumpOptions } from './contract.ts';
 import { PumpClient, type PumpReady } from './pump-client.ts';
 
 const suite = createNativeSuite();
@@ -157,14 +157,40 @@ describe('a network of workers', { timeout: 30_000 }, () => {
 
   test('carries datagrams', async () => {
     const { port } = udpEcho.address();
-    const stream = client.openStream({ target: { kind: 'udp', host: '127.0.0.1', port }, options: {} });
-    await stream.connected;
-    stream.write(Buffer.from('one'));
-    stream.write(Buffer.from('two'));
+    const datagrams = client.openDatagrams({});
+    assert.deepEqual((await datagrams.counts()).sent, 0, 'it can be asked before it is open');
+    await datagrams.opened;
     const received: string[] = [];
-    for (let i = 0; i < 2; i++) received.push(String((await once(stream, 'data'))[0]));
-    assert.deepEqual(received.sort(), ['one', 'two']);
-    stream.destroy();
+    const all = new Promise<void>((resolve) => {
+      datagrams.onReadable = () => {
+        const { host, port, data } = datagrams.take()!;
+        received.push(`${host}:${port} ${Buffer.from(data)}`);
+        if (received.length === 2) resolve();
+      };
+    });
+    for (const text of ['one', 'two']) datagrams.send('127.0.0.1', port, Buffer.from(text), undefined);
+    await all;
+    assert.deepEqual(received.sort(), [`127.0.0.1:${port} one`, `127.0.0.1:${port} two`]);
+    datagrams.send('127.0.0.1', port, new Uint8Array(1200), undefined); // more than a cell holds
+    const { sent, droppedSending, received: got } = await datagrams.counts();
+    assert.deepEqual([sent, droppedSending, got], [2, 1, 2]);
+    datagrams.close();
+    await assert.rejects(datagrams.counts(), { code: 'CANCELLED' });
+  });
+
+  test('a burst of datagrams beyond what may be under way: what has no room is dropped and counted', async () => {
+    const datagrams = client.openDatagrams({});
+    datagrams.send('127.0.0.1', 9, Buffer.of(1), undefined); // too early
+    await datagrams.opened;
+    const burst = 2 * DATAGRAM_CREDIT;
+    for (let i = 0; i < burst; i++) datagrams.send('127.0.0.1', udpEcho.address().port, Buffer.alloc(1000), undefined);
+    const { sent, droppedSending } = await datagrams.counts();
+    assert.equal(sent + droppedSending, burst + 1);
+    assert.ok(droppedSending > DATAGRAM_CREDIT, `${droppedSending} dropped`);
+    // Credit comes back.
+    const more = () => datagrams.send('127.0.0.1', udpEcho.address().port, Buffer.of(1), undefined);
+    while ((await datagrams.counts()).sent === sent) more();
+    datagrams.close();
   });
 
   test('lists an API stream under an id by which it can be closed', async () => {
@@ -190,13 +216,19 @@ describe('a network of workers', { timeout: 30_000 }, () => {
     const failing = [
       { target: { kind: 'tcp' as const, host: '127.0.0.1', port }, options: {}, code: 'CONNECTION_REFUSED' },
       { target: { kind: 'tcp' as const, host: 'a', port: 1 }, options: { hops: 7 }, code: 'NO_PATH' },
-      { target: { kind: 'udp' as const, host: 'a', port: 1 }, options: { hops: 9 }, code: 'BAD_REQUEST' },
+      { target: { kind: 'tcp' as const, host: 'a', port: 1 }, options: { hops: 9 }, code: 'BAD_REQUEST' },
     ];
     for (const { code, ...request } of failing) {
       const stream = client.openStream(request);
       stream.on('error', () => {});
       await assert.rejects(stream.connected, (error: DialError) => error.code === code, code);
     }
+    const datagrams = client.openDatagrams({ hops: 9 });
+    const told = new Promise<DialError>((resolve) => {
+      datagrams.onClose = resolve;
+    });
+    await assert.rejects(datagrams.opened, { code: 'BAD_REQUEST' });
+    assert.equal((await told).code, 'BAD_REQUEST');
   });
 
   test('builds a circuit on request and closes it', async () => {

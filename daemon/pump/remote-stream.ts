@@ -1,6 +1,6 @@
 /**
  * The main thread's end of an API stream (the worker's is stream-bridge.ts): a Duplex whose bytes cross the boundary
- * under credit. For UDP targets one chunk is one datagram.
+ * under credit.
  */
 import { Duplex } from 'node:stream';
 import {
@@ -13,8 +13,6 @@ import {
 } from './contract.ts';
 
 const HIGH_WATER_BYTES = 256 * 1024;
-/** Datagrams waiting for a reader. */
-const HIGH_WATER_DATAGRAMS = 256;
 /** Credit goes back in steps of this, not for every chunk. */
 const CREDIT_STEP_BYTES = STREAM_CREDIT_BYTES / 8;
 
@@ -32,13 +30,12 @@ export class RemoteStream extends Duplex {
   readonly id: number;
   /** Settles when the target has answered; rejects with DialError. */
   readonly connected: Promise<RemoteConnected>;
-  /** The id under which the worker lists the stream (StreamInfo); rejects with DialError. TCP only. */
+  /** The id under which the worker lists the stream (StreamInfo); rejects with DialError. */
   readonly listed: Promise<number>;
   /** What the class adds to the latency one way, on average; known once listed. */
   addedLatencyMs = 0;
   readonly #send: (message: ToPump) => void;
   readonly #onOver: (stream: RemoteStream) => void;
-  readonly #isDatagrams: boolean;
   readonly #resolve: (value: RemoteConnected) => void;
   readonly #reject: (error: DialError) => void;
   readonly #listed = Promise.withResolvers<number>();
@@ -55,13 +52,10 @@ export class RemoteStream extends Duplex {
     send: (message: ToPump) => void,
     onOver: (stream: RemoteStream) => void,
   ) {
-    const isDatagrams = request.target.kind === 'udp';
-    const highWaterMark = isDatagrams ? HIGH_WATER_DATAGRAMS : HIGH_WATER_BYTES;
-    super({ allowHalfOpen: true, objectMode: isDatagrams, highWaterMark });
+    super({ allowHalfOpen: true, highWaterMark: HIGH_WATER_BYTES });
     this.id = id;
     this.#send = send;
     this.#onOver = onOver;
-    this.#isDatagrams = isDatagrams;
     const { promise, resolve, reject } = Promise.withResolvers<RemoteConnected>();
     this.connected = promise;
     this.#resolve = resolve;
@@ -154,9 +148,8 @@ export class RemoteStream extends Duplex {
   }
 
   #giveCredit(): void {
-    if (this.#owedCreditBytes < CREDIT_STEP_BYTES && !this.#isDatagrams) return;
     const bytes = this.#owedCreditBytes;
-    if (bytes === 0 || this.#over) return;
+    if (bytes < CREDIT_STEP_BYTES || this.#over) return;
     this.#owedCreditBytes = 0;
     this.#send({ type: 'stream-credit', stream: this.id, bytes });
   }
@@ -164,8 +157,7 @@ export class RemoteStream extends Duplex {
   #writeMore(): void {
     while (this.#pending !== undefined && this.#sendCreditBytes > 0 && !this.#over) {
       const chunk = this.#pending;
-      const part =
-        chunk.length <= this.#sendCreditBytes || this.#isDatagrams ? chunk : chunk.subarray(0, this.#sendCreditBytes);
+      const part = chunk.length <= this.#sendCreditBytes ? chunk : chunk.subarray(0, this.#sendCreditBytes);
       this.#sendCreditBytes -= part.length;
       // A copy: cloning a view of Node's pooled memory would copy the pool and show it to the other side.
       this.#send({ type: 'stream-data', stream: this.id, data: new Uint8Array(part) });

@@ -6,39 +6,24 @@ import {
   DialError,
   DialErrorCode,
   type Dialer,
-  type DialOptions,
   type FromPump,
   type NyxConnection,
   STREAM_CREDIT_BYTES,
   type StreamRequest,
   type ToPump,
 } from './contract.ts';
-import type { DatagramAssociation } from './datagram-association.ts';
 
 /** API streams of one worker at once. */
 const MAX_BRIDGED_STREAMS = 4096;
 
 export type Post = (message: FromPump, transfer?: ArrayBuffer[]) => void;
 
-/** What the bridge needs of SessionDialer. */
-export interface BridgeDialer extends Pick<Dialer, 'connect'> {
-  datagrams(options: DialOptions): Promise<DatagramAssociation>;
-}
-
-interface Bridged {
-  data(bytes: Uint8Array): void;
-  credit(bytes: number): void;
-  end(): void;
-  reset(error: DialError): void;
-  readonly bufferedBytes: number;
-}
-
 export class StreamBridge {
-  readonly #dialer: BridgeDialer;
+  readonly #dialer: Pick<Dialer, 'connect'>;
   readonly #post: Post;
-  readonly #streams = new Map<number, Bridged>();
+  readonly #streams = new Map<number, BridgedConnection>();
 
-  constructor(dialer: BridgeDialer, post: Post) {
+  constructor(dialer: Pick<Dialer, 'connect'>, post: Post) {
     this.#dialer = dialer;
     this.#post = post;
   }
@@ -78,10 +63,6 @@ export class StreamBridge {
       over(new DialError(DialErrorCode.limit, `${MAX_BRIDGED_STREAMS} API streams are open, which is the limit`));
       return;
     }
-    if (request.target.kind === 'udp') {
-      this.#streams.set(stream, new BridgedDatagrams(stream, request, this.#dialer, this.#post, over));
-      return;
-    }
     const connection = this.#dialer.connect(request.target, request.options);
     if (connection.id !== undefined) {
       const { id, addedLatencyMs } = connection;
@@ -91,7 +72,7 @@ export class StreamBridge {
   }
 }
 
-class BridgedConnection implements Bridged {
+class BridgedConnection {
   readonly #stream: number;
   readonly #connection: NyxConnection;
   readonly #post: Post;
@@ -147,79 +128,5 @@ class BridgedConnection implements Bridged {
 
   reset(error: DialError): void {
     this.#connection.duplex.destroy(error);
-  }
-}
-
-/** One message is one datagram; what does not fit or has no credit is lost, as UDP may. */
-class BridgedDatagrams implements Bridged {
-  readonly #request: StreamRequest;
-  readonly #stream: number;
-  readonly #post: Post;
-  readonly #over: (error: Error | undefined) => void;
-  #datagrams: DatagramAssociation | undefined;
-  #creditBytes = STREAM_CREDIT_BYTES;
-  #closed = false;
-
-  constructor(
-    stream: number,
-    request: StreamRequest,
-    dialer: BridgeDialer,
-    post: Post,
-    over: (error: Error | undefined) => void,
-  ) {
-    this.#stream = stream;
-    this.#request = request;
-    this.#post = post;
-    this.#over = over;
-    dialer.datagrams(request.options).then(
-      (datagrams) => this.#begin(datagrams),
-      (error: Error) => this.#end(error),
-    );
-  }
-
-  get bufferedBytes(): number {
-    return STREAM_CREDIT_BYTES - this.#creditBytes;
-  }
-
-  #begin(datagrams: DatagramAssociation): void {
-    if (this.#closed) {
-      datagrams.close();
-      return;
-    }
-    this.#datagrams = datagrams;
-    datagrams.onMessage = (_host, _port, data) => {
-      if (this.#creditBytes < data.length) return;
-      this.#creditBytes -= data.length;
-      this.#post({ type: 'stream-data', stream: this.#stream, data });
-    };
-    datagrams.onClose = (error) => this.#end(error);
-    const { circuit, address, port } = datagrams;
-    const { path } = circuit;
-    this.#post({ type: 'stream-connected', stream: this.#stream, circuit: circuit.circuit, path, address, port });
-  }
-
-  data(bytes: Uint8Array): void {
-    const { host, port } = this.#request.target;
-    this.#datagrams?.send(host, port, bytes);
-    this.#post({ type: 'stream-credit', stream: this.#stream, bytes: bytes.length });
-  }
-
-  credit(bytes: number): void {
-    this.#creditBytes += bytes;
-  }
-
-  end(): void {
-    this.#end(undefined);
-  }
-
-  reset(error: DialError): void {
-    this.#end(error);
-  }
-
-  #end(error: Error | undefined): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#datagrams?.close();
-    this.#over(error);
   }
 }

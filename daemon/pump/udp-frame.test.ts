@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { PROTECTED_BYTES } from '@nyx/core/stream/session-fec.ts';
+import { timedDatagramHeaderSize } from '@nyx/core/wire/frames.ts';
 import fc from 'fast-check';
-import { decodeUdpFrame, encodeUdpFrame } from './udp-frame.ts';
+import { decodeUdpFrame, encodeUdpFrame, MAX_UDP_BYTES, udpAddressBytes } from './udp-frame.ts';
 
 const payload = Uint8Array.of(1, 2, 3);
 
@@ -73,4 +75,22 @@ test('frames of random targets round-trip', () => {
     ),
     { numRuns: 500 },
   );
+});
+
+test('MAX_UDP_BYTES of address and data fit into a protected packet, whatever the session’s age and the deadline', () => {
+  fc.assert(
+    fc.property(
+      fc.oneof(fc.ipV4(), fc.ipV6(), fc.domain(), fc.string({ minLength: 1, maxLength: 63, unit: 'grapheme' })),
+      fc.nat({ max: 2 ** 30 - 1 }),
+      fc.nat({ max: 2 ** 40 }),
+      fc.integer({ min: 1, max: 60_000 }),
+      (host, flowId, sentMs, lifetimeMs) => {
+        const addressBytes = udpAddressBytes(host);
+        if (addressBytes === undefined) return;
+        const frame = encodeUdpFrame(host, 1, new Uint8Array(MAX_UDP_BYTES - addressBytes));
+        assert.ok(timedDatagramHeaderSize(flowId, sentMs, lifetimeMs) + frame.length <= PROTECTED_BYTES);
+      },
+    ),
+  );
+  assert.equal(MAX_UDP_BYTES, 1087, 'as the docs say');
 });

@@ -5,12 +5,24 @@
  *   family (1: 4 IPv4, 6 IPv6, 3 name) ‖ length (1) ‖ address (4, 16, or 1…255 bytes of UTF-8) ‖ port (2) ‖ data
  */
 import { isIP } from 'node:net';
+import { PROTECTED_BYTES } from '@nyx/core/stream/session-fec.ts';
+import { timedDatagramHeaderSize } from '@nyx/core/wire/frames.ts';
 import ipaddr from 'ipaddr.js';
 
 const FAMILY_NAME = 3;
 const FAMILY_IPV4 = 4;
 const FAMILY_IPV6 = 6;
 const MAX_NAME_BYTES = 255;
+
+const HEADER_BYTES = 4;
+/** Stream ids, milliseconds of a session and deadlines as long as they ever get. */
+const LONGEST_HEADER_BYTES = timedDatagramHeaderSize(2 ** 30 - 1, 2 ** 40, 60_000);
+
+/**
+ * What address and data together may have, so that any datagram fits into one cell, with a deadline and with repair
+ * symbols for it. An IPv4 address counts 4 bytes, an IPv6 address 16, a name as many as it has.
+ */
+export const MAX_UDP_BYTES = PROTECTED_BYTES - LONGEST_HEADER_BYTES - HEADER_BYTES;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
@@ -36,6 +48,11 @@ function addressBytes(host: string): { family: number; bytes: Uint8Array } | und
   const bytes = encoder.encode(host);
   if (bytes.length === 0 || bytes.length > MAX_NAME_BYTES) return undefined;
   return { family: FAMILY_NAME, bytes };
+}
+
+/** What a host counts towards MAX_UDP_BYTES; undefined: no frame can carry it. */
+export function udpAddressBytes(host: string): number | undefined {
+  return addressBytes(host)?.bytes.length;
 }
 
 /** Copies `data`. Throws RangeError for an empty or too long host and for a port outside 0…65535. */

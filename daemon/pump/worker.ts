@@ -49,6 +49,7 @@ import {
   type ToPump,
 } from './contract.ts';
 import { coverEngineOptions, loopsPerMinute, onlineMs } from './cover-options.ts';
+import { DatagramBridge } from './datagram-bridge.ts';
 import { SessionDialer, type SessionDialerOptions } from './dialer.ts';
 import { fecFigures, fecResources } from './fec.ts';
 import { FlushLoop } from './flush-loop.ts';
@@ -89,6 +90,7 @@ class PumpWorker {
   readonly #loop: FlushLoop;
   readonly #dialer: SessionDialer;
   readonly #bridge: StreamBridge;
+  readonly #datagrams: DatagramBridge;
   #exit: Exit | undefined;
   /** Of a node that keeps mailboxes. */
   readonly #service: ServiceBridge | undefined;
@@ -181,6 +183,7 @@ class PumpWorker {
       if (transfer === undefined) port.postMessage(message);
       else port.postMessage(message, transfer);
     });
+    this.#datagrams = new DatagramBridge(this.#dialer, (message) => this.#post(message));
     this.#service = roles.mailbox ? new ServiceBridge(MAILBOX_SERVICE, (message) => this.#post(message)) : undefined;
     this.#memory = new MemoryGuard({
       limitBytes: limits.memoryBytes,
@@ -455,6 +458,13 @@ class PumpWorker {
       case 'service-credit':
         this.#service?.handle(message);
         break;
+      case 'datagrams-open':
+      case 'datagram':
+      case 'datagrams-credit':
+      case 'datagrams-count':
+      case 'datagrams-close':
+        this.#datagrams.handle(message);
+        break;
       case 'send-packets': {
         const at = nowMs();
         const drops = message.packets.map(
@@ -547,6 +557,7 @@ class PumpWorker {
       (this.#sockets?.queuedBytes ?? 0) +
       this.#dialer.bufferedBytes +
       this.#bridge.bufferedBytes +
+      this.#datagrams.bufferedBytes +
       (this.#service?.bufferedBytes ?? 0)
     );
   }
@@ -595,6 +606,7 @@ class PumpWorker {
       ...fecFigures(this.#fec),
       exitStreams: this.#exit?.streams ?? 0,
       exitSocketsOpened: this.#exit?.socketsOpened ?? 0,
+      exitDatagramsDropped: this.#exit?.datagramsDropped ?? 0,
       clientCircuits: this.#dialer.circuits(),
       streams: this.#dialer.streams(),
       bufferedBytes: this.#bufferedBytes(),

@@ -54,6 +54,7 @@ const stats = (mix: Pick<PumpStats, 'mixReleased' | 'mixWaiting' | 'mixWaitedMs'
   fecOverBudget: 0,
   exitStreams: 0,
   exitSocketsOpened: 0,
+  exitDatagramsDropped: 0,
   clientCircuits: [],
   streams: [],
   bufferedBytes: 0,

@@ -34,6 +34,7 @@ const counted = [
   'fecRecoveredByPeer',
   'fecOverBudget',
   'exitSocketsOpened',
+  'exitDatagramsDropped',
   'shedTotal',
   'cpuSeconds',
 ] as const;

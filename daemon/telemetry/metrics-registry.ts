@@ -186,6 +186,7 @@ export const createRegistry = (host: MetricsHost): Registry => {
   counter('nyx_fec_over_budget_blocks_total', 'Blocks left alone for CPU', () => meter.totals.fecOverBudget);
   gauge('nyx_exit_streams', 'Exit streams open', () => meter.sum((stats) => stats.exitStreams));
   counter('nyx_exit_sockets_opened_total', 'Sockets that the exit opened', () => meter.totals.exitSocketsOpened);
+  counter('nyx_exit_dropped_datagrams_total', 'UDP not passed on', () => meter.totals.exitDatagramsDropped);
   gauge('nyx_pump_buffered_bytes', 'Memory in queues and sessions', () => meter.sum((stats) => stats.bufferedBytes));
   counter('nyx_pump_shed_total', 'Circuits and sessions ended for memory', () => meter.totals.shedTotal);
   counter('nyx_pump_cpu_seconds_total', 'CPU time of the pump workers', () => meter.totals.cpuSeconds);

@@ -23,7 +23,7 @@ const core = 'Core' as const;
 const MODULUS = 2 ** 48;
 
 /** A circuit through the target, from both its ends. */
-interface Relayed {
+export interface Relayed {
   readonly near: TestLink;
   readonly far: TestLink;
   readonly train: Train;
@@ -37,8 +37,8 @@ interface Relayed {
   index: number;
 }
 
-async function relayed(context: Context, change: Route = {}): Promise<Relayed> {
-  const near = await context.link();
+export async function relayed(context: Context, change: Route = {}, over?: TestLink): Promise<Relayed> {
+  const near = over ?? (await context.link());
   const route = {
     forwardStart: 1000,
     forwardOffset: MODULUS - 500,
@@ -50,21 +50,21 @@ async function relayed(context: Context, change: Route = {}): Promise<Relayed> {
   const train = makeTrain(context.peer.target, encodeRoute({ next: nodeId, action: 0, ...route }));
   const nearCids = [random(12), random(12)] as const;
   near.message(1, concat(...nearCids, bytes(8), train.train));
-  const far = await context.node.link();
-  const body = await far.nextMessage(1);
-  check(body !== undefined, 'no SETUP came to the next hop');
+  const setup = await context.node.nextMessage(1);
+  check(setup !== undefined, 'no SETUP came to the next hop');
+  const { link: far, body } = setup;
   const farCids = [body.slice(0, 12), body.slice(12, 24)] as const;
   const [atNext, atClient] = [new CellInbox(far, farCids[0]), new CellInbox(near, nearCids[1])];
   return { near, far, train, route, nearCids, farCids, body, atNext, atClient, index: 0 };
 }
 
-const end = ({ near, far, atNext, atClient }: Relayed): void => {
+export const end = ({ near, far, atNext, atClient }: Relayed): void => {
   near.circuits.delete(atClient);
   far.circuits.delete(atNext);
 };
 
 /** A forward cell of the client's, ready to be sent or spoilt, whose plaintext is `plaintext`. */
-function forward(
+export function forward(
   circuit: Relayed,
   plaintext: Uint8Array,
   header: { index?: number; type?: number; path?: number } = {},
@@ -78,7 +78,7 @@ function forward(
 }
 
 /** A backward cell of the next hop's: any bytes. */
-function backward(
+export function backward(
   circuit: Relayed,
   cell: Uint8Array,
   index: number,

@@ -3,8 +3,9 @@
  * under test, so a mistake that both its ends have shows. Slow and plain on purpose.
  */
 import { chacha20, chacha20poly1305 } from '@noble/ciphers/chacha.js';
-import { x25519 } from '@noble/curves/ed25519.js';
+import { ed25519, x25519 } from '@noble/curves/ed25519.js';
 import { blake2b } from '@noble/hashes/blake2.js';
+import { blake3 } from '@noble/hashes/blake3.js';
 import { hkdf as nobleHkdf } from '@noble/hashes/hkdf.js';
 import { sha256 } from '@noble/hashes/sha2.js';
 import { ml_kem768 } from '@noble/post-quantum/ml-kem.js';
@@ -84,6 +85,19 @@ export const newDh = (): Dh => {
 };
 export const newKem = (): Kem => ml_kem768.keygen(random(64));
 const agree = (dh: Dh, peer: Uint8Array): Uint8Array => x25519.getSharedSecret(dh.secret, peer);
+
+export interface Signer {
+  readonly publicKey: Bytes;
+  readonly sign: (message: Uint8Array) => Uint8Array;
+}
+export const newSigner = (): Signer => {
+  const secret = random(32);
+  return {
+    publicKey: new Uint8Array(ed25519.getPublicKey(secret)),
+    sign: (message) => ed25519.sign(message, secret),
+  };
+};
+export const nodeIdOf = (identity: Uint8Array): Bytes => new Uint8Array(blake3(identity));
 
 // --- §2.1 handshake datagrams
 
@@ -263,6 +277,7 @@ function linkKeys(chainingKey: Uint8Array, transcript: Bytes): LinkKeys {
 
 /** What a node of the suite's own holds. */
 export interface NodeKeys {
+  readonly identity: Signer;
   readonly nodeId: Bytes;
   readonly link: Dh;
   readonly linkKem: Kem;
@@ -271,14 +286,18 @@ export interface NodeKeys {
   readonly mixKem: Kem;
 }
 
-export const newNodeKeys = (epoch: number): NodeKeys => ({
-  nodeId: random(32),
-  link: newDh(),
-  linkKem: newKem(),
-  epoch,
-  mix: newDh(),
-  mixKem: newKem(),
-});
+export const newNodeKeys = (epoch: number): NodeKeys => {
+  const identity = newSigner();
+  return {
+    identity,
+    nodeId: nodeIdOf(identity.publicKey),
+    link: newDh(),
+    linkKem: newKem(),
+    epoch,
+    mix: newDh(),
+    mixKem: newKem(),
+  };
+};
 
 /** An init as its responder reads it. */
 export interface OpenedInit {

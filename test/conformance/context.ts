@@ -23,6 +23,8 @@ export function check(holds: boolean, problem: string): asserts holds {
 /** A response is repeated for 10 s. */
 const FENCE_LIFE_MS = 7000;
 const REPEAT_PATIENCE_MS = 1000;
+/** When a node begins to ask whether a link is alive on which it has sent cells (§2.3). */
+const LINK_SILENCE_MS = 1000;
 /** Handshakes a second that the target takes without asking for a cookie, with room to spare. */
 const HANDSHAKES_PER_SECOND = 150;
 
@@ -33,8 +35,10 @@ export class Context {
   #fence: { attempt: Attempt; response: Uint8Array; madeMs: number } | undefined;
   #link: TestLink | undefined;
   #circuit: TestCircuit | undefined;
+  #linkUsedMs = 0;
   #handshakes: number[] = [];
   #services: Services | undefined;
+  readonly #shared = new Map<string, Promise<unknown>>();
 
   private constructor(peer: Peer, node: TestNode) {
     this.peer = peer;
@@ -104,8 +108,13 @@ export class Context {
     return answer;
   }
 
-  /** A link that works, shared by cases that leave it so. */
+  /** A link that works, shared by cases that leave it so. Of one that was silent for longer the target may think that it is dead. */
   async link(): Promise<TestLink> {
+    if (performance.now() - this.#linkUsedMs > LINK_SILENCE_MS) {
+      this.#link = undefined;
+      this.#circuit = undefined;
+    }
+    this.#linkUsedMs = performance.now();
     this.#link ??= await this.newLink();
     return this.#link;
   }
@@ -117,6 +126,7 @@ export class Context {
 
   /** A circuit that works and is past its reply, shared by cases that leave it so. */
   async circuit(): Promise<TestCircuit> {
+    await this.link();
     this.#circuit ??= await this.newCircuit();
     return this.#circuit;
   }
@@ -127,8 +137,16 @@ export class Context {
     return circuit;
   }
 
+  /** What takes its time to make, and does for several cases. */
+  shared<T>(name: string, make: () => Promise<T>): Promise<T> {
+    const made = (this.#shared.get(name) as Promise<T> | undefined) ?? make();
+    this.#shared.set(name, made);
+    return made;
+  }
+
   /** After a case that may have broken them. */
   forgetLink(): void {
+    this.#shared.clear();
     this.#link = undefined;
     this.#circuit = undefined;
   }

@@ -18,6 +18,8 @@ import {
 import { Peer, patience, type Target, TestLink } from './peer.ts';
 
 const handshakeId = new Uint8Array(4);
+/** So often it looks whether the target has begun a new link. */
+const SLICE_MS = 100;
 
 export interface PeerContact {
   readonly host: string;
@@ -40,12 +42,21 @@ export const contactJson = ({ host, port, keys }: PeerContact): string => {
   });
 };
 
+interface Handshake {
+  readonly name: string;
+  readonly handshakeId: Uint8Array;
+  readonly message: Uint8Array;
+}
+
 export class TestNode {
   readonly keys: NodeKeys;
   readonly peer: Peer;
   /** The last init that was answered. */
   init: OpenedInit | undefined;
   #link: TestLink | undefined;
+  /** Fragments of inits, by handshake. */
+  readonly #parts = new Map<string, [Uint8Array | undefined, Uint8Array | undefined]>();
+  readonly #answered = new Set<string>();
 
   constructor(peer: Peer, keys: NodeKeys) {
     this.peer = peer;
@@ -71,8 +82,23 @@ export class TestNode {
 
   /** The link that the target has opened to it, or opens now because something is on its way. */
   async link(patienceMs = patience.ms): Promise<TestLink> {
-    if (this.#link === undefined || this.peer.count(handshakeId) > 0) this.#link = await this.#accept(patienceMs);
+    if (this.#link === undefined || this.peer.count(handshakeId) > 0) {
+      const handshake = await this.#nextHandshake(this.#link === undefined ? patienceMs : 0);
+      if (handshake !== undefined) this.#link = await this.#answer(handshake);
+    }
+    if (this.#link === undefined) throw new Error('the target opened no link to the next hop');
     return this.#link;
+  }
+
+  /** A message of that type, over the link that there is or another that the target opens because that one is dead to it. */
+  async nextMessage(type: number, patienceMs = patience.ms): Promise<{ link: TestLink; body: Bytes } | undefined> {
+    const endMs = performance.now() + patienceMs;
+    while (performance.now() < endMs) {
+      const link = await this.link();
+      const body = await link.nextMessage(type, undefined, SLICE_MS);
+      if (body !== undefined) return { link, body };
+    }
+    return undefined;
   }
 
   /** The link is over. */
@@ -80,26 +106,41 @@ export class TestNode {
     this.#link = undefined;
   }
 
-  async #accept(patienceMs: number): Promise<TestLink> {
-    const { keys, peer } = this;
-    const parts = new Map<number, { header: Uint8Array; fragment: Uint8Array }>();
+  /** The newest init of which all has come; the target repeats what was answered late. */
+  async #nextHandshake(patienceMs: number): Promise<Handshake | undefined> {
     const endMs = performance.now() + patienceMs;
-    while (parts.size < 2) {
-      const datagram = await peer.next([handshakeId], Math.max(0, endMs - performance.now()));
-      if (datagram === undefined) throw new Error('the target opened no link to the next hop');
-      const { header, fragment, mac1Ok } = readHandshake(keys.link.publicKey, datagram);
+    let newest: Handshake | undefined;
+    for (;;) {
+      const datagram = await this.peer.next([handshakeId], newest === undefined ? endMs - performance.now() : 0);
+      if (datagram === undefined) return newest;
+      const { header, fragment, mac1Ok } = readHandshake(this.keys.link.publicKey, datagram);
       if (!mac1Ok) throw new Error('mac1 of an init to the next hop is wrong');
-      if (header[0] === HandshakeType.init) parts.set(header[1]!, { header, fragment });
+      const name = header.subarray(4, 12).join();
+      if (header[0] !== HandshakeType.init || this.#answered.has(name)) continue;
+      const parts = this.#parts.get(name) ?? [undefined, undefined];
+      parts[header[1]!] = fragment;
+      this.#parts.set(name, parts);
+      const [first, second] = parts;
+      if (first !== undefined && second !== undefined)
+        newest = {
+          name,
+          handshakeId: new Uint8Array(header.slice(4, 12)),
+          message: concat(first, second).subarray(0, 2398),
+        };
     }
-    const [first, second] = [parts.get(0)!, parts.get(1)!];
-    const init = openInit(keys, concat(first.fragment, second.fragment).subarray(0, 2398));
+  }
+
+  async #answer({ name, handshakeId: handshake, message: opened }: Handshake): Promise<TestLink> {
+    const { keys, peer } = this;
+    this.#parts.clear();
+    this.#answered.add(name);
+    const init = openInit(keys, opened);
     if (init === undefined) throw new Error('an init to the next hop does not open');
-    if (!equal(init.linkId, first.header.subarray(4, 8)))
-      throw new Error("an init's link id is not that of its header");
+    if (!equal(init.linkId, handshake.subarray(0, 4))) throw new Error("an init's link id is not that of its header");
     this.init = init;
     const id = peer.newId();
     const { message, keys: linkKeys } = makeResponse(init, id);
-    const header = handshakeHeader(HandshakeType.response, 0, 1, first.header.subarray(4, 12));
+    const header = handshakeHeader(HandshakeType.response, 0, 1, handshake);
     const fragment = concat(message, random(FRAGMENT - message.length));
     peer.send(handshakeDatagram(init.e, init.linkId, header, fragment));
     const link = new TestLink(peer, id, linkKeys, init.linkId as Bytes);

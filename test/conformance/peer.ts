@@ -56,10 +56,16 @@ export interface Target {
   readonly setupsPerSecond: number | undefined;
   /** What its descriptor claims; undefined: nothing. */
   readonly compliance: 'core' | 'plus' | 'full' | undefined;
+  /** Class cmix: by its view's rules, and how long it lets the first cell of a batch wait for others. */
+  readonly cmixCells: number;
+  readonly cmixDelayMs: number;
+  readonly cmixWaitMs: number;
 }
 
 /** Loopback answers within a millisecond or two; a busy machine may take its time. */
 export const patience = { ms: 3000 };
+/** Between two inits of one handshake. */
+const REPEAT_MS = 500;
 const zeroId = bytes(4);
 /** A message type that nobody knows: it is taken and skipped. */
 const NOTHING = 200;
@@ -181,8 +187,12 @@ export function attempt(peer: Peer, staticKey?: Dh): Attempt {
 }
 
 /** The answer to an init, unmasked; undefined when there is none in time. */
-export async function answerTo(peer: Peer, { id, init }: Attempt): Promise<HandshakeFields | undefined> {
-  const datagram = await peer.next([id]);
+export async function answerTo(
+  peer: Peer,
+  { id, init }: Attempt,
+  patienceMs = patience.ms,
+): Promise<HandshakeFields | undefined> {
+  const datagram = await peer.next([id], patienceMs);
   return datagram && readHandshake(init.e.publicKey, datagram);
 }
 
@@ -228,6 +238,8 @@ export class TestLink {
   readonly messages: { type: number; body: Bytes }[] = [];
   readonly controls: (ReadControl & { readonly header: Header })[] = [];
   readonly circuits = new Set<CellTaker>();
+  /** Whether each segment is acknowledged at once; else only what a case has waited for. */
+  acks = false;
   /** Packets of the message lane that came. */
   readonly packets: Bytes[] = [];
   #messageCounter = 0;
@@ -241,8 +253,13 @@ export class TestLink {
 
   static async open(peer: Peer, staticKey?: Dh): Promise<TestLink> {
     const tried = attempt(peer, staticKey);
-    for (const datagram of tried.datagrams) peer.send(datagram);
-    const answer = await answerTo(peer, tried);
+    const endMs = performance.now() + patience.ms;
+    let answer: HandshakeFields | undefined;
+    // As initiators do: a datagram can be lost on a machine that is busy.
+    while (answer === undefined && performance.now() < endMs) {
+      for (const datagram of tried.datagrams) peer.send(datagram);
+      answer = await answerTo(peer, tried, Math.min(REPEAT_MS, patience.ms));
+    }
     if (answer === undefined) throw new Error('the handshake was not answered');
     const response = openResponse(tried.init, answer.fragment);
     if (response === undefined) throw new Error("the handshake's response does not open");
@@ -274,6 +291,12 @@ export class TestLink {
   /** A cell of a circuit. */
   circuitCell(header: Header, cell: Uint8Array): Bytes {
     return maskCell(this.keys.out.hp, this.peerId, header, cell);
+  }
+
+  /** CLOSE: the target is to forget the link, with all that it still has to say on it. */
+  close(): void {
+    this.message(6, Uint8Array.of(0));
+    for (const { id } of this.receive) this.peer.forget(id);
   }
 
   async nextPacket(patienceMs = patience.ms): Promise<Bytes | undefined> {
@@ -324,9 +347,9 @@ export class TestLink {
     return true;
   }
 
-  /** `cid`: with which it begins. */
-  async nextMessage(type: number, cid?: Uint8Array, patienceMs = patience.ms): Promise<Bytes | undefined> {
-    const begins = (body: Uint8Array) => cid === undefined || equal(body.subarray(0, cid.length), cid);
+  /** `begin`: a CID, or whatever else it begins with. */
+  async nextMessage(type: number, begin?: Uint8Array, patienceMs = patience.ms): Promise<Bytes | undefined> {
+    const begins = (body: Uint8Array) => begin === undefined || equal(body.subarray(0, begin.length), begin);
     const find = () => this.messages.findIndex((message) => message.type === type && begins(message.body));
     await this.until(() => find() >= 0, patienceMs);
     const at = find();
@@ -361,7 +384,11 @@ export class TestLink {
     if (plaintext === undefined) throw new Error('a control cell came that does not open');
     const control = readControl(plaintext);
     this.controls.push({ ...control, header });
-    if ((control.flags & 1) === 0) return;
+    if ((control.flags & 1) !== 0) this.#takeSegment(control);
+    if (this.acks && (control.flags & 3) !== 0) this.control({ flags: 0 });
+  }
+
+  #takeSegment(control: ReadControl): void {
     if (control.seq >= this.#expected) this.#early.set(control.seq, control.data);
     for (let data = this.#early.get(this.#expected); data !== undefined; data = this.#early.get(this.#expected)) {
       this.#early.delete(this.#expected++);
@@ -497,6 +524,25 @@ export class TestCircuit {
         all = concat(all.subarray(0, fields[1]), data, all.subarray(fields[1]! + data.length));
     }
     return all;
+  }
+
+  /** Bodies of the messages of a type that the CRYPTO stream has brought, as far as it is without gaps. */
+  keyMessages(type: number): Bytes[] {
+    const parts = this.frames.filter((frame) => frame.type === 0x10);
+    parts.sort((a, b) => a.fields[0]! - b.fields[0]!);
+    let all = bytes(0);
+    for (const { fields, data } of parts) {
+      if (fields[0]! <= all.length)
+        all = concat(all.subarray(0, fields[0]), data, all.subarray(fields[0]! + data.length));
+    }
+    const found: Bytes[] = [];
+    for (let at = 0; at + 3 <= all.length; ) {
+      const length = all[at + 1]! * 256 + all[at + 2]!;
+      if (at + 3 + length > all.length) break;
+      if (all[at] === type) found.push(all.slice(at + 3, at + 3 + length));
+      at += 3 + length;
+    }
+    return found;
   }
 
   async closeFrame(): Promise<Frame | undefined> {

@@ -3,6 +3,8 @@ import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { circuitCases } from './cases-circuit.ts';
+import { cmixCases } from './cases-cmix.ts';
+import { cmixNeighbourCases } from './cases-cmix-neighbour.ts';
 import { cookieCases, handshakeCases } from './cases-handshake.ts';
 import { linkCases } from './cases-link.ts';
 import { pathCases } from './cases-paths.ts';
@@ -30,6 +32,8 @@ export const allCases = (): Case[] => [
   ...circuitCases(),
   ...relayCases(),
   ...pathCases(),
+  ...cmixCases(),
+  ...cmixNeighbourCases(),
   ...linkCases(),
   ...handshakeCases(),
   ...cookieCases(),
@@ -89,6 +93,9 @@ export function readTarget(json: string): Target {
     identity: key('identity'),
     setupsPerSecond: keys.setupsPerSecond === undefined ? undefined : Number(keys.setupsPerSecond),
     compliance: keys.compliance as Target['compliance'],
+    cmixCells: Number(keys.cmixCells ?? 100),
+    cmixDelayMs: Number(keys.cmixDelayMs ?? 100),
+    cmixWaitMs: Number(keys.cmixWaitMs ?? 0),
   };
 }
 

@@ -68,6 +68,7 @@ const batchSeed = new Uint8Array(32);
 systemRandom.fill(batchSeed);
 const batchKey = suite.ed25519(batchSeed);
 const BATCH_RULES = { cells: 4, delayMs: 20 };
+const BATCH_WAIT_MS = 40;
 const signer = {
   certificate: certifyBatchKey(identity, batchKey.publicKey, unixSeconds() - 60, unixSeconds() + 3600),
   key: batchKey,
@@ -149,7 +150,7 @@ const engine = new Engine(
       },
     },
     setupsPerSecond,
-    cmix: { maxWaitMs: 100 },
+    cmix: { maxWaitMs: BATCH_WAIT_MS },
   },
   { suite, random: systemRandom, host },
 );
@@ -190,5 +191,8 @@ process.stdout.write(
     identity: hex(identity.publicKey),
     setupsPerSecond,
     compliance: 'full',
+    cmixCells: BATCH_RULES.cells,
+    cmixDelayMs: BATCH_RULES.delayMs,
+    cmixWaitMs: BATCH_WAIT_MS,
   })}\n`,
 );

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
+import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { createServer as createHttpServer } from 'node:http';
 import { type AddressInfo, createServer, type Server } from 'node:net';
@@ -9,9 +10,10 @@ import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { type LocalNetwork, startLocalNetwork } from '@nyx/daemon/local-network.ts';
 import { connectNyx, type NyxClient, NyxError } from '@nyx/sdk/index.ts';
+import { until } from './fixture.ts';
 
 const CLI = fileURLToPath(new URL('../../cli/nyx-cli.mjs', import.meta.url));
-const servers: Server[] = [];
+const servers: (Server | UdpSocket)[] = [];
 let network: LocalNetwork;
 let nyx: NyxClient;
 let echoPort: number;
@@ -134,6 +136,77 @@ test('targets that fail say why, and requests that are wrong say what would be r
     (await failureOf(nyx.connect({ host: '127.0.0.1', port: echoPort, signal: AbortSignal.abort() }))).code,
     'CANCELLED',
   );
+});
+
+/** A UDP server that answers each datagram with its name before it. */
+async function answerAs(name: string): Promise<{ port: number; seen: string[] }> {
+  const socket = createSocket('udp4').bind(0, '127.0.0.1');
+  servers.push(socket);
+  const seen: string[] = [];
+  socket.on('message', (data, from) => {
+    seen.push(String(data));
+    socket.send(`${name} ${data}`, from.port, from.address);
+  });
+  await once(socket, 'listening');
+  return { port: socket.address().port, seen };
+}
+
+test('datagrams to two targets, with error correction: the answers are told apart by who sent them', async () => {
+  const targets = await Promise.all(['one', 'two'].map(answerAs));
+  const socket = await nyx.createDatagramSocket({ hops: 4, fec: { ratio: 0.5 }, deadlineMs: 10_000 });
+  assert.equal(socket.nodeIds.length, 4);
+  // One by its address, one by a name that only the exit resolves.
+  const hosts = ['127.0.0.1', 'two.localhost'];
+  const texts = hosts.map((host) => ['a', 'x'.repeat(socket.maxDataBytes(host))]);
+  const answers = new Set<string>();
+  const wanted = ['one', 'two'].flatMap((name, i) => texts[i]!.map((text) => `${name} ${text} ${targets[i]!.port}`));
+  socket.on('message', (data, info) => {
+    assert.deepEqual([info.address, info.family, info.size], ['127.0.0.1', 'IPv4', data.length]);
+    answers.add(`${data} ${info.port}`);
+  });
+  // Datagrams may be lost: what has not come back is sent again.
+  await until('all answers', () => {
+    for (const [i, host] of hosts.entries()) for (const text of texts[i]!) socket.send(text, targets[i]!.port, host);
+    return wanted.every((answer) => answers.has(answer));
+  });
+  assert.equal(answers.size, wanted.length);
+  const { sent, received } = await socket.statistics();
+  assert.ok(sent >= wanted.length && received >= wanted.length, `${sent} sent, ${received} received`);
+  const { fec } = (await nyx.paths.list()).find(({ pathId }) => pathId === socket.pathId)!;
+  assert.equal(fec?.policy, '0.5');
+  assert.ok(fec.sourcesSent > 0 && fec.repairsSent > 0, JSON.stringify(fec));
+  socket.close();
+});
+
+test('a datagram whose time is over is not delivered, and counted where it waited', async () => {
+  const target = await answerAs('mix');
+  const socket = await nyx.createDatagramSocket({ class: 'mix' });
+  assert.ok(socket.expectedAddedLatencyMs > 10);
+  const answers: string[] = [];
+  socket.on('message', (data) => answers.push(String(data)));
+  const echo = (text: string) =>
+    until(`the answer to ${text}`, () => {
+      socket.send(text, target.port, '127.0.0.1');
+      return answers.includes(`mix ${text}`);
+    });
+  // How long the way is, the exit knows from round trips.
+  for (const text of ['first', 'second', 'third']) await echo(text);
+  const droppedAtExit = async () => {
+    const { metrics } = network.nodes.find(({ role }) => role === 'exit')!;
+    const page = await (await fetch(`http://${metrics}/metrics`)).text();
+    return Number(/^nyx_exit_dropped_datagrams_total (\d+)$/m.exec(page)![1]);
+  };
+  const droppedBefore = await droppedAtExit();
+  const late = Buffer.alloc(1000, 'late');
+  for (let i = 0; i < 100; i++) socket.send(late, target.port, '127.0.0.1', { deadlineMs: 1 });
+  const { sent, expiredSending, droppedSending } = await socket.statistics();
+  // Some left, as long as there was room at once, and had become too old when they came to the exit.
+  assert.ok(sent + expiredSending + droppedSending >= 100, `${sent} sent, ${expiredSending} expired`);
+  await echo('last');
+  assert.ok((await socket.statistics()).expiredSending > 0);
+  assert.ok((await droppedAtExit()) > droppedBefore);
+  assert.equal(target.seen.filter((text) => text.startsWith('late')).length, 0);
+  socket.close();
 });
 
 test('a path built by hand carries a stream; its events are seen; closing it ends it', async () => {

@@ -11,6 +11,7 @@ const resources = () => ({ codecs: [new ReedSolomon()], budget: new FecBudget(),
 
 function run(seed: number, up: WayOptions, gapMs: number, withFec = true) {
   const ages: number[] = [];
+  const told = { here: 0, there: 0 };
   const fec = () => (withFec ? { resources: resources(), policy: { ratio: 0.5 } } : undefined);
   const pair = new SessionPair({
     seed,
@@ -18,7 +19,9 @@ function run(seed: number, up: WayOptions, gapMs: number, withFec = true) {
     down: { delayMs: 20 },
     client: { fec: fec() },
     server: { fec: fec() },
+    clientHost: { onDatagramExpired: (flow, own) => void (flow === 1 && own && told.here++) },
     serverHost: {
+      onDatagramExpired: (flow, own) => void (flow === 1 && !own && told.there++),
       onDatagram: (_flow, data) => {
         ages.push(pair.clock.nowMs - new DataView(data.buffer, data.byteOffset).getFloat64(0));
       },
@@ -37,6 +40,7 @@ function run(seed: number, up: WayOptions, gapMs: number, withFec = true) {
     here: pair.client.session.stats.datagramsExpired,
     there: pair.server.session.stats.datagramsExpired,
   };
+  assert.deepEqual(told, expired, 'of each one the flow is told');
   return { ages: ages.sort((a, b) => a - b), sent, expired };
 }
 
@@ -67,4 +71,36 @@ test('a peer that does not know deadlines gets plain datagrams', () => {
   const { ages, expired } = run(4, { delayMs: 20 }, 10, false);
   assert.ok(ages.length > 1800);
   assert.equal(expired.there, 0);
+});
+
+test('one that may wait long, in front of one whose time is over, does not take it along', () => {
+  const ages: number[][] = [[], []];
+  const expired = [0, 0];
+  const pair = new SessionPair({
+    seed: 5,
+    up: { delayMs: 20, partition: { fromMs: 5000, toMs: 6000 } },
+    down: { delayMs: 20 },
+    clientHost: { onDatagramExpired: (flow) => expired[flow]!++ },
+    serverHost: {
+      onDatagram: (flow, data) => {
+        ages[flow]!.push(pair.clock.nowMs - new DataView(data.buffer, data.byteOffset).getFloat64(0));
+      },
+    },
+  });
+  let turn = 0;
+  const send = () => {
+    // Several fit into one payload.
+    const data = new Uint8Array(100);
+    new DataView(data.buffer).setFloat64(0, pair.clock.nowMs);
+    const flow = turn++ % 2;
+    pair.client.session.sendDatagram(flow, data, flow * LIFETIME_MS);
+    if (pair.clock.nowMs < 10_000) pair.clock.at(pair.clock.nowMs + 5, send);
+  };
+  pair.clock.at(1000, send);
+  pair.clock.run(20_000, () => false);
+  // Nobody at the other end looks at ages: neither knows error correction.
+  const oldest = ages.map((list) => list.reduce((most, age) => Math.max(most, age), 0));
+  assert.ok(oldest[0]! > 300 && oldest[1]! <= LIFETIME_MS + 25, `${oldest}`);
+  assert.ok(expired[0] === 0 && expired[1]! > 20, `${expired}`);
+  assert.equal(pair.client.session.stats.datagramsExpired, expired[1]);
 });

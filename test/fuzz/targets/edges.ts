@@ -29,7 +29,7 @@ import {
   parseGreeting,
   parseRequest,
 } from '@nyx/daemon/proxy/socks5-codec.ts';
-import { decodeUdpFrame, encodeUdpFrame } from '@nyx/daemon/pump/udp-frame.ts';
+import { decodeUdpFrame, encodeUdpFrame, MAX_UDP_BYTES } from '@nyx/daemon/pump/udp-frame.ts';
 import { decodeErrorDetails, encodeStatusDetails, STATUS_DETAILS_KEY } from '@nyx/proto/errors.ts';
 import { loadApi } from '@nyx/proto/load.ts';
 import { NyxError, nyxErrorCodes, nyxErrorFromGrpc } from '@nyx/sdk/errors.ts';
@@ -317,6 +317,8 @@ interface StreamRequest {
   readonly options?: Parameters<Validator['streamOptions']>[1];
   readonly host?: string;
   readonly port?: number;
+  readonly data?: Uint8Array;
+  readonly deadlineMs?: number;
   readonly nodeIds?: readonly string[];
 }
 
@@ -340,6 +342,7 @@ export const apiRequest: FuzzTarget = {
         host: 'a.example',
         port: 80,
         connect: { host: 'a.example', port: 80, options },
+        datagram: { host: 'a.example', port: 80, data: Buffer.of(1), deadlineMs: 40 },
         nodeIds: ['ab'.repeat(32)],
       };
       return Uint8Array.of(index, ...method.requestSerialize(request));
@@ -366,6 +369,13 @@ export const apiRequest: FuzzTarget = {
           validator.check();
           check((dial.hops ?? 3) >= 3 && (dial.hops ?? 3) <= 7, 'hops are 3…7');
           check((dial.timeoutMs ?? 1) >= 1 && (dial.timeoutMs ?? 1) <= 600_000, 'the time-out is bounded');
+        }
+        const { host, port, data, deadlineMs } = request;
+        if (host !== undefined && port !== undefined && data instanceof Uint8Array) {
+          validator.datagram('datagram', { host, port, data, ...(deadlineMs === undefined ? {} : { deadlineMs }) });
+          validator.check();
+          check(encodeUdpFrame(host, port, data).length <= MAX_UDP_BYTES + 4, 'what is taken fits into a cell');
+          check((deadlineMs ?? 0) >= 0 && (deadlineMs ?? 0) <= 60_000, 'the deadline is bounded');
         }
       } catch (error) {
         if (!(error instanceof ApiError)) throw error;
