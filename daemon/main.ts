@@ -28,6 +28,7 @@ import { PumpEvents } from './actors/pump-events.ts';
 import { PumpPool } from './actors/pump-pool.ts';
 import { pumpTuning } from './actors/pump-tuning.ts';
 import { LifecycleRegistry } from './actors/registry.ts';
+import { sessionMachine } from './actors/session.ts';
 import { SetupLogs } from './actors/setup-logs.ts';
 import { streamMachine } from './actors/stream.ts';
 import { apiChild } from './api/child.ts';
@@ -190,11 +191,13 @@ class Daemon {
     const { limits } = config;
     const links = new LifecycleRegistry('links', linkMachine, limits.maxLinks, systemTimers);
     const circuits = new LifecycleRegistry('circuits', circuitMachine, limits.maxSessions, systemTimers);
+    const sessions = new LifecycleRegistry('sessions', sessionMachine, limits.maxSessions, systemTimers);
     const streams = new LifecycleRegistry('streams', streamMachine, 16_384, systemTimers);
     const pumpEvents = new PumpEvents({
       context,
       links,
       circuits,
+      sessions,
       streams,
       toPaths: (message) => this.#tree.send('paths', message),
       cheats: this.#cheats,
@@ -207,6 +210,7 @@ class Daemon {
       setLevel(next.log.level);
       links.limit = next.limits.maxLinks;
       circuits.limit = next.limits.maxSessions;
+      sessions.limit = next.limits.maxSessions;
       this.#tree.send('directory', { type: 'check' });
     });
     const dependencies = {
@@ -243,6 +247,7 @@ class Daemon {
       {
         links: links.child(dependencies),
         circuits: circuits.child(dependencies),
+        sessions: sessions.child(dependencies),
         streams: streams.child(dependencies),
         keys: epochKeysChild(context, this.#epochKeys),
         pumps: Array.from({ length: config.workers }, (_, worker) => this.#pumpSpec(worker, pumpEvents)),

@@ -130,6 +130,15 @@ export const tableSpecs: readonly TableSpec[] = [
       const attached = state('far').match(/"attached"/g)?.length ?? 0;
       return `client ${only(state('client'))}, last hop ${only(state('server'))}, ${attached} circuits`;
     },
+    lifecycle: {
+      machine: 'session',
+      // As its client sees it: over what it is done or failed does not matter.
+      of: (state) => {
+        if (only(state('client')) !== 'open') return ['closed'];
+        const [mine, near] = [listOf(state('mine')), listOf(state('near'))];
+        return [mine.some((own, i) => own === 'TRUE' && near[i] === 'open') ? 'carried' : 'resuming'];
+      },
+    },
   },
   {
     // One of two cells that a neighbour gives to a mix, and what it finds in the mix's proof.
@@ -157,6 +166,11 @@ export const tableSpecs: readonly TableSpec[] = [
       `batch ${only(state('phase'))}, ${size(state('sent')) > 0 ? 'cells are out' : 'no cell is out'}`,
   },
 ];
+
+/** The values of a function over 1, 2, …: `<<TRUE, FALSE>>`, or `(1 :> "open" @@ 2 :> "gone")`. */
+function listOf(value: string): string[] {
+  return [...value.matchAll(/TRUE|FALSE|(?<=")\w+(?=")/g)].map(([found]) => found);
+}
 
 /** The one string in a value. */
 function only(value: string): string {

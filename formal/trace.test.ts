@@ -21,6 +21,7 @@ import { circuitMachine } from '@nyx/daemon/actors/circuit.ts';
 import { ConfigReloader } from '@nyx/daemon/actors/config-reloader.ts';
 import { linkMachine } from '@nyx/daemon/actors/link.ts';
 import { PumpPool } from '@nyx/daemon/actors/pump-pool.ts';
+import { sessionMachine } from '@nyx/daemon/actors/session.ts';
 import { streamMachine } from '@nyx/daemon/actors/stream.ts';
 import { createNativeSuite } from '@nyx/daemon/io/native-suite.ts';
 import { LiveTuning } from '@nyx/daemon/pump/live-tuning.ts';
@@ -552,6 +553,7 @@ function transitionsOf({ on = {}, states = {} }: MachineConfig): string[] {
 for (const [name, machine] of [
   ['link', linkMachine],
   ['circuit', circuitMachine],
+  ['session', sessionMachine],
   ['stream', streamMachine],
 ] as const) {
   test(`the ${name} machine has the states and transitions of the modules, and no others`, () => {

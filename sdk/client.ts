@@ -51,6 +51,7 @@ export type NyxEventKind =
   | 'link'
   | 'circuit'
   | 'path'
+  | 'session'
   | 'stream'
   | 'guard'
   | 'supervision'

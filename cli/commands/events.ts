@@ -9,6 +9,7 @@ const kinds: readonly NyxEventKind[] = [
   'link',
   'circuit',
   'path',
+  'session',
   'stream',
   'guard',
   'supervision',

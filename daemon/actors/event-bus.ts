@@ -4,6 +4,7 @@ export const EventKind = {
   link: 'link',
   circuit: 'circuit',
   path: 'path',
+  session: 'session',
   stream: 'stream',
   guard: 'guard',
   supervision: 'supervision',

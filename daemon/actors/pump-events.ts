@@ -10,6 +10,7 @@ export interface PumpEventsParts {
   readonly context: NodeContext;
   readonly links: LifecycleRegistry;
   readonly circuits: LifecycleRegistry;
+  readonly sessions: LifecycleRegistry;
   readonly streams: LifecycleRegistry;
   /** To the path builder's inbox. */
   readonly toPaths: (message: unknown) => void;
@@ -26,7 +27,7 @@ export class PumpEvents {
   }
 
   attach(worker: number, pump: PumpClient): void {
-    const { context, links, circuits, streams, toPaths } = this.#parts;
+    const { context, links, circuits, sessions, streams, toPaths } = this.#parts;
     const { events, log } = context;
     pump.on('log', ({ level, message, fields }) => log(level, message, { worker, ...fields }));
     pump.on('link', (event) => {
@@ -49,6 +50,11 @@ export class PumpEvents {
     pump.on('path', ({ kind, session, circuit, path, paths, reason }) => {
       const facts = { circuit: globalId(worker, circuit), path: path.join(','), paths, reason };
       events.publish('path', kind, globalId(worker, session), facts);
+    });
+    pump.on('session', ({ kind, session, reason }) => {
+      const id = globalId(worker, session);
+      sessions.handle(id, kind);
+      events.publish('session', kind, id, { reason });
     });
     pump.on('stream', ({ kind, stream, reason }) => {
       streams.handle(stream.id, kind);
@@ -90,8 +96,8 @@ export class PumpEvents {
   }
 
   workerLost(worker: number): void {
-    const { links, circuits, streams } = this.#parts;
-    for (const registry of [links, circuits, streams]) registry.workerLost(worker);
+    const { links, circuits, sessions, streams } = this.#parts;
+    for (const registry of [links, circuits, sessions, streams]) registry.workerLost(worker);
     for (const link of this.#addresses.keys()) if (workerOf(link) === worker) this.#addresses.delete(link);
     this.#parts.toPaths({ type: 'worker-lost', worker });
   }

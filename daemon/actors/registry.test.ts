@@ -7,6 +7,7 @@ import { EventBus, type NodeEvent } from './event-bus.ts';
 import { linkMachine } from './link.ts';
 import { globalId, handleOf, PumpPool, workerOf } from './pump-pool.ts';
 import { LifecycleRegistry } from './registry.ts';
+import { sessionMachine } from './session.ts';
 import { streamMachine } from './stream.ts';
 
 async function running(registry: LifecycleRegistry, timers: VirtualTimers) {
@@ -25,6 +26,7 @@ async function running(registry: LifecycleRegistry, timers: VirtualTimers) {
 for (const [name, machine, life] of [
   ['links', linkMachine, ['handshaking', 'up', 'rekeyed', 'closed']],
   ['circuits', circuitMachine, ['building', 'ready', 'closed']],
+  ['sessions', sessionMachine, ['opened', 'resuming', 'carried', 'closed']],
   ['streams', streamMachine, ['opened', 'connected', 'closed']],
 ] as const) {
   test(`${name}: an actor from the first word to the last, none before and none after`, async () => {

@@ -209,7 +209,7 @@ export class CircuitPool {
       return;
     }
     if (event.kind === 'ready') {
-      record.state = 'ready';
+      this.#become(record, 'ready');
       this.#noteReady(record, event);
       this.#suspects.clear(path, this.#host.nowMs());
       this.#spares.noteReady();
@@ -220,8 +220,8 @@ export class CircuitPool {
       this.#keeper.look(record);
     } else {
       const wasReady = record.state === 'ready';
-      record.state = 'ended';
       record.end = event.reason;
+      this.#become(record, 'ended');
       this.#remove(record);
       const reason = describeCircuitEnd(event.reason);
       this.#host.tell({ type: 'circuit', kind: 'ended', circuit, path, reason, hop: event.hop });
@@ -438,7 +438,7 @@ export class CircuitPool {
     const sinceMs = this.#host.nowMs();
     if (this.#isHeardSince(lostPath[0]!, sinceMs - 1000)) this.#suspects.noteSilent(lostPath, sinceMs, sinceMs);
     const heard = record.session.stats.packetsReceived;
-    record.state = 'resuming';
+    this.#become(record, 'resuming');
     record.resumption = new Resumption({
       requestPath: () =>
         this.#host.requestPath({
@@ -456,7 +456,7 @@ export class CircuitPool {
       giveUp: () => {
         record.resumption = undefined;
         // A circuit that is still there but silent leads to a last hop that is gone.
-        if (record.session.stats.packetsReceived > heard) record.state = 'ready';
+        if (record.session.stats.packetsReceived > heard) this.#become(record, 'ready');
         else record.session.abandon(SessionError.sessionLost, 'no other path to its last hop was found in time');
         if (record.session.closed && record.circuits.size === 0) this.#gone(record);
       },
@@ -500,7 +500,7 @@ export class CircuitPool {
       record.path = path;
       record.setupMs = event.setupMs;
     }
-    record.state = 'ready';
+    this.#become(record, 'ready');
     record.resumption?.stop();
     record.resumption = undefined;
     this.#tellPath(isResumed ? 'resumed' : record.missing > 0 ? 'replaced' : 'added', record, circuit, path);
@@ -565,12 +565,23 @@ export class CircuitPool {
     this.#host.tell({ type: 'path', kind, session, circuit, path, paths, ...(reason === undefined ? {} : { reason }) });
   }
 
+  /** One that never answered had no session. */
+  #become(record: PooledCircuit, state: PooledCircuit['state']): void {
+    const before = record.state;
+    record.state = state;
+    if (before === state || (before === 'building' && state !== 'ready')) return;
+    const carried = before === 'building' ? 'opened' : 'carried';
+    const kind = state === 'ended' ? 'closed' : state === 'resuming' ? 'resuming' : carried;
+    const reason = state === 'ended' && record.end !== undefined ? describeCircuitEnd(record.end) : undefined;
+    this.#host.tell({ type: 'session', kind, session: record.id, ...(reason === undefined ? {} : { reason }) });
+  }
+
   /** Its session is over and nothing is under it any more. */
   #gone(record: PooledCircuit): void {
     if (record.state === 'ended') return;
     record.resumption?.stop();
     record.resumption = undefined;
-    record.state = 'ended';
+    this.#become(record, 'ended');
     this.#remove(record);
     record.settle();
   }

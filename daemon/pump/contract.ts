@@ -416,6 +416,14 @@ export type FromPump =
       readonly paths: number;
       readonly reason?: string;
     }
+  /** A session of ours began when its first circuit answered, waits for another circuit, goes on over one, or is over. */
+  | {
+      readonly type: 'session';
+      readonly kind: 'opened' | 'resuming' | 'carried' | 'closed';
+      /** Its first circuit. */
+      readonly session: number;
+      readonly reason?: string;
+    }
   | {
       readonly type: 'stream';
       readonly kind: 'opened' | 'connected' | 'closed';

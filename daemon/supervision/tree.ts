@@ -4,6 +4,7 @@
  *   node (one_for_one)
  *   ├── links      (one_for_one)  one temporary actor per link that a pump reports
  *   ├── circuits   (one_for_one)  one temporary actor per client circuit
+ *   ├── sessions   (one_for_one)  one temporary actor per client session
  *   ├── streams    (one_for_one)  one temporary actor per client stream
  *   ├── keys                      epoch keys: made ahead, published, erased
  *   ├── pumps      (one_for_one)  pump-0 … pump-n: sockets, engine, sessions, proxies, exit; one thread each
@@ -23,6 +24,7 @@ import { type ChildSpec, Supervisor, type SupervisorDependencies, supervisorChil
 export interface TreeParts {
   readonly links: ChildSpec;
   readonly circuits: ChildSpec;
+  readonly sessions: ChildSpec;
   readonly streams: ChildSpec;
   readonly keys: ChildSpec;
   readonly pumps: readonly ChildSpec[];
@@ -46,6 +48,7 @@ export const buildTree = (parts: TreeParts, dependencies: SupervisorDependencies
     [
       parts.links,
       parts.circuits,
+      parts.sessions,
       parts.streams,
       parts.keys,
       supervisorChild(

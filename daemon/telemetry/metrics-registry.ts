@@ -358,7 +358,7 @@ const registerControlPlane = (
   });
 };
 
-/** All but the actors of single links, circuits and streams, which are no closed set. */
+/** All but the actors of single links, circuits, sessions and streams, which are no closed set. */
 const staticChildren = (snapshot: SupervisorSnapshot): SupervisorSnapshot['children'] =>
   snapshot.children.flatMap((child) => [
     child,

@@ -5,12 +5,14 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { Child, Supervisor } from '@nyx/proto/types.ts';
 import { connectNyx } from '@nyx/sdk/index.ts';
+import { followSteps, readSteps } from '../../formal/steps.ts';
 import { TappedNetwork, type TappedNode, until } from './fixture.ts';
 import { transferWithKills } from './kill-transfer.ts';
 import { socksConnect } from './socks-client.ts';
@@ -32,8 +34,13 @@ let echo: TestServer;
 /** Sends for as long as it is read. */
 let source: TestServer;
 let isolation = 0;
+/** What all daemons write down of their steps. */
+const steps = mkdtempSync(join(tmpdir(), 'nyx-steps-'));
+/** What the client says of its sessions, by session. */
+const sessionEvents = new Map<string, string[]>();
 
 before(async () => {
+  process.env.NYX_STEP_LOG = steps;
   network = await TappedNetwork.start({ mixes: 6, exits: 3, hops: 3, taps: false, allowCrash: true });
   echo = await serveEcho();
   const block = Buffer.alloc(65_536, 7);
@@ -45,12 +52,20 @@ before(async () => {
     more();
     socket.resume();
   });
+  void watchSessions();
 });
+
+async function watchSessions(): Promise<void> {
+  for await (const { subject, name } of network.client.api.events({ kinds: ['session'] })) {
+    sessionEvents.set(subject, [...(sessionEvents.get(subject) ?? []), name]);
+  }
+}
 
 after(async () => {
   echo?.close();
   source?.close();
   await network?.stop();
+  rmSync(steps, { recursive: true });
 });
 
 /** Kills one of the processes that carry a transfer. Gives what the application saw, and when. */
@@ -161,6 +176,31 @@ for (const [role, choose] of [['exit', (path: TappedNode[]) => path.at(-1)!]] as
     await nextDialWorks(victim);
   });
 }
+
+test('sessions are carried, resumed and closed, in no other order', () => {
+  const courses = [...sessionEvents.values()].map((names) => names.join(' '));
+  // One that was built ahead may be older than the watch.
+  for (const course of courses) assert.match(course, /^(opened)?( ?resuming carried)*( ?resuming)?( ?closed)?$/);
+  assert.ok(
+    courses.some((course) => course.includes('resuming carried')),
+    courses.join('\n'),
+  );
+});
+
+test('what all daemons did until then is what the specifications allow, also over the deaths of some', () => {
+  const all = readSteps(steps);
+  const followed = followSteps(all);
+  console.log(`# ${all.length} steps: ${[...followed].map(([table, { count }]) => `${count} of ${table}`).join(', ')}`);
+  assert.ok((followed.get('handshake')?.count ?? 0) > 0 && (followed.get('circuit')?.count ?? 0) > 0);
+  const courses = [...(followed.get('session')?.courses ?? [])];
+  assert.ok(
+    courses.some((course) => /open, 2 circuits|waiting, 0 circuits → client open, last hop open/.test(course)),
+    courses.join('\n'),
+  );
+  // One circuit more than a client has: this would be found.
+  const wrong = all.map((step) => (step.action === 'Attach' ? { ...step, count: 9 } : step));
+  assert.throws(() => followSteps(wrong), /Session has no step to ".*, 9 circuits"/);
+});
 
 function find(supervisor: Supervisor, id: string): Child | undefined {
   for (const child of supervisor.children) {
