@@ -102,7 +102,8 @@ before(async () => {
     if (constraints.hops === 7) client.send({ type: 'path-error', request, message: 'nobody offers that' });
     else client.send({ type: 'path', request, hops: contacts });
   });
-  for (const type of ['circuit', 'stream', 'link'] as const) client.on(type, (message) => told.push(message));
+  for (const type of ['circuit', 'session', 'stream', 'link'] as const)
+    client.on(type, (message) => told.push(message));
   const roles = { client: true, mix: false, exit: false };
   const { secrets } = makeNodeKeys(suite, systemRandom, [1]);
   ready = await client.start(options(secrets, { roles, socks: loopback }));
@@ -113,6 +114,10 @@ after(async () => {
   echo.close();
   udpEcho.close();
 });
+
+/** What was said of the session that began on a circuit. */
+const courseOf = (circuit: number): string[] =>
+  told.flatMap((message) => (message.type === 'session' && message.session === circuit ? [message.kind] : []));
 
 describe('a network of workers', { timeout: 30_000 }, () => {
   test('carries an API stream, larger than its credit, both ways with half-close', async () => {
@@ -141,6 +146,7 @@ describe('a network of workers', { timeout: 30_000 }, () => {
       told.filter((message) => message.type === 'stream').map(({ kind }) => kind),
       ['opened', 'connected', 'closed'],
     );
+    assert.deepEqual(courseOf(circuit), ['opened']);
   });
 
   test('carries SOCKS5', async () => {
@@ -242,6 +248,7 @@ describe('a network of workers', { timeout: 30_000 }, () => {
     });
     client.closeCircuit(built.circuit);
     await ended;
+    assert.deepEqual(courseOf(built.circuit), ['opened', 'closed']);
     await assert.rejects(
       client.build(constraints, contacts.slice(1)),
       (error: DialError) => error.code === 'BAD_REQUEST',

@@ -39,14 +39,15 @@ export const readNumber = (from: Uint8Array, at: number, length: number): number
   Number(BigInt(`0x${Buffer.from(from.subarray(at, at + length)).toString('hex')}`));
 
 const hash = (...parts: readonly Uint8Array[]): Bytes => new Uint8Array(sha256(concat(...parts)));
-const hkdf = (ikm: Uint8Array, salt: Uint8Array, info: Uint8Array, length: number): Bytes =>
+export const hkdf = (ikm: Uint8Array, salt: Uint8Array, info: Uint8Array, length: number): Bytes =>
   new Uint8Array(nobleHkdf(sha256, ikm, salt, info, length));
-const label = (text: string): Bytes => ascii(`nyx1 ${text}`);
-const mac16 = (key: Uint8Array, ...parts: readonly Uint8Array[]): Bytes =>
+export const label = (text: string): Bytes => ascii(`nyx1 ${text}`);
+export const mac16 = (key: Uint8Array, ...parts: readonly Uint8Array[]): Bytes =>
   new Uint8Array(blake2b(concat(...parts), { key, dkLen: 16 }));
-const keystream = (key: Uint8Array, nonce: Uint8Array, counter: number, length: number): Uint8Array =>
+export const mac32 = (key: Uint8Array, data: Uint8Array): Bytes => new Uint8Array(blake2b(data, { key, dkLen: 32 }));
+export const keystream = (key: Uint8Array, nonce: Uint8Array, counter: number, length: number): Uint8Array =>
   chacha20(key, nonce, bytes(length), undefined, counter);
-const xor = (into: Uint8Array, mask: Uint8Array): void => {
+export const xor = (into: Uint8Array, mask: Uint8Array): void => {
   for (let i = 0; i < into.length; i++) into[i]! ^= mask[i]!;
 };
 
@@ -68,8 +69,8 @@ export function open(key: Uint8Array, nonce: Uint8Array, ad: Uint8Array, sealed:
 }
 
 export const nonceOf = (counter: number): Bytes => concat(bytes(6), number(counter, 6));
-const zeroNonce = bytes(12);
-const none = bytes(0);
+export const zeroNonce = bytes(12);
+export const none = bytes(0);
 
 export interface Dh {
   readonly secret: Uint8Array;
@@ -84,7 +85,7 @@ export const newDh = (): Dh => {
   return { secret, publicKey: x25519.getPublicKey(secret) };
 };
 export const newKem = (): Kem => ml_kem768.keygen(random(64));
-const agree = (dh: Dh, peer: Uint8Array): Uint8Array => x25519.getSharedSecret(dh.secret, peer);
+export const agree = (dh: Dh, peer: Uint8Array): Uint8Array => x25519.getSharedSecret(dh.secret, peer);
 
 export interface Signer {
   readonly publicKey: Bytes;

@@ -136,6 +136,13 @@ const faults: readonly Fault[] = [
     put: '',
     caughtBy: 'cmix.cells.same',
   },
+  {
+    name: 'a packet of the message lane is taken as often as it comes',
+    file: 'core/sphinx/relay.ts',
+    find: '    if (noted !== Drop.none) return noted === Drop.setupReplayed ? Drop.messageReplayed : noted;\n',
+    put: '',
+    caughtBy: 'message.replayed',
+  },
 ];
 
 /** A copy of what the target is made of, with the fault in it. Returns the target's script. */

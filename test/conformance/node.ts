@@ -101,6 +101,16 @@ export class TestNode {
     return undefined;
   }
 
+  /** A packet of the message lane, likewise. */
+  async nextPacket(patienceMs = patience.ms): Promise<Bytes | undefined> {
+    const endMs = performance.now() + patienceMs;
+    while (performance.now() < endMs) {
+      const packet = await (await this.link()).nextPacket(SLICE_MS);
+      if (packet !== undefined) return packet;
+    }
+    return undefined;
+  }
+
   /** The link is over. */
   forgetLink(): void {
     this.#link = undefined;

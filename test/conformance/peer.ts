@@ -62,8 +62,8 @@ export interface Target {
   readonly cmixWaitMs: number;
 }
 
-/** Loopback answers within a millisecond or two; a busy machine may take its time. */
-export const patience = { ms: 3000 };
+/** Loopback answers within a millisecond or two; a busy machine may take its time. Nothing is found out by waiting in vain. */
+export const patience = { ms: 10_000 };
 /** Between two inits of one handshake. */
 const REPEAT_MS = 500;
 const zeroId = bytes(4);

@@ -7,6 +7,7 @@ import { cmixCases } from './cases-cmix.ts';
 import { cmixNeighbourCases } from './cases-cmix-neighbour.ts';
 import { cookieCases, handshakeCases } from './cases-handshake.ts';
 import { linkCases } from './cases-link.ts';
+import { messageCases } from './cases-messages.ts';
 import { pathCases } from './cases-paths.ts';
 import { relayCases } from './cases-relay.ts';
 import { type Case, Context } from './context.ts';
@@ -34,6 +35,7 @@ export const allCases = (): Case[] => [
   ...pathCases(),
   ...cmixCases(),
   ...cmixNeighbourCases(),
+  ...messageCases(),
   ...linkCases(),
   ...handshakeCases(),
   ...cookieCases(),
