@@ -53,7 +53,7 @@ const badLines: readonly (readonly [string, RegExp])[] = [
   ['connect a:1 b:2', /too many arguments/],
   ['paths close x', /whole number/],
   ['paths build --nodes aa,bb', /64 hex digits/],
-  ['events --kinds weather', /link, circuit, path, stream/],
+  ['events --kinds weather', /link, circuit, path, session, stream/],
   ['authority key', /required option '--file/],
   ['authority key --file nowhere.key', /--create/],
   ['status --api http://localhost:1', /https:/],
