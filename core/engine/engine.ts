@@ -678,15 +678,16 @@ export class Engine implements EngineApi {
       },
       this.#spares,
     );
+    const binding = secrets.at(-1)!.binding.slice();
+    const handle = ++this.#lastHandle;
+    // Ahead of the train: the last hop may have it before this thread runs on.
+    this.#host.onStep?.({ spec: 'Circuit', action: 'Build', of: handle, as: circuitName(this.#suite, binding) });
     const slot = this.#linkTo(hops[0]!, nowMs);
     const forwardCid = randomCid(this.#random);
     const backwardCid = randomCid(this.#random);
     const sent = sendSetup(slot.link, forwardCid, backwardCid, firstPuzzleSolution, train);
     // The train is on its way while the circuit is made. Within a call of the host's it goes with the flush behind it.
     if (sent && !this.#inside) this.#sendNow(slot, nowMs);
-    const binding = secrets.at(-1)!.binding.slice();
-    const handle = ++this.#lastHandle;
-    this.#host.onStep?.({ spec: 'Circuit', action: 'Build', of: handle, as: circuitName(this.#suite, binding) });
     const circuit = new ClientCircuit(
       this.#context,
       handle,

@@ -15,7 +15,7 @@ let network: LocalNetwork | undefined;
 after(() => network?.stop());
 
 test('two of three authorities carry the network on', { timeout: 240_000 }, async () => {
-  const epochSeconds = 24;
+  const epochSeconds = 18;
   network = await startLocalNetwork({
     authorities: 3,
     mixes: 3,
@@ -36,7 +36,7 @@ test('two of three authorities carry the network on', { timeout: 240_000 }, asyn
     const dead = network.nodes[1]!;
     process.kill(dead.pid, 'SIGKILL');
     // Views of the next epochs come from the two that are left; in time, without the one that is gone.
-    const limitMs = 4 * epochSeconds * 1000;
+    const limitMs = 8 * epochSeconds * 1000;
     for await (const event of client.events({
       kinds: ['directory'],
       signal: AbortSignal.timeout(limitMs),
