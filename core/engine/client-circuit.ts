@@ -492,10 +492,9 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner, Audit
   }
 
   get bufferedBytes(): number {
-    // A session's buffers are counted once, however many circuits it has.
+    // A session's buffers are counted once, however many circuits it has. In whole bytes: sums of others drift.
     const { bufferedBytes, paths } = this.session.stats;
-    return (
-      bufferedBytes / Math.max(1, paths.length) + SESSION_BYTES + this.#onion.memoryBytes + this.#trail.memoryBytes
-    );
+    const share = Math.ceil(bufferedBytes / Math.max(1, paths.length));
+    return share + SESSION_BYTES + this.#onion.memoryBytes + this.#trail.memoryBytes;
   }
 }
