@@ -50,7 +50,7 @@ export function followSteps(steps: readonly NodeStep[]): ReadonlyMap<string, Fol
   const projections = new Map<Step['spec'], (step: NodeStep) => void>([
     ['Handshake', handshakes(of, steps)],
     ['Rekey', rekeys(of)],
-    ['Circuit', circuits(of, steps)],
+    ['Circuit', circuits(of)],
     ['MixBatch', batches(of)],
   ]);
   const names = circuitNames(steps);
@@ -153,9 +153,7 @@ function circuitNames(steps: readonly NodeStep[]): ReadonlyMap<string, string> {
   return names;
 }
 
-/** Of circuits that a logged node has built. Authorities measure relays over others (daemon/directory/bandwidth-meter.ts). */
-function circuits(of: Of, steps: readonly NodeStep[]): (step: NodeStep) => void {
-  const built = new Set(steps.filter(({ action }) => action === 'Build').map((step) => step.as));
+function circuits(of: Of): (step: NodeStep) => void {
   const names = new Map<string, string>();
   const ends = table(() => ({ client: 'idle', exit: 'none' }));
   const client = new Map([
@@ -172,7 +170,6 @@ function circuits(of: Of, steps: readonly NodeStep[]): (step: NodeStep) => void 
     if (step.as !== undefined) names.set(here, step.as);
     const name = names.get(here);
     if (name === undefined) throw new Deviation(`${step.action} of a circuit that nobody has built`);
-    if (!built.has(name)) return;
     const circuit = ends(name);
     if (client.has(step.action)) circuit.client = client.get(step.action)!;
     else if (exit.has(step.action)) circuit.exit = exit.get(step.action)!;
