@@ -57,21 +57,25 @@ const drop = (circuit: TestCircuit): void => {
   circuit.link.circuits.delete(circuit);
 };
 
+type Run = (context: Context, first: TestCircuit) => Promise<void>;
+
+/** A case of a session that has one circuit, which is made before it and ended behind it. */
+const caseOf = (id: string, rule: string, run: Run): Case => ({
+  id,
+  section: '5.5',
+  level: plus,
+  rule,
+  run: async (context) => {
+    const first = await newcomer(context);
+    check(await first.ping(), 'PING was not answered');
+    await run(context, first);
+    drop(first);
+  },
+});
+
 function attachCases(): Case[] {
   const cases: Case[] = [];
-  const of = (id: string, rule: string, run: (context: Context, first: TestCircuit) => Promise<void>) =>
-    cases.push({
-      id: `attach.${id}`,
-      section: '5.5',
-      level: plus,
-      rule,
-      run: async (context) => {
-        const first = await newcomer(context);
-        check(await first.ping(), 'PING was not answered');
-        await run(context, first);
-        drop(first);
-      },
-    });
+  const of = (id: string, rule: string, run: Run) => cases.push(caseOf(`attach.${id}`, rule, run));
   of('response', 'PATH_RESPONSE has the bytes of PATH_CHALLENGE, on the path that asked', async (context, first) => {
     drop(await joined(context, first));
   });
@@ -153,20 +157,13 @@ function attachCases(): Case[] {
 
 function dataCases(): Case[] {
   const cases: Case[] = [];
-  const of = (id: string, rule: string, run: (context: Context, first: TestCircuit) => Promise<void>) =>
-    cases.push({
-      id: `paths.${id}`,
-      section: '5.5',
-      level: plus,
-      rule,
-      run: async (context) => {
-        const first = await newcomer(context);
-        check(await first.ping(), 'PING was not answered');
+  const of = (id: string, rule: string, run: Run) =>
+    cases.push(
+      caseOf(`paths.${id}`, rule, async (context, first) => {
         await openEcho(context, first);
         await run(context, first);
-        drop(first);
-      },
-    });
+      }),
+    );
   /** What the stream has brought on all of them. */
   const echoed = (circuits: readonly TestCircuit[], length: number): Bytes => {
     const all = bytes(length);
