@@ -7,7 +7,7 @@ import { Drop } from '../drop-reason.ts';
 import { LastHop } from '../onion/last-hop.ts';
 import { PuzzleIssuer } from '../onion/puzzle.ts';
 import { RelayHop } from '../onion/relay-hop.ts';
-import { type HopRoute, type MixKeyRing, processTrain } from '../onion/setup-train.ts';
+import { circuitTag, type HopRoute, type MixKeyRing, processTrain } from '../onion/setup-train.ts';
 import type { TimeMs } from '../ports.ts';
 import type { CircuitEntry, EngineCircuit, EngineContext } from './circuit.ts';
 import { randomCid, Travel } from './circuit.ts';
@@ -99,6 +99,7 @@ export class Admission {
       slot,
       message.forwardCid,
       message.backwardCid,
+      route.class === 'cmix' ? circuitTag(context.suite, message.train) : undefined,
       nowMs,
     );
     if (!circuit.open(result.clientFresh)) return this.#refuse(slot, message, CircuitEnd.protocol, Drop.badSetup);
@@ -132,6 +133,9 @@ export class Admission {
       out,
       outForward,
       outBackward,
+      route.class === 'cmix'
+        ? { inward: circuitTag(suite, message.train), outward: circuitTag(suite, next) }
+        : undefined,
       nowMs,
     );
     if (!circuit.open()) {

@@ -4,9 +4,10 @@
  * them know already what they are asked for, nobody else learns anything, and mixes cannot know beforehand which
  * cell it will be. The first hop opens its own batches to the client as to every neighbour (engine-batches.ts).
  */
+import type { CryptoSuite } from '../crypto/suite.ts';
 import { compareBytes, joinBytes, readNumber, writeNumber } from '../directory/bytes.ts';
 import { DIGEST_BYTES } from '../mix/accumulator.ts';
-import { MAX_OPENING_BYTES } from '../mix/batch-records.ts';
+import { cellDigest, MAX_OPENING_BYTES } from '../mix/batch-records.ts';
 import { Exponential } from '../mix/exponential.ts';
 import type { LayerWatch } from '../onion/client-onion.ts';
 import type { Random, TimeMs } from '../ports.ts';
@@ -138,11 +139,14 @@ export function decodeNext(
 
 /** Digests of the cell at hand on all links of a circuit, 0 = the client's. */
 export class LayerDigests implements LayerWatch {
-  readonly #digest: (cell: Uint8Array) => Uint8Array;
+  readonly #suite: Pick<CryptoSuite, 'sha256'>;
+  readonly #tags: readonly Uint8Array[];
   digests: Uint8Array[] = [];
 
-  constructor(digest: (cell: Uint8Array) => Uint8Array) {
-    this.#digest = digest;
+  /** @param tags of the circuit on these links. */
+  constructor(suite: Pick<CryptoSuite, 'sha256'>, tags: readonly Uint8Array[]) {
+    this.#suite = suite;
+    this.#tags = tags;
   }
 
   /** Ahead of each cell: the last one's digests may be kept by somebody. */
@@ -151,8 +155,8 @@ export class LayerDigests implements LayerWatch {
     return this;
   }
 
-  layer(layer: number, cell: Uint8Array): void {
-    this.digests[layer] = this.#digest(cell);
+  layer(layer: number, cell: Uint8Array, travel: Travel, counter: number, type: number, pathId: number): void {
+    this.digests[layer] = cellDigest(this.#suite, this.#tags[layer]!, travel, counter, type, pathId, cell);
   }
 }
 

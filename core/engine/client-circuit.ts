@@ -112,12 +112,12 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner, Audit
     holder: ClientSession | SessionOwner,
     binding: Uint8Array,
     addedLatencyMs: number,
-    batched: boolean,
+    tags: readonly Uint8Array[],
     nowMs: TimeMs,
   ) {
     this.#context = context;
-    this.#batched = batched;
-    this.#watch = batched ? new LayerDigests((cell) => context.batches.digest(cell)) : undefined;
+    this.#batched = tags.length > 0;
+    this.#watch = this.#batched ? new LayerDigests(context.suite, tags) : undefined;
     this.#firstHopAudit = new Auditor(context.random, this.#trail, [AuditHop.second]);
     this.#lastHopAudit = new Auditor(context.random, this.#trail, [AuditHop.before, AuditHop.last]);
     this.handle = handle;

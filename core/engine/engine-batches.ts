@@ -184,8 +184,16 @@ export class EngineBatches implements Timed {
 
   // --- as a mix ---
 
-  digest(cell: Uint8Array): Uint8Array {
-    return cellDigest(this.#context.suite, cell);
+  /** `circuit`: its tag on the link. */
+  digest(
+    circuit: Uint8Array,
+    travel: Travel,
+    counter: number,
+    type: number,
+    pathId: number,
+    cell: Uint8Array,
+  ): Uint8Array {
+    return cellDigest(this.#context.suite, circuit, travel, counter, type, pathId, cell);
   }
 
   /** What stands for a cell on the side where it has none: it ended here, or began here. */

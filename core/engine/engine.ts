@@ -666,7 +666,7 @@ export class Engine implements EngineApi {
       throw new RangeError('this node does not check the proofs of class cmix');
     }
     this.#nowMs = nowMs;
-    const { train, secrets, routes, fresh, firstPuzzleSolution } = buildTrain(
+    const { train, secrets, routes, tags, fresh, firstPuzzleSolution } = buildTrain(
       this.#suite,
       this.#random,
       hops,
@@ -700,7 +700,7 @@ export class Engine implements EngineApi {
       holder,
       binding,
       addedLatencyMs(options),
-      options.class === 'cmix',
+      tags,
       nowMs,
     );
     this.#circuits.add(circuit);

@@ -57,7 +57,8 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
   readonly #expiry: number;
   /** Class mix: how long a cell waits here on average, whichever way it goes; 0 = another class. */
   readonly #delayMs: number;
-  readonly #batched: boolean;
+  /** Class cmix: what the circuit is called on the link. */
+  readonly #tag: Uint8Array | undefined;
   readonly #trail = new LastHopTrail();
   /** Cells in the engine's delay queue. */
   #delayed = 0;
@@ -82,6 +83,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     link: LinkSlot,
     forwardCid: Cid,
     backwardCid: Cid,
+    tag: Uint8Array | undefined,
     nowMs: TimeMs,
   ) {
     this.#context = context;
@@ -93,8 +95,8 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     this.#backwardCid = backwardCid;
     this.#expiry = route.expiry;
     this.#delayMs = route.class === 'mix' ? boundedDelayMs(route.delayMeanUs) : 0;
-    this.#batched = route.class === 'cmix';
-    const hopMs = this.#batched ? USUAL_BATCH_MS : this.#delayMs;
+    this.#tag = tag;
+    const hopMs = tag !== undefined ? USUAL_BATCH_MS : this.#delayMs;
     this.#nowMs = nowMs;
     const session = new Session(
       { ...context.options.session, role: 'server', mixRttMs: 2 * USUAL_MIX_HOPS * hopMs },
@@ -154,7 +156,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
   }
 
   #onCrypto(type: number, body: Uint8Array): void {
-    if (type === CryptoMessage.audit && this.#batched) {
+    if (type === CryptoMessage.audit && this.#tag !== undefined) {
       this.#onAudit(body);
       return;
     }
@@ -214,7 +216,8 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     const { delays, batches } = this.#context;
     if (!this.#hasRoom()) return Drop.mixQueueFull;
     // It is opened in place.
-    const digest = this.#batched ? batches.digest(cell.cell) : undefined;
+    const tag = this.#tag;
+    const digest = tag && batches.digest(tag, Travel.forward, counter, type, pathId, cell.cell);
     const drop = this.#hop.openForward(counter, type, pathId, cell, nowMs);
     if (drop !== Drop.none) return drop;
     if (digest !== undefined) {
@@ -238,7 +241,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
 
   #hasRoom(): boolean {
     const { delays, batches } = this.#context;
-    if (this.#batched) return batches.queue!.hasRoom(this.#delayed);
+    if (this.#tag !== undefined) return batches.queue!.hasRoom(this.#delayed);
     return this.#delayMs === 0 || delays.hasRoom(this.#delayed);
   }
 
@@ -277,7 +280,8 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     const path = this.#path;
     const link = this.#link;
     const delayMs = this.#delayMs;
-    const held = this.#batched || delayMs > 0;
+    const tag = this.#tag;
+    const held = tag !== undefined || delayMs > 0;
     let budget = CELLS_PER_TURN;
     while (!this.#ended && budget-- > 0 && !link.full && path.wantsSend(nowMs)) {
       if (!this.#hasRoom()) {
@@ -293,9 +297,10 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
       // A callback within may have ended the circuit, and with it the keys.
       if (!path.pollPayload(cell.payload, index, nowMs) || this.#ended) break;
       this.#hop.sealBackward(CellType.data, 0, cell, index);
-      writeHeader(cell, this.#backwardCid, this.#hop.counterFor(index), CellType.data, 0);
-      if (this.#batched) {
-        const digest = batches.digest(cell.cell);
+      const counter = this.#hop.counterFor(index);
+      writeHeader(cell, this.#backwardCid, counter, CellType.data, 0);
+      if (tag !== undefined) {
+        const digest = batches.digest(tag, Travel.backward, counter, CellType.data, 0, cell.cell);
         const begin = batches.beginOf(digest);
         this.#trail.note(Travel.backward, index, digest);
         if (batches.push(cell.bytes, this, OUTGOING, undefined, begin, link, digest, nowMs) === Drop.none) {

@@ -29,6 +29,12 @@ const CIRCUIT_BYTES = 1000;
  */
 const IDLE_MS = 300_000;
 
+/** circuitTag() of the trains that came and that went. */
+export interface LinkTags {
+  readonly inward: Uint8Array;
+  readonly outward: Uint8Array;
+}
+
 export class RelayCircuit implements EngineCircuit, DelayOwner {
   dueMs: TimeMs = Number.POSITIVE_INFINITY;
   heapIndex = -1;
@@ -47,7 +53,8 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
   #held: CellBuffer[] | undefined = undefined;
   /** Class mix: how long a cell waits here on average; 0 = another class. */
   readonly #delayMs: number;
-  readonly #batched: boolean;
+  /** Class cmix: what the circuit is called on the links to both sides. */
+  readonly #tags: LinkTags | undefined;
   /** Cells in the engine's delay queue. */
   #delayed = 0;
   /** Nothing has come back yet: a failure is answered with SETUP_REFUSED, which says where it happened. */
@@ -66,6 +73,7 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
     outLink: LinkSlot,
     outForwardCid: Cid,
     outBackwardCid: Cid,
+    tags: LinkTags | undefined,
     nowMs: TimeMs,
   ) {
     this.#usedMs = nowMs;
@@ -79,7 +87,7 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
     this.#outBackward = new CircuitEntry(outBackwardCid, outLink, this, Travel.backward);
     this.#expiry = route.expiry;
     this.#delayMs = route.class === 'mix' ? boundedDelayMs(route.delayMeanUs) : 0;
-    this.#batched = route.class === 'cmix';
+    this.#tags = tags;
   }
 
   get nextLink(): LinkSlot {
@@ -119,7 +127,7 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
     nowMs: TimeMs,
   ): Drop {
     this.#usedMs = nowMs;
-    if (this.#batched) return this.#batch(entry.travel, cell, counter, type, pathId, nowMs);
+    if (this.#tags !== undefined) return this.#batch(this.#tags, entry.travel, cell, counter, type, pathId, nowMs);
     if (this.#delayMs > 0) return this.#delay(entry.travel, cell, counter, type, pathId, nowMs);
     return entry === this.#inForward
       ? this.#forward(cell, counter, type, pathId, nowMs)
@@ -163,14 +171,24 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
   }
 
   /** Class cmix: likewise, until its batch leaves. */
-  #batch(travel: Travel, cell: LayeredCell, counter: number, type: number, pathId: number, nowMs: TimeMs): Drop {
+  #batch(
+    { inward, outward }: LinkTags,
+    travel: Travel,
+    cell: LayeredCell,
+    counter: number,
+    type: number,
+    pathId: number,
+    nowMs: TimeMs,
+  ): Drop {
     const { batches, mixScratch } = this.#context;
+    const forward = travel === Travel.forward;
     if (!batches.queue!.hasRoom(this.#delayed)) return Drop.mixQueueFull;
-    const inDigest = batches.digest(cell.cell);
+    const inDigest = batches.digest(forward ? inward : outward, travel, counter, type, pathId, cell.cell);
     const drop = this.#finish(travel, cell, counter, type, pathId, nowMs);
     if (drop !== Drop.none) return drop;
-    const outDigest = batches.digest(mixScratch.cell);
-    const forward = travel === Travel.forward;
+    const counterOut = forward ? this.#hop.forwardCounterOut(counter) : this.#hop.backwardCounterOut(counter);
+    const outTag = forward ? outward : inward;
+    const outDigest = batches.digest(outTag, travel, counterOut, type, pathId, mixScratch.cell);
     const from = forward ? this.#inLink : this.#outLink;
     const to = forward ? this.#outLink : this.#inLink;
     const refused = batches.push(mixScratch.bytes, this, travel, from, inDigest, to, outDigest, nowMs);

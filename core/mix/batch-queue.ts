@@ -5,7 +5,7 @@
  */
 import { compareBytes } from '../directory/bytes.ts';
 import type { Random, TimeMs } from '../ports.ts';
-import { type BatchRules, MAX_BATCH_CELLS, TAG_BYTES } from './batch-records.ts';
+import { type BatchRules, MAX_BATCH_CELLS, SALT_BYTES, TAG_BYTES } from './batch-records.ts';
 import type { BatchJob, BatchShare } from './batch-work.ts';
 import { CellStore } from './cell-store.ts';
 import type { DelayOwner } from './delay-queue.ts';
@@ -97,7 +97,7 @@ export class BatchQueue {
 
   /**
    * Stores a copy of a finished cell. `from` and `to` are neighbours, or OWN_END. Only behind hasRoom(). False: the open batch
-   * has this very cell already, under another circuit.
+   * has this very cell already: replay windows do not let it come here again, and its leaf must not be there twice.
    */
   push(
     bytes: Uint8Array,
@@ -138,8 +138,11 @@ export class BatchQueue {
     const batch = this.#nextNumber++;
     this.#closed.set(batch, { cells, sinceMs: this.#openedMs });
     this.waitedMs += nowMs - this.#openedMs;
+    const salt = new Uint8Array(SALT_BYTES);
+    this.#random.fill(salt);
     return {
       batch,
+      salt,
       rules,
       inputs: this.#shares(cells, ({ from, inDigest }) => [from, inDigest]),
       outputs: this.#shares(cells, ({ to, outDigest }) => [to, outDigest]),

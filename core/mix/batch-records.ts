@@ -9,7 +9,9 @@
 import type { CryptoSuite, SignKeyPair } from '../crypto/suite.ts';
 import { compareBytes, joinBytes as join, readNumber, writeNumber } from '../directory/bytes.ts';
 import { ViewParam, type ViewParams, viewParam } from '../directory/params.ts';
+import { Direction } from '../onion/direction-keys.ts';
 import type { UnixSeconds } from '../ports.ts';
+import { CT_BYTES, writeCounter } from '../wire/datagram.ts';
 import { DIGEST_BYTES, memberPrime } from './accumulator.ts';
 import type { RsaGroup } from './rsa-group.ts';
 
@@ -19,7 +21,9 @@ export const MAX_DELAY_MS = 10_000;
 export const CERTIFICATE_BYTES = 144;
 export const TAG_BYTES = 8;
 export const LEAF_BYTES = 16;
-const OPENING_HEAD_BYTES = 42;
+/** Of the leaves of one batch, drawn when it closes. */
+export const SALT_BYTES = 16;
+const OPENING_HEAD_BYTES = 58;
 export const MAX_OPENING_BYTES = OPENING_HEAD_BYTES + 2 * MAX_BATCH_CELLS * LEAF_BYTES;
 const HASH_BYTES = 32;
 const SIGNATURE_BYTES = 64;
@@ -114,6 +118,8 @@ export interface Opening {
   readonly bytes: Uint8Array;
   readonly key: Uint8Array;
   readonly number: number;
+  /** Unknown before the batch closes: nobody can have looked for two cells with one leaf. */
+  readonly salt: Uint8Array;
   readonly cells: number;
 }
 
@@ -124,9 +130,30 @@ export function statementBytesFor(elementBytes: number): number {
   return CERTIFICATE_BYTES + 26 + HASH_BYTES + 4 * elementBytes + SIGNATURE_BYTES;
 }
 
-/** By this name a cell (1256 bytes) is known to all who see it between two nodes. */
-export function cellDigest(suite: Pick<CryptoSuite, 'sha256'>, cell: Uint8Array): Uint8Array {
-  return suite.sha256(CELL_DOMAIN, cell);
+/** travel ‖ counter ‖ type ‖ path id */
+const cellHead = new Uint8Array(9);
+
+/**
+ * By this name a cell (1256 bytes) is known to both ends of a link and to its client. It says on which circuit (`circuitTag` of
+ * the train that came over the link), which way and as which cell it goes: else whoever has seen it could have it taken on
+ * another circuit, where it becomes something else. What falls off at the next hop on the way back does not count, since no
+ * client can tell what it was.
+ */
+export function cellDigest(
+  suite: Pick<CryptoSuite, 'sha256'>,
+  circuit: Uint8Array,
+  travel: Direction,
+  counter: number,
+  type: number,
+  pathId: number,
+  cell: Uint8Array,
+): Uint8Array {
+  cellHead[0] = travel;
+  writeCounter(cellHead, 1, counter);
+  cellHead[7] = type;
+  cellHead[8] = pathId;
+  const known = travel === Direction.forward ? cell : cell.subarray(0, CT_BYTES);
+  return suite.sha256(CELL_DOMAIN, circuit, cellHead, known);
 }
 
 /** What stands for a cell in an opening; only who knows the cell can tell. */
@@ -134,10 +161,12 @@ function leafOf(
   suite: Pick<CryptoSuite, 'sha256'>,
   key: Uint8Array,
   number: number,
+  salt: Uint8Array,
   side: Side,
   digest: Uint8Array,
 ): Uint8Array {
-  return suite.sha256(LEAF_DOMAIN, key, numberBytes(number, 8), Uint8Array.of(side), digest).subarray(0, LEAF_BYTES);
+  const hash = suite.sha256(LEAF_DOMAIN, key, numberBytes(number, 8), salt, Uint8Array.of(side), digest);
+  return hash.subarray(0, LEAF_BYTES);
 }
 
 /** Whether a cell is in an opened batch, on that side. */
@@ -147,8 +176,8 @@ export function isOpened(
   side: Side,
   digest: Uint8Array,
 ): boolean {
-  const { bytes, key, number, cells } = opening;
-  const leaf = leafOf(suite, key, number, side, digest);
+  const { bytes, key, number, salt, cells } = opening;
+  const leaf = leafOf(suite, key, number, salt, side, digest);
   let low = 0;
   let high = cells - 1;
   const start = OPENING_HEAD_BYTES + side * cells * LEAF_BYTES;
@@ -165,7 +194,7 @@ export function isOpened(
 /** Undefined: not the form of an opening. Borrows `bytes`. */
 export function readOpening(bytes: Uint8Array): Opening | undefined {
   if (bytes.length < OPENING_HEAD_BYTES || bytes.length > MAX_OPENING_BYTES) return undefined;
-  const cells = readNumber(bytes, 40, 2);
+  const cells = readNumber(bytes, 56, 2);
   const number = readNumber(bytes, 32, 8);
   if (cells < 1 || bytes.length !== OPENING_HEAD_BYTES + 2 * cells * LEAF_BYTES) return undefined;
   if (number > Number.MAX_SAFE_INTEGER) return undefined;
@@ -174,7 +203,7 @@ export function readOpening(bytes: Uint8Array): Opening | undefined {
     const at = OPENING_HEAD_BYTES + i * LEAF_BYTES;
     if (compareAt(bytes, at - LEAF_BYTES, bytes.subarray(at, at + LEAF_BYTES)) >= 0) return undefined;
   }
-  return { bytes, key: bytes.subarray(0, 32), number, cells };
+  return { bytes, key: bytes.subarray(0, 32), number, salt: bytes.subarray(40, 56), cells };
 }
 
 /** The word of a node that `key` signs its batches. */
@@ -268,14 +297,16 @@ export class BatchRecords {
   encodeOpening(
     key: Uint8Array,
     number: number,
+    salt: Uint8Array,
     inputs: readonly Uint8Array[],
     outputs: readonly Uint8Array[],
   ): Uint8Array {
     const leaves = (side: Side, digests: readonly Uint8Array[]) =>
-      digests.map((digest) => leafOf(this.suite, key, number, side, digest)).sort(compareBytes);
+      digests.map((digest) => leafOf(this.suite, key, number, salt, side, digest)).sort(compareBytes);
     return join(
       key,
       numberBytes(number, 8),
+      salt,
       numberBytes(inputs.length, 2),
       ...leaves(Side.in, inputs),
       ...leaves(Side.out, outputs),

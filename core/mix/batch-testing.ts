@@ -1,7 +1,7 @@
 /** A small group for tests of class cmix, where a delay takes milliseconds; its order is no secret. */
 import { createNobleSuite } from '../crypto/noble-suite.ts';
 import type { CryptoSuite } from '../crypto/suite.ts';
-import { BatchRecords, certifyBatchKey } from './batch-records.ts';
+import { BatchRecords, certifyBatchKey, SALT_BYTES } from './batch-records.ts';
 import type { BatchJob, BatchProgress, BatchShare, BatchSigner } from './batch-work.ts';
 import { plainPowMod, RsaGroup } from './rsa-group.ts';
 
@@ -42,7 +42,14 @@ export function testJob(suite: CryptoSuite, batch: number, counts: readonly numb
       tag: Uint8Array.of(0, 0, 0, 0, 0, 0, batch & 255, neighbour + 1),
       digests: Array.from({ length: count }, (_, i) => testDigest(suite, `${side} ${batch} ${neighbour} ${i}`)),
     }));
-  return { batch, closedAt: TEST_UNIX, rules: TEST_RULES, inputs: shares('in'), outputs: shares('out') };
+  return {
+    batch,
+    salt: testDigest(suite, `salt ${batch}`).subarray(0, SALT_BYTES),
+    closedAt: TEST_UNIX,
+    rules: TEST_RULES,
+    inputs: shares('in'),
+    outputs: shares('out'),
+  };
 }
 
 /** Collects what proveBatch tells, by kind. */

@@ -159,6 +159,7 @@ describe('a cheating mix is shown to have', () => {
   }
   const digestsOf = (side: 'inputs' | 'outputs') => honestJob[side].flatMap(({ digests }) => digests);
   const keyOf = mix.signer.key.publicKey;
+  const { salt } = honestJob;
 
   test('opened the batch without a cell that it had proved, with too few, twice the same or of another batch', () => {
     const [, ...inputs] = digestsOf('inputs');
@@ -166,10 +167,10 @@ describe('a cheating mix is shown to have', () => {
     const other = testDigest(suite, 'another');
     const doubled = [inputs[0]!, inputs[0]!, ...inputs.slice(1)];
     for (const opening of [
-      records.encodeOpening(keyOf, 0, [...inputs, other], outputs),
-      records.encodeOpening(keyOf, 0, inputs, outputs.slice(1)),
-      records.encodeOpening(keyOf, 0, doubled, outputs),
-      records.encodeOpening(keyOf, 1, digestsOf('inputs'), outputs),
+      records.encodeOpening(keyOf, 0, salt, [...inputs, other], outputs),
+      records.encodeOpening(keyOf, 0, salt, inputs, outputs.slice(1)),
+      records.encodeOpening(keyOf, 0, salt, doubled, outputs),
+      records.encodeOpening(keyOf, 1, salt, digestsOf('inputs'), outputs),
       Uint8Array.of(1, 2, 3),
     ]) {
       const { proof } = openedAs(opening);
@@ -201,19 +202,19 @@ describe('a cheating mix is shown to have', () => {
     assert.equal(foundBy(nodeId, bytes, opening, 'in 1 0 0', 'out 1 0 0'), 'elsewhere');
     // Somebody else's word, or what the mix did not sign, says nothing of it.
     assert.equal(foundBy(testMix(suite, 'other').nodeId, bytes, opening, 'in 0 0 1', 'out 0 2 9'), 'refused');
-    const changed = records.encodeOpening(keyOf, 0, digestsOf('inputs'), digestsOf('inputs'));
+    const changed = records.encodeOpening(keyOf, 0, salt, digestsOf('inputs'), digestsOf('inputs'));
     assert.equal(foundBy(nodeId, bytes, changed, 'in 0 0 1', 'out 0 2 0'), 'refused');
     const lazy = records.encodeStatement(mix.signer.certificate, mix.signer.key, records.readStatement(bytes)!, 4n, 9n);
     assertShown(auditOf(nodeId, lazy, opening, 'in 0 0 1', 'out 0 2 0'), CheatKind.delay);
-    const few = records.encodeOpening(keyOf, 0, digestsOf('inputs').slice(1), digestsOf('outputs').slice(1));
+    const few = records.encodeOpening(keyOf, 0, salt, digestsOf('inputs').slice(1), digestsOf('outputs').slice(1));
     assertShown(auditOf(nodeId, openedAs(few).statement, few, 'in 0 0 1', 'out 0 2 0'), CheatKind.opening);
   });
 
   test('shows nobody whose cells are where: leaves of one batch are not those of another, nor of the other side', () => {
     const digests = digestsOf('inputs');
     const leaves = (number: number, side: 'in' | 'out') => {
-      const bytes = records.encodeOpening(keyOf, number, digests, digests);
-      const all = Buffer.from(bytes.subarray(42)).toString('hex').match(/.{32}/g)!;
+      const bytes = records.encodeOpening(keyOf, number, salt, digests, digests);
+      const all = Buffer.from(bytes.subarray(58)).toString('hex').match(/.{32}/g)!;
       return side === 'in' ? all.slice(0, digests.length) : all.slice(digests.length);
     };
     const all = [...leaves(0, 'in'), ...leaves(0, 'out'), ...leaves(1, 'in'), ...leaves(1, 'out')];

@@ -43,6 +43,8 @@ export interface BatchShare {
 /** A closed batch. Shares with neighbours that get no proof (our own circuits' ends, clients that are not ours) have no tag to be asked by. */
 export interface BatchJob {
   readonly batch: number;
+  /** Of its opening, 16 bytes. */
+  readonly salt: Uint8Array;
   readonly closedAt: UnixSeconds;
   readonly rules: BatchRules;
   readonly inputs: readonly BatchShare[];
@@ -103,7 +105,7 @@ export function* proveBatch(
   const outPrimes = yield* primesOf(records, job.outputs);
   const generator = generatorOf(suite, group);
   const digestsOf = (shares: readonly BatchShare[]) => shares.flatMap(({ digests }) => digests);
-  const opening = records.encodeOpening(key.publicKey, batch, digestsOf(job.inputs), digestsOf(job.outputs));
+  const opening = records.encodeOpening(key.publicKey, batch, job.salt, digestsOf(job.inputs), digestsOf(job.outputs));
   // Never less than what neighbours take for a delay at all.
   const squarings = Math.ceil(Math.max(MIN_SQUARINGS_PER_MS, squaringsPerMs) * rules.delayMs);
   const fields = {

@@ -27,9 +27,12 @@ const tailString = new Uint8Array(TAIL_STRING_BYTES);
 const savedCell = new Uint8Array(CT_BYTES);
 const zeros = new Uint8Array(GAP_POOL_BYTES);
 
-/** Sees the cell of every layer (1256 bytes, 0 = outermost), as it is between two hops; it is overwritten right after. */
+/**
+ * Sees the cell of every layer (1256 bytes, 0 = outermost), as it is between two hops, and its counter there; the cell is
+ * overwritten right after.
+ */
 export interface LayerWatch {
-  layer(layer: number, cell: Uint8Array): void;
+  layer(layer: number, cell: Uint8Array, direction: Direction, counter: number, type: number, pathId: number): void;
 }
 
 /** How the last `16·(k−1)` bytes of layer k's keystream are reached: from which block on, and where in what it gives. */
@@ -63,8 +66,9 @@ export class ClientOnion {
   readonly hops: number;
   readonly #suite: CryptoSuite;
   readonly #maxCells: number;
-  readonly #forwardStart: number;
-  readonly #backwardStart: number;
+  /** Counters of the cell with index 0 on the links to the hops, first to last. */
+  readonly #forwardStarts: readonly number[];
+  readonly #backwardStarts: readonly number[];
   readonly #forward: readonly DirectionKeys[];
   readonly #backward: readonly DirectionKeys[];
   /** Keys of the cell at hand, by layer. */
@@ -88,8 +92,8 @@ export class ClientOnion {
     this.hops = secrets.length;
     this.#suite = suite;
     this.#maxCells = Math.min(...routes.map(maxCellsOf));
-    this.#forwardStart = routes[0]!.forwardStart;
-    this.#backwardStart = addCounter(routes[0]!.backwardStart, routes[0]!.backwardOffset);
+    this.#forwardStarts = routes.map(({ forwardStart }) => forwardStart);
+    this.#backwardStarts = routes.map(({ backwardStart, backwardOffset }) => addCounter(backwardStart, backwardOffset));
     this.#forward = secrets.map((hop) => new DirectionKeys(suite, hop.forwardChain, Direction.forward));
     this.#backward = secrets.map((hop) => new DirectionKeys(suite, hop.backwardChain, Direction.backward));
     this.#layers = new Array<CellKeys>(this.hops);
@@ -110,7 +114,7 @@ export class ClientOnion {
 
   /** Counter for the header of the cell with this index, on the link to the first hop. */
   forwardCounter(index: number): number {
-    return addCounter(index, this.#forwardStart);
+    return addCounter(index, this.#forwardStarts[0]!);
   }
 
   /**
@@ -129,7 +133,7 @@ export class ClientOnion {
     for (let k = hops - 1; k >= 0; k--) {
       const ct = scratch.cts[k]!;
       suite.aeadSeal(ct, scratch.tags[k]!, ct, cellAd, cellNonce, layers[k]!.aeadKey);
-      watch?.layer(k, scratch.cells[k]!);
+      watch?.layer(k, scratch.cells[k]!, Direction.forward, addCounter(index, this.#forwardStarts[k]!), type, pathId);
     }
   }
 
@@ -145,7 +149,7 @@ export class ClientOnion {
     nowMs: TimeMs,
     watch?: LayerWatch,
   ): Drop {
-    const index = cellIndex(counter, this.#backwardStart);
+    const index = cellIndex(counter, this.#backwardStarts[0]!);
     if (index >= this.#maxCells) return Drop.limit;
     const seen = this.#seen.check(index);
     if (seen !== Drop.none) return seen;
@@ -159,7 +163,7 @@ export class ClientOnion {
     }
     setCellContext(index, type, pathId);
     // The outermost layer came complete. What the others lost depends on the last hop's keys, of which there may be two.
-    watch?.layer(0, scratch.cells[0]!);
+    watch?.layer(0, scratch.cells[0]!, Direction.backward, counter, type, pathId);
     if (last > 0 && !this.#openLayer(scratch, 0)) return Drop.badTag;
     const count = lastKeys.candidateCount;
     const inner = scratch.cts[0]!;
@@ -167,7 +171,7 @@ export class ClientOnion {
     for (let i = 0; i < count; i++) {
       if (i > 0) inner.set(savedCell);
       layers[last] = lastKeys.candidates[i]!;
-      if (last === 0 ? this.#openLayer(scratch, 0) : this.#openInner(scratch, watch)) {
+      if (last === 0 ? this.#openLayer(scratch, 0) : this.#openInner(scratch, index, watch)) {
         for (let k = 0; k <= last; k++) this.#backward[k]!.commit(layers[k]!, nowMs);
         this.#seen.mark(index);
         this.lastIndex = index;
@@ -263,7 +267,7 @@ export class ClientOnion {
   }
 
   /** Restores what every hop but the first cut off, then opens layers 2…hops. */
-  #openInner(scratch: LayeredCell, watch: LayerWatch | undefined): boolean {
+  #openInner(scratch: LayeredCell, index: number, watch: LayerWatch | undefined): boolean {
     const last = this.hops - 1;
     const body = scratch.cts[last]!;
     const cut = last * TAG_BYTES;
@@ -272,7 +276,8 @@ export class ClientOnion {
     for (let i = 0; i < cut; i++) body[start + i] = tailString[TAIL_STRING_BYTES - cut + i]!;
     for (let k = last; k > 0; k--) this.#xorKeystreamTail(body, start, k);
     for (let k = 1; k <= last; k++) {
-      watch?.layer(k, scratch.cells[k]!);
+      const counter = addCounter(index, this.#backwardStarts[k]!);
+      watch?.layer(k, scratch.cells[k]!, Direction.backward, counter, cellAd[0]!, cellAd[1]!);
       if (!this.#openLayer(scratch, k)) return false;
     }
     return true;

@@ -39,6 +39,8 @@ export const TRAIN_BYTES = MAX_HOPS * FILLER_BYTES + CLIENT_FRESH_BYTES;
 const BODY_BYTES = TRAIN_BYTES - BODY_AT;
 const REST_BYTES = BODY_BYTES - ROUTE_BYTES;
 
+const TRAIN_DOMAIN = new TextEncoder().encode('nyx1 cmix circuit');
+
 const EMPTY = new Uint8Array(0);
 const zeroNonce = new Uint8Array(AEAD_NONCE_BYTES);
 const zeroFiller = new Uint8Array(FILLER_BYTES);
@@ -54,12 +56,22 @@ export interface TrainOptions {
   readonly puzzles?: readonly (Puzzle | undefined)[];
 }
 
+/**
+ * By this name both ends of a link and the client know a circuit of class cmix there: 32 bytes. A node takes a train once, and
+ * its own filler is in the one that it sends, so neither has another circuit of that name, whoever the client is.
+ */
+export function circuitTag(suite: CryptoSuite, train: Uint8Array): Uint8Array {
+  return suite.sha256(TRAIN_DOMAIN, train);
+}
+
 export interface Train {
   /** 10064 bytes. */
   readonly train: Uint8Array;
   /** By hop, first to last. */
   readonly secrets: HopSecrets[];
   readonly routes: HopRoute[];
+  /** Class cmix: tags of the circuit on the links to the hops, first to last. Else none. */
+  readonly tags: Uint8Array[];
   /** The client's keys for the last hop's reply. */
   readonly fresh: FreshKeys;
   /** For the first hop, which gets it beside the train; zeros when it asked for none. */
@@ -97,6 +109,7 @@ export function buildTrain(
   body.set(filler, BODY_BYTES - filler.length);
   suite.wipe(filler);
 
+  const tags: Uint8Array[] = [];
   let message = new Uint8Array(TRAIN_BYTES);
   for (let i = count - 1; i >= 0; i--) {
     if (i < count - 1) body.set(message.subarray(0, REST_BYTES), ROUTE_BYTES);
@@ -107,9 +120,10 @@ export function buildTrain(
     message.set(ciphertext, X25519_BYTES);
     const tag = message.subarray(TAG_AT, BODY_AT);
     suite.aeadSeal(message.subarray(BODY_AT), tag, body, EMPTY, zeroNonce, secrets[i]!.setupKey);
+    if (options.class === 'cmix') tags[i] = circuitTag(suite, message);
   }
   suite.wipe(body);
-  return { train: message, secrets, routes, fresh, firstPuzzleSolution: solutions[0]! };
+  return { train: message, secrets, routes, tags, fresh, firstPuzzleSolution: solutions[0]! };
 }
 
 export type TrainResult =
@@ -125,7 +139,7 @@ export type TrainResult =
     };
 
 /**
- * Opens a train under the node's keys, newest first, and remembers it. Borrows `train` and overwrites parts of it.
+ * Opens a train under the node's keys, newest first, and remembers it. Borrows `train`.
  * `staleEpoch`: no key that is held opens it (made for another epoch, or altered); `setupReplayed`; `limit`: the
  * epoch's memory is full; `badSetup`: malformed.
  */

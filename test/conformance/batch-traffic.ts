@@ -1,6 +1,7 @@
 /** Cells of class cmix through the target and to it, and what it says of their batches (docs/protocol.md §7.1). */
 import {
   About,
+  circuitTag,
   digestOf,
   type Opening,
   type Proof,
@@ -115,21 +116,37 @@ export function takeDown(circuit: Relayed): void {
   end(circuit);
 }
 
+/** A cell as it came, with what its header said. */
+export type Came = CellInbox['cells'][number];
+
+const MODULUS = 2 ** 48;
+
+/** Digests of a circuit's cells on the links on both sides of the target: as the client gave them, as they came, as the next hop gave them. */
+export const gave = ({ train, route }: Relayed, index: number, datagram: Uint8Array): Bytes =>
+  digestOf(circuitTag(train.train), 0, { counter: (route.forwardStart + index) % MODULUS }, cellOf(datagram));
+export const atNext = ({ body }: Relayed, { header, cell }: Came): Bytes =>
+  digestOf(circuitTag(body.subarray(32)), 0, header, cell);
+export const gaveBack = ({ body, route }: Relayed, index: number, cell: Uint8Array): Bytes =>
+  digestOf(circuitTag(body.subarray(32)), 1, { counter: (route.backwardStart + index) % MODULUS }, cell);
+export const atClient = ({ train }: Relayed, { header, cell }: Came): Bytes =>
+  digestOf(circuitTag(train.train), 1, header, cell);
+
 /** Gives `count` cells to the target at once; their digests, and what is in them. */
 export function give(circuit: Relayed, count: number): { given: Bytes[]; plaintexts: Bytes[] } {
   const plaintexts = Array.from({ length: count }, () => random(1240));
+  const first = circuit.index;
   const datagrams = plaintexts.map((plaintext) => forward(circuit, plaintext));
   for (const datagram of datagrams) circuit.near.peer.send(datagram);
-  return { given: datagrams.map((datagram) => digestOf(cellOf(datagram))), plaintexts };
+  return { given: datagrams.map((datagram, i) => gave(circuit, first + i, datagram)), plaintexts };
 }
 
 /** The next cells that come out. */
-export async function take(inbox: CellInbox, count: number): Promise<Bytes[]> {
-  const cells: Bytes[] = [];
+export async function take(inbox: CellInbox, count: number): Promise<Came[]> {
+  const cells: Came[] = [];
   for (let i = 0; i < count; i++) {
     const came = await inbox.next();
     check(came !== undefined, 'a cell did not come out');
-    cells.push(came.cell);
+    cells.push(came);
   }
   return cells;
 }
@@ -155,9 +172,10 @@ export async function whole(context: Context, count = context.peer.target.cmixCe
     const circuit = await batched(context);
     const startedMs = performance.now();
     const { given, plaintexts } = give(circuit, count);
-    const cells = await take(circuit.atNext, count);
+    const came = await take(circuit.atNext, count);
     const tookMs = performance.now() - startedMs;
-    const got = cells.map(digestOf);
+    const cells = came.map(({ cell }) => cell);
+    const got = came.map((one) => atNext(circuit, one));
     const near = await account(circuit.near, given, []);
     const far = await account(circuit.far, [], got);
     takeDown(circuit);
@@ -198,7 +216,8 @@ export async function taken(context: Context): Promise<Pick<Ended, 'link' | 'cir
   const inbox = new CellInbox(link, circuit.backwardCid);
   circuit.setUp();
   check(await circuit.ready(), 'a good set-up was not answered');
-  return { link, circuit, replied: digestOf(inbox.cells[0]!.cell) };
+  const { header, cell } = inbox.cells[0]!;
+  return { link, circuit, replied: digestOf(circuitTag(train.train), 1, header, cell) };
 }
 
 export async function ended(context: Context): Promise<Ended> {
@@ -206,7 +225,8 @@ export async function ended(context: Context): Promise<Ended> {
   const mark = random(8);
   const datagram = circuit.cell(concat(circuit.ackFrame(), pingFrame(mark)));
   context.peer.send(datagram);
-  const asked = digestOf(cellOf(datagram));
+  const { train } = circuit.options;
+  const asked = digestOf(circuitTag(train.train), 0, { counter: circuit.index - 1 }, cellOf(datagram));
   const told = await account(link, [asked], [replied]);
   return { link, circuit, asked, replied, account: told, ponged: await circuit.pong(mark) };
 }

@@ -45,11 +45,24 @@ export const STATEMENT = 1290;
 /** certificate … hash of the opening: with what the delay begins. */
 const HEAD = CERTIFICATE + 26 + 2 * ELEMENT + 32;
 const LEAF = 16;
-const _OPENING_HEAD = 42;
-export const LONGEST_OPENING = 4138;
+export const LONGEST_OPENING = 4154;
 const MAX_CELLS = 128;
 
-export const digestOf = (cell: Uint8Array): Bytes => hash('nyx1 cmix cell', cell);
+/** Of the train that came over a link, or went. */
+export const circuitTag = (train: Uint8Array): Bytes => hash('nyx1 cmix circuit', train);
+/** Of a cell on a link. Backward, what falls off at the next hop does not count. */
+export const digestOf = (
+  tag: Uint8Array,
+  travel: 0 | 1,
+  { counter, type = 0, path = 0 }: { readonly counter: number; readonly type?: number; readonly path?: number },
+  cell: Uint8Array,
+): Bytes =>
+  hash(
+    'nyx1 cmix cell',
+    tag,
+    concat(Uint8Array.of(travel), number(counter, 6), Uint8Array.of(type, path)),
+    travel === 0 ? cell : cell.subarray(0, 1240),
+  );
 export const endOf = (digest: Uint8Array): Bytes => hash('nyx1 cmix end', digest);
 export const beginOf = (digest: Uint8Array): Bytes => hash('nyx1 cmix begin', digest);
 const hash = (domain: string, ...parts: readonly Uint8Array[]): Bytes =>
@@ -108,6 +121,7 @@ export interface Opening {
   readonly bytes: Bytes;
   readonly key: Bytes;
   readonly number: number;
+  readonly salt: Bytes;
   readonly cells: number;
   /** By side. */
   readonly leaves: readonly [readonly Bytes[], readonly Bytes[]];
@@ -228,10 +242,10 @@ export function readProof(from: Uint8Array): Proof {
 
 export function readOpening(from: Uint8Array): Opening {
   const reader = new Reader(from);
-  const [key, batch, cells] = [reader.take(32), reader.number(8), reader.number(2)];
+  const [key, batch, salt, cells] = [reader.take(32), reader.number(8), reader.take(16), reader.number(2)];
   if (cells < 1 || cells > MAX_CELLS) throw new Error(`an opening of ${cells} cells`);
   const side = () => inOrder(Array.from({ length: cells }, () => reader.take(LEAF)));
-  const opening = { bytes: new Uint8Array(from), key, number: batch, cells, leaves: [side(), side()] as const };
+  const opening = { bytes: new Uint8Array(from), key, number: batch, salt, cells, leaves: [side(), side()] as const };
   reader.end();
   return opening;
 }
@@ -245,15 +259,15 @@ export const isCertificateOf = ({ bytes: all, identity }: Certificate, nodeId: U
   equal(nodeIdOf(identity), nodeId) &&
   ed25519.verify(all.subarray(80), concat(ascii('nyx1 cmix key'), all.subarray(0, 80)), identity);
 
-export const leafOf = (key: Uint8Array, batch: number, side: Side, digest: Uint8Array): Bytes =>
-  hash('nyx1 cmix leaf', key, number(batch, 8), Uint8Array.of(side), digest).slice(0, LEAF);
+export const leafOf = (key: Uint8Array, batch: number, salt: Uint8Array, side: Side, digest: Uint8Array): Bytes =>
+  hash('nyx1 cmix leaf', key, number(batch, 8), salt, Uint8Array.of(side), digest).slice(0, LEAF);
 export const openingHash = (opening: Uint8Array): Bytes => hash('nyx1 cmix opening', opening);
 /** By which nodes tell each other what statement they have heard. */
 export const heardOf = ({ bytes: all, certificate, number: batch }: Statement): Bytes =>
   concat(certificate.key, number(batch, 8), sha256(all.subarray(0, -SIGNATURE)));
 
 export const has = (opening: Opening, side: Side, digest: Uint8Array): boolean => {
-  const leaf = leafOf(opening.key, opening.number, side, digest);
+  const leaf = leafOf(opening.key, opening.number, opening.salt, side, digest);
   return opening.leaves[side].some((one) => equal(one, leaf));
 };
 
@@ -278,6 +292,8 @@ export class Mix {
   readonly identity: Signer;
   readonly #key = newSigner();
   readonly #certificate: Bytes;
+  /** The same for all its batches, which harms only itself. */
+  readonly #salt = random(16);
 
   constructor(identity: Signer) {
     this.identity = identity;
@@ -297,11 +313,12 @@ export class Mix {
   opening(batch: number, inputs: readonly Uint8Array[], outputs: readonly Uint8Array[], flaws: Flaws = {}): Bytes {
     const { publicKey } = this.#key;
     const leaves = (side: Side, digests: readonly Uint8Array[]) =>
-      rising(digests.map((digest) => leafOf(publicKey, batch, side, digest)));
+      rising(digests.map((digest) => leafOf(publicKey, batch, this.#salt, side, digest)));
     const [opensIn, opensOut] = flaws.opened ?? [inputs, outputs];
     return concat(
       publicKey,
       number(flaws.openingNumber ?? batch, 8),
+      this.#salt,
       number(opensIn.length, 2),
       ...leaves(Side.in, opensIn),
       ...leaves(Side.out, opensOut),

@@ -2,14 +2,13 @@
  * Cases of class cmix, the suite's own node being the mix (docs/protocol.md §7.1): what the target makes of receipts, proofs and openings,
  * good ones and others, whom it tells of a cheat, and what it opens to clients that ask.
  */
-import { account, batched, give, hear, names, said, say, take, takeDown } from './batch-traffic.ts';
+import { account, atNext, batched, give, hear, names, said, say, take, takeDown } from './batch-traffic.ts';
 import {
   About,
   anyDigests,
   anyTag,
   type BatchRules,
   Cheat,
-  digestOf,
   encodeEvidence,
   endOf,
   type Flaws,
@@ -408,9 +407,9 @@ function askCases(): Case[] {
     check(equal(next.subarray(0, 32), digest), 'an answer to another question');
     return next.slice(32);
   };
-  const given = async ({ atNext }: Relayed): Promise<Bytes> => {
-    const [cell] = await take(atNext, 1);
-    return digestOf(cell!);
+  const given = async (circuit: Relayed): Promise<Bytes> => {
+    const [came] = await take(circuit.atNext, 1);
+    return atNext(circuit, came!);
   };
   // The first hop goes by what the second has opened.
   const any = async (): Promise<Bytes> => random(32);

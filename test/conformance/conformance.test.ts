@@ -125,16 +125,16 @@ const faults: readonly Fault[] = [
   {
     name: 'an opening has something else in the place of a cell',
     file: 'core/mix/batch-work.ts',
-    find: 'batch, digestsOf(job.inputs), digestsOf(job.outputs))',
-    put: 'batch, digestsOf(job.inputs), digestsOf(job.outputs).map((one, i) => (i > 0 ? one : suite.sha256(one))))',
+    find: 'job.salt, digestsOf(job.inputs), digestsOf(job.outputs))',
+    put: 'job.salt, digestsOf(job.inputs), digestsOf(job.outputs).map((one, i) => (i > 0 ? one : suite.sha256(one))))',
     caughtBy: 'cmix.opening.out',
   },
   {
-    name: 'a batch takes the same cell twice',
-    file: 'core/mix/batch-queue.ts',
-    find: '    if (this.#known.has(inKey) || this.#known.has(outKey)) return false;\n',
-    put: '',
-    caughtBy: 'cmix.cells.same',
+    name: 'a cell is named by all of its bytes, those that fall off too',
+    file: 'core/mix/batch-records.ts',
+    find: 'travel === Direction.forward ? cell : cell.subarray(0, CT_BYTES)',
+    put: 'cell',
+    caughtBy: 'cmix.cells.fallen',
   },
   {
     name: 'a packet of the message lane is taken as often as it comes',

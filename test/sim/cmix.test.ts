@@ -53,7 +53,13 @@ function sink(onBytes: (count: number) => void): SessionOwner {
   };
 }
 
-function build(seed: number, lossRatio = 0, onOpened?: (out: Uint8Array) => void, exitKnows = () => true) {
+function build(
+  seed: number,
+  lossRatio = 0,
+  onOpened?: (out: Uint8Array) => void,
+  exitKnows = () => true,
+  middleEngine?: NodeOptions['engine'],
+) {
   const network = new VirtualNetwork(suite, seed, { latencyMs: 1, jitterMs: 0, lossRatio, duplicateRatio: 0 });
   const state = { received: 0 };
   const add = (name: string, kind: 'client' | 'mix' | 'exit'): Part => {
@@ -69,6 +75,7 @@ function build(seed: number, lossRatio = 0, onOpened?: (out: Uint8Array) => void
         ...(kind === 'exit' ? { resolve: (id) => (exitKnows() ? network.resolve(id) : undefined) } : {}),
       },
       ...(onOpened && name === 'guard' ? { engine: watched(onOpened) } : {}),
+      ...(middleEngine && name === 'middle' ? { engine: middleEngine } : {}),
       serve: () =>
         sink((n) => {
           state.received += n;
@@ -236,6 +243,29 @@ describe('honest mixes', () => {
     assert.ok(rttMs! >= least && rttMs! < least + 1000, `${rttMs}`);
     assert.ok(world.guard.node.engine.cmix.smallestRecent! <= 3);
   });
+});
+
+test('a neighbour that sends changed what falls off at the next mix makes nobody doubt that mix', () => {
+  // Engines alone: the middle seals as any relay, and then spoils the last 16 bytes of what it gives back to the guard.
+  let spoilt = 0;
+  const world = build(109, 0, undefined, undefined, (options, deps) => {
+    const spoiling = Object.assign(Object.create(suite) as CryptoSuite, {
+      aeadSeal(...args: Parameters<CryptoSuite['aeadSeal']>): void {
+        suite.aeadSeal(...args);
+        const [out, , plaintext] = args;
+        if (out.length !== CT_BYTES || out === plaintext) return;
+        out[CT_BYTES - 1]! ^= 1;
+        spoilt++;
+      },
+    });
+    return new Engine(options, { ...deps, suite: spoiling });
+  });
+  transfer(world);
+  settle(world.network, world.hosts);
+  assert.ok(spoilt > 10, `${spoilt}`);
+  const { exchanged, proved } = world.client.node.engine.cmix;
+  assert.ok(proved > 20);
+  assert.equal(exchanged + world.client.host.exchangers.length, 0);
 });
 
 test('a mix that is a client too sends its own cells in its batches, and is not suspected', () => {
