@@ -19,6 +19,9 @@ const view: View = {
   alarms: [],
   forkNeeds: 1,
   refused: {},
+  viewsAccepted: 5,
+  deltasAccepted: 4,
+  deltasRefused: 0,
 };
 
 test('a view is shown with its age, who signed it, and its parameters', () => {

@@ -646,6 +646,9 @@ export interface View {
   forkNeeds: number;
   refused: Record<string, number>;
   voting?: Voting | null;
+  viewsAccepted: number;
+  deltasAccepted: number;
+  deltasRefused: number;
 }
 
 export interface Voting {

@@ -52,6 +52,10 @@ export function formatView(view: View, nowUnixSeconds: number): string {
       `forks        two views of one epoch take ${view.forkNeeds} lying authorities or more; ${forks(view)} seen`,
     );
   }
+  const whole = view.deltasRefused === 0 ? '' : `; ${view.deltasRefused} times a step could not be used`;
+  lines.push(
+    `updates      ${view.viewsAccepted} views taken, by ${view.deltasAccepted} steps from the one before${whole}`,
+  );
   const refused = counts(view.refused);
   if (refused !== '') lines.push(`refused      views that came: ${refused}`);
   if (view.voting) lines.push(...formatVoting(view.voting));

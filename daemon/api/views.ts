@@ -230,6 +230,9 @@ export const view = (host: ApiHost): View => {
     alarms: host.directory.evidence.map((alarm) => ({ ...alarm })),
     forkNeeds: Math.max(0, 2 * host.directory.threshold - host.directory.authorities.length),
     refused: Object.fromEntries(host.directory.client.refused),
+    viewsAccepted: host.directory.client.accepted,
+    deltasAccepted: host.directory.client.deltasAccepted,
+    deltasRefused: host.directory.client.deltasRefused,
     ...(host.directory.voting === undefined ? {} : { voting: voting(host.directory.voting) }),
   };
   if (held === undefined) {

@@ -12,6 +12,8 @@ export class DeltaStore {
   readonly #max: number;
   /** Hex of the first view's digest, oldest first. */
   readonly #from: string[];
+  /** Being made or written: who asks for one of these waits. */
+  readonly #coming = new Map<string, Promise<void>>();
 
   /** Keeps the last `max`. */
   constructor(folder: string, max: number = DAY_OF_DELTAS) {
@@ -25,15 +27,28 @@ export class DeltaStore {
       .map(({ from }) => from);
   }
 
-  async keep(from: string, delta: Uint8Array): Promise<void> {
-    await writeDurably(this.#file(from), delta);
-    if (!this.#from.includes(from)) this.#from.push(from);
-    while (this.#from.length > this.#max) rmSync(this.#file(this.#from.shift()!), { force: true });
+  /** Rejects when it could not be made or written. */
+  async keep(from: string, delta: Uint8Array | Promise<Uint8Array>): Promise<void> {
+    const work = this.#store(from, delta);
+    const settled = work.catch(() => {});
+    this.#coming.set(from, settled);
+    try {
+      await work;
+    } finally {
+      if (this.#coming.get(from) === settled) this.#coming.delete(from);
+    }
   }
 
-  /** The delta that begins with that view (hex of its digest). */
+  /** The delta that begins with that view (hex of its digest); one that is on its way is waited for. */
   async from(digest: string): Promise<Uint8Array | undefined> {
+    await this.#coming.get(digest);
     return this.#from.includes(digest) ? await readFile(this.#file(digest)) : undefined;
+  }
+
+  async #store(from: string, delta: Uint8Array | Promise<Uint8Array>): Promise<void> {
+    await writeDurably(this.#file(from), await delta);
+    if (!this.#from.includes(from)) this.#from.push(from);
+    while (this.#from.length > this.#max) rmSync(this.#file(this.#from.shift()!), { force: true });
   }
 
   #file(from: string): string {

@@ -69,6 +69,9 @@ export class DirectoryClient {
   /** Views that came and were refused, by DirectoryErrorCode; and those that were taken. */
   readonly refused = new Map<DirectoryErrorCode, number>();
   accepted = 0;
+  /** Steps from one view to the next that led to views that were taken; and times that steps led nowhere. */
+  deltasAccepted = 0;
+  deltasRefused = 0;
   /** One view at a time is verified. */
   #work: Promise<unknown> = Promise.resolve();
 
@@ -113,11 +116,14 @@ export class DirectoryClient {
 
   /** Takes a bundle, or a delta from the view that is held, that came some other way. False: it is the one that is held already. Rejects with DirectoryError. */
   async offer(bytes: Uint8Array): Promise<boolean> {
+    const isStep = isDelta(bytes);
     try {
-      const isNew = await this.#enqueue(() => (isDelta(bytes) ? this.#acceptDelta(bytes) : this.#accept(bytes, true)));
+      const isNew = await this.#enqueue(() => (isStep ? this.#acceptDelta(bytes) : this.#accept(bytes, true)));
       if (isNew) this.accepted++;
+      if (isNew && isStep) this.deltasAccepted++;
       return isNew;
     } catch (error) {
+      if (isStep) this.deltasRefused++;
       if (error instanceof DirectoryError) this.refused.set(error.code, (this.refused.get(error.code) ?? 0) + 1);
       throw error;
     }
@@ -160,11 +166,15 @@ export class DirectoryClient {
   async #refreshFrom(source: string, signal: AbortSignal): Promise<boolean> {
     const base = this.#last?.bundle;
     if (base !== undefined) {
+      const way = { steps: 0 };
       try {
-        const reached = await this.#follow(source, base, signal);
+        const reached = await this.#follow(source, base, way, signal);
         if (reached === base) return false;
-        return await this.offer(encodeViewBundle(reached));
+        const isNew = await this.offer(encodeViewBundle(reached));
+        if (isNew) this.deltasAccepted += way.steps;
+        return isNew;
       } catch (error) {
+        if (way.steps > 0 && error instanceof DirectoryError) this.deltasRefused++;
         // Whatever is wrong with the deltas of this source, its bundle may be good; a fork is one either way.
         if (signal.aborted || (error instanceof DirectoryError && error.code === DirectoryErrorCode.fork)) throw error;
         this.#dependencies.onProblem(`${source}: ${(error as Error).message}`);
@@ -175,14 +185,15 @@ export class DirectoryClient {
     return await this.offer(bytes);
   }
 
-  /** From one view to the next for as long as the source has deltas, or to the bundle it gives instead. */
-  async #follow(source: string, from: ViewBundle, signal: AbortSignal): Promise<ViewBundle> {
+  /** From one view to the next for as long as the source has deltas, counted in `way`, or to the bundle it gives instead. */
+  async #follow(source: string, from: ViewBundle, way: { steps: number }, signal: AbortSignal): Promise<ViewBundle> {
     const { suite } = this.#dependencies;
     let reached = from;
     for (let i = 0; i < MAX_DELTAS_IN_ROW; i++) {
       const bytes = await fetchView(source, nodeIdHex(viewDigest(reached.body, suite)), signal);
       if (bytes === undefined) return reached;
       if (!isDelta(bytes)) return decodeViewBundle(bytes);
+      way.steps++;
       reached = applyDelta(reached, bytes, suite);
     }
     return reached;
@@ -239,10 +250,12 @@ export class DirectoryClient {
     }
     if (store) await writeDurably(viewFile, bytes);
     const signers = [...validSigners(bundle, authorities, suite)];
+    // Begun first: who sees the new view and asks for the step to it gets it, if only after a moment.
+    const kept = store && last !== undefined ? this.#keepDelta(last.bundle, bundle, delta) : undefined;
     this.#held = { verified, bundle, bytes, digest: nodeIdHex(digest), signatures: signers.length, signers };
     this.#last = { view: bundle.view, body: bundle.body, signatures: bundle.signatures, bundle };
     onView(this.#held);
-    if (store && last !== undefined) await this.#keepDelta(last.bundle, bundle, delta);
+    await kept;
     return true;
   }
 
@@ -276,8 +289,7 @@ export class DirectoryClient {
         }
         return id;
       };
-      const delta = await runInSlices(encodeDeltaSteps(from, to, idOf, suite));
-      await deltas.keep(fromDigest, delta);
+      await deltas.keep(fromDigest, runInSlices(encodeDeltaSteps(from, to, idOf, suite)));
     } catch (error) {
       onProblem(`the delta to epoch ${to.view.epoch} could not be kept: ${(error as Error).message}`);
     }

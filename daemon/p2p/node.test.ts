@@ -111,6 +111,41 @@ describe('peers on loopback', () => {
     assert.equal(empty.counters.viewBytesFetched, now.length);
   });
 
+  it('count a broken delta against who gave it, and get the view from another', async () => {
+    const authority = makeKey();
+    const lastEpoch = Math.floor(unixSeconds() / EPOCH_SECONDS) * EPOCH_SECONDS - 1;
+    const descriptors = [makeDescriptor(makeKey()).bytes, makeDescriptor(makeKey()).bytes];
+    const before = makeView(authority, descriptors.slice(0, 1), lastEpoch);
+    const now = makeView(authority, descriptors);
+    const delta = deltaOf(decodeViewBundle(before), decodeViewBundle(now));
+    const broken = new Uint8Array(delta);
+    broken[broken.length - 100]! ^= 1;
+    const begin1 = (given: Uint8Array) =>
+      begin({ identity: makeKey(), authority, authorities: [authority], delta: () => given });
+    const liar = await begin1(broken);
+    liar.hold(now);
+    const behind = await begin({
+      authorities: [authority],
+      bootstrap: [liar.node.addresses[0]!],
+      options: { listen: [] },
+    });
+    behind.hold(before);
+    await until('the broken delta was refused', () => behind.counters.refusals.badView > 0);
+    assert.equal(behind.view()?.nodes.length, 1);
+    assert.ok(liar.counters.deltasServed > 0);
+    const honest = await begin({
+      identity: makeKey(),
+      authority,
+      authorities: [authority],
+      bootstrap: [liar.node.addresses[0]!],
+      delta: () => delta,
+    });
+    honest.hold(now);
+    await until('it came from the other', () => behind.view()?.nodes.length === 2);
+    assert.equal(honest.counters.deltasServed, 1);
+    assert.equal(behind.counters.viewsFetched, 1);
+  });
+
   it('go on when their own descriptor has run out', async () => {
     const authority = makeKey();
     const peer = await startPeer({ identity: makeKey(), authorities: [authority] });

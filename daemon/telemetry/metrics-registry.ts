@@ -3,6 +3,7 @@ import { measuredMix } from '@nyx/core/mix/anonymity-report.ts';
 import { Counter, Gauge, Registry } from 'prom-client';
 import type { ReloadState } from '../actors/config-reloader.ts';
 import type { AuthorityCounters } from '../directory/authority.ts';
+import type { DirectoryClient } from '../directory/directory-client.ts';
 import type { MailboxHost } from '../messages/mailbox-host.ts';
 import type { MessageFigures } from '../messages/messages.ts';
 import type { P2pCounters, P2pState } from '../p2p/contract.ts';
@@ -22,7 +23,7 @@ export interface MetricsHost {
     readonly view:
       | { readonly verified: { readonly nodes: readonly unknown[]; readonly view: { readonly validAfter: number } } }
       | undefined;
-    readonly client: { readonly accepted: number; readonly refused: ReadonlyMap<string, number> };
+    readonly client: Pick<DirectoryClient, 'accepted' | 'refused' | 'deltasAccepted' | 'deltasRefused'>;
     readonly evidence: readonly { readonly kind: string }[];
     /** Undefined: this node is no authority. */
     readonly voting:
@@ -274,6 +275,8 @@ const registerDirectory = (
     return view === undefined ? Number.NaN : Math.max(0, Date.now() / 1000 - view.validAfter);
   });
   counter('nyx_directory_views_accepted_total', 'Views that verified', () => client.accepted);
+  counter('nyx_directory_deltas_accepted_total', 'Deltas that led to these', () => client.deltasAccepted);
+  counter('nyx_directory_deltas_refused_total', 'Deltas that led nowhere', () => client.deltasRefused);
   byLabel('nyx_directory_views_refused', 'Views that came and were refused, by reason', 'reason', () => client.refused);
   byLabel('nyx_directory_alarms', 'What authorities did that they must not do', 'kind', () =>
     ['fork', 'equivocation'].map((kind) => [kind, directory.evidence.filter((each) => each.kind === kind).length]),
