@@ -36,6 +36,7 @@ import type { DirectoryServerHost } from '../directory/directory-server.ts';
 import { fetchParams } from '../directory/directory-source.ts';
 import { type Evidence, type EvidenceKind, EvidenceStore } from '../directory/evidence.ts';
 import { createMemoryHard } from '../directory/memory-hard.ts';
+import { PublicationTimes } from '../directory/publication-times.ts';
 import { proveFamilies } from '../directory/seed-file.ts';
 import { actorChild } from '../supervision/actor-child.ts';
 import type { ChildSpec } from '../supervision/supervise.ts';
@@ -66,7 +67,7 @@ export class Directory {
   readonly #evidence: EvidenceStore;
   readonly #deltas: DeltaStore | undefined;
   #published: Uint8Array | undefined;
-  #lastPublished = 0;
+  #times: PublicationTimes | undefined;
   #unpublished = false;
   /** Authorities that have the present descriptor. */
   #taken = 0;
@@ -371,9 +372,8 @@ export class Directory {
       if (this.#hintedParams === undefined) await this.#askParams(signal);
     }
     const admission = await this.#solve(admissionEpoch({ mixKeys }), signal);
-    // Two descriptors of one second must still be told apart by age.
-    const published = Math.max(unixSeconds(this.#context), this.#lastPublished);
-    this.#lastPublished = published;
+    this.#times ??= new PublicationTimes(store.files);
+    const published = this.#times.next(unixSeconds(this.#context));
     const fields: DescriptorFields = {
       identity: store.identity.publicKey,
       linkX25519: store.linkX25519,
