@@ -703,6 +703,7 @@ export interface Node {
   flags: string[];
   viewBandwidthBytesPerSecond: number;
   firstEpoch: number;
+  compliance: string;
 }
 
 export interface ListKeysResponse {

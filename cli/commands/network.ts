@@ -20,6 +20,7 @@ export function addNetworkCommand(program: Command, io: Io): void {
         const rows = nodes.map((node) => [
           shortId(node.nodeId),
           node.roles.join(','),
+          node.compliance,
           node.addresses.join(' '),
           `${formatBytes(node.viewBandwidthBytesPerSecond)}/s`,
           total > 0 ? `${((node.weight / total) * 100).toFixed(2)} %` : '–',
@@ -27,7 +28,10 @@ export function addNetworkCommand(program: Command, io: Io): void {
           [...node.flags, node.self ? 'this node' : ''].filter(Boolean).join(', '),
         ]);
         printLine(io, '');
-        printLine(io, formatTable(['node', 'roles', 'addresses', 'bandwidth', 'weight', 'epochs known', ''], rows));
+        printLine(
+          io,
+          formatTable(['node', 'roles', 'level', 'addresses', 'bandwidth', 'weight', 'epochs known', ''], rows),
+        );
       });
     });
 }

@@ -12,6 +12,8 @@ export interface TestNode {
   readonly mix?: boolean;
   readonly exitPolicy?: readonly string[];
   readonly region?: string;
+  /** Default 'full'. */
+  readonly compliance?: NodeDescriptor['compliance'];
 }
 
 /** NodeID of the i-th node of a test view. */
@@ -55,7 +57,7 @@ export function testView(nodes: readonly TestNode[], validAfter = 1_800_000_000)
           certificate: new Uint8Array(64),
         })),
         ...(node.region === undefined ? {} : { region: node.region }),
-        compliance: 'core',
+        compliance: node.compliance ?? 'full',
         bandwidthBytesPerSecond: node.bandwidth ?? 1000,
         published: validAfter,
         expires: validAfter + 10_800,

@@ -30,6 +30,7 @@ import { changedKeys } from '../config/difference.ts';
 import { ReloadClass, reloadClasses } from '../config/reload-classes.ts';
 import type { Authority } from '../directory/authority.ts';
 import { authoritySetOf } from '../directory/authority-set.ts';
+import { complianceOf } from '../directory/compliance.ts';
 import { DAY_OF_DELTAS, DeltaStore } from '../directory/delta-store.ts';
 import { DirectoryClient, type HeldView } from '../directory/directory-client.ts';
 import type { DirectoryServerHost } from '../directory/directory-server.ts';
@@ -388,7 +389,7 @@ export class Directory {
       exitPolicy: isExit ? config.exit.policy : [],
       family: config.family,
       ...(this.#families.length === 0 ? {} : { families: this.#families }),
-      compliance: 'core',
+      compliance: complianceOf(config),
       bandwidthBytesPerSecond: config.bandwidthBytesPerSecond,
       ...(config.region === undefined ? {} : { region: config.region }),
       ...(admission === undefined ? {} : { admission }),

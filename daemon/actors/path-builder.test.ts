@@ -121,6 +121,21 @@ describe('path builder', () => {
     assert.ok(others.includes(first!), 'through a guard that failed a moment ago, for there is no other');
   });
 
+  test('paths of class cmix go over nodes that claim to take part in it, and over no others (seed "batches")', () => {
+    const bench = new Bench('batches');
+    bench.take(held(exits(40).map((node, i) => ({ ...node, compliance: i % 2 === 0 ? 'full' : 'plus' }))));
+    const used = (wanted: 'fast' | 'cmix') =>
+      Array.from({ length: 40 }, () => bench.builder.select({ ...constraints, class: wanted })).flat();
+    const claims = (nodeId: Uint8Array) => bench.view!.verified.byId.get(nodeIdHex(nodeId))!.compliance;
+    const batched = new Set(used('cmix').map(({ nodeId }) => claims(nodeId)));
+    assert.deepEqual([...batched], ['full']);
+    assert.ok(used('fast').some(({ nodeId }) => claims(nodeId) === 'plus'));
+    // Nobody is left: better no path than one that its first hop refuses.
+    bench.take(held(exits(10, { compliance: 'plus' })));
+    assert.throws(() => bench.builder.select({ ...constraints, class: 'cmix' }), { code: 'NO_PATH' });
+    assert.equal(bench.builder.select(constraints).length, 3);
+  });
+
   test('choices come from the verified view alone, but for bounded feedback (seed "poison")', () => {
     const nodes = exits(100);
     const clean = new Bench('poison');

@@ -5,6 +5,8 @@
  * times teach the latency book. Nothing that a peer says has a part in it, but which hop of a path claims to be cut off:
  * that hop's successor is left out for some seconds.
  */
+import { ComplianceLevel } from '@nyx/core/directory/descriptor.ts';
+import type { VerifiedView } from '@nyx/core/directory/view.ts';
 import type { NodeContact } from '@nyx/core/engine/contract.ts';
 import { networkOf, type Origins } from '@nyx/core/path/candidates.ts';
 import type { NodeFilter, PathStrategy, SelectConstraints } from '@nyx/core/path/constraints.ts';
@@ -35,6 +37,18 @@ const SECOND_LAYER_FILE = 'second-layer.json';
 const COUNTS_SECONDS = 60;
 /** Ends of circuits (as a pump describes them) that nobody asked for. */
 const brokenOff: ReadonlySet<string> = new Set(['link lost', 'unreachable', 'timeout', 'shutdown']);
+
+/** NodeIDs of those that take no circuits of class cmix, by view. */
+const noBatches = new WeakMap<VerifiedView, readonly string[]>();
+
+function withoutBatches(view: VerifiedView): readonly string[] {
+  let ids = noBatches.get(view);
+  if (ids === undefined) {
+    ids = [...view.byId].filter(([, { compliance }]) => compliance !== ComplianceLevel.full).map(([id]) => id);
+    noBatches.set(view, ids);
+  }
+  return ids;
+}
 
 type PumpCircuitEvent = Extract<FromPump, { readonly type: 'circuit' }>;
 
@@ -232,7 +246,11 @@ export class PathBuilder {
     return {
       ...filter,
       hops: constraints.nodeIds?.length ?? constraints.hops,
-      exclude: [this.#self, ...excludeNodes, ...apartFrom, ...(isNamed ? [] : this.#excluded(constraints.lastHop))],
+      exclude: [
+        ...[this.#self, ...excludeNodes, ...apartFrom],
+        ...(isNamed ? [] : this.#excluded(constraints.lastHop)),
+        ...(isNamed || constraints.class !== 'cmix' ? [] : withoutBatches(view.verified)),
+      ],
       ...(constraints.withoutGuards ? {} : { reach, guards: this.#guards.usable(unixSeconds(this.#context)) }),
       sameSubnetAllowed: path.allowSameSubnet,
       privateTargetsAllowed: path.allowPrivateTargets || path.allowSameSubnet,

@@ -287,6 +287,7 @@ export const nodes = (host: ApiHost): Node[] => {
       flags: Object.entries(NodeFlag).flatMap(([name, flag]) => (status.flags & flag ? [name] : [])),
       viewBandwidthBytesPerSecond: status.bandwidthBytesPerSecond,
       firstEpoch: status.firstEpoch,
+      compliance: node.compliance,
     };
   });
 };

@@ -17,6 +17,7 @@ import { RSA_2048, RsaGroup } from '@nyx/core/mix/rsa-group.ts';
 import { runTurns } from '@nyx/core/mix/vdf.ts';
 import { PACKET_BYTES } from '@nyx/core/sphinx/packet.ts';
 import { useReplyBlock } from '@nyx/core/sphinx/reply-block.ts';
+import { complianceOf } from '@nyx/daemon/directory/compliance.ts';
 import { Exit } from '@nyx/daemon/exit/exit.ts';
 import { createNativePowMod } from '@nyx/daemon/io/modular-power.ts';
 import { createNativeSuite } from '@nyx/daemon/io/native-suite.ts';
@@ -190,7 +191,7 @@ process.stdout.write(
     mixKem: hex(mix.kem),
     identity: hex(identity.publicKey),
     setupsPerSecond,
-    compliance: 'full',
+    compliance: complianceOf({ cmix: { enabled: true } }),
     cmixCells: BATCH_RULES.cells,
     cmixDelayMs: BATCH_RULES.delayMs,
     cmixWaitMs: BATCH_WAIT_MS,

@@ -51,6 +51,7 @@ before(async () => {
             ...listenAt(role, index),
             // Exits end paths and are nowhere else in them: whatever a path takes, another one is left beside it.
             ...(role === 'exit' ? { roles: ['exit'] as const } : {}),
+            ...(role === 'mix' && index === 2 ? { cmix: { enabled: false } } : {}),
             region: regions[(role === 'exit' ? index + 5 : index) % 3]!,
             family: role === 'mix' && index < 2 ? ['twins'] : [],
             familyKeyFiles: role === 'mix' && index < 2 ? [familyKeyFile] : [],
@@ -186,4 +187,19 @@ test('the command line says the same', async () => {
   assert.match(stdout, /paths by default: \d/);
   const text = await run(process.execPath, [CLI, 'paths', 'choose', '--api', network.client.apiSocket]);
   assert.match(text.stdout, /strategy bandwidth: \d+\.\d\d bits/);
+});
+
+test('nodes claim the level of what they have switched on, and paths go by it', async () => {
+  const { api } = network.client;
+  const { nodeId } = network.node('mix-2');
+  const { nodes } = await api.paths.nodes({});
+  for (const node of nodes) assert.equal(node.compliance, node.nodeId === nodeId ? 'plus' : 'full');
+  const used = async (pathClass: 'cmix' | 'fast') => {
+    const paths = await Promise.all(
+      Array.from({ length: 20 }, () => api.paths.choose({ class: pathClass, hops: 4, strategy: 'uniform' })),
+    );
+    return paths.some(([path]) => path!.hops.some((hop) => hop.nodeId === nodeId));
+  };
+  assert.equal(await used('cmix'), false);
+  assert.equal(await used('fast'), true);
 });
