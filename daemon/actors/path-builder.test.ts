@@ -136,6 +136,34 @@ describe('path builder', () => {
     assert.equal(bench.builder.select(constraints).length, 3);
   });
 
+  test('nodes in doubt come back as far as they must, the least doubtful first, and no way that was tried (seed "doubt")', () => {
+    const bench = new Bench('doubt');
+    bench.take(held([...exits(3), {}, {}, {}, {}, {}]));
+    const select = (avoid: readonly string[], tried: readonly (readonly string[])[] = []) =>
+      bench.builder.select({ ...constraints, avoid, tried }).map(({ nodeId }) => nodeIdHex(nodeId));
+    const ids = (...indexes: number[]) => indexes.map(testId);
+    for (let i = 0; i < 40; i++) {
+      assert.ok(
+        select(ids(0, 1, 3, 4)).every((id) => !ids(0, 1, 3, 4).includes(id)),
+        'there are enough others',
+      );
+      assert.equal(select(ids(4, 1, 0, 2)).at(-1), testId(1), 'all exits are in doubt: that with the least against it');
+      // One middle and one exit have to come back; over the first two of each, one after the other, nothing came.
+      const avoid = ids(4, 1, 5, 0, 6, 7, 2, 3);
+      const [, middle, exit] = select(avoid, [ids(4, 1)]);
+      assert.ok([middle, exit].includes(testId(5)) || exit === testId(0), `${middle} ${exit}`);
+      assert.ok(!(middle === testId(4) && exit === testId(1)));
+    }
+    // Every way has been tried: one of them again rather than none.
+    assert.equal(
+      select(
+        [],
+        Array.from({ length: 8 }, (_, i) => ids(i)),
+      ).length,
+      3,
+    );
+  });
+
   test('choices come from the verified view alone, but for bounded feedback (seed "poison")', () => {
     const nodes = exits(100);
     const clean = new Bench('poison');

@@ -33,6 +33,10 @@ import { globalId, type PumpPool, type WorkerStats, workerOf } from './pump-pool
 
 const GUARDS_FILE = 'guards.json';
 const SECOND_LAYER_FILE = 'second-layer.json';
+/** So many nodes in doubt are let back one by one, then twice as many at a time. */
+const SINGLE_STEPS = 8;
+/** Choices among those that are left, while what comes out has been tried. */
+const CHOICES = 4;
 /** Mere counts are written this often. */
 const COUNTS_SECONDS = 60;
 /** Ends of circuits (as a pump describes them) that nobody asked for. */
@@ -280,40 +284,24 @@ export class PathBuilder {
     count: number,
   ): { readonly path: readonly ChosenPath[]; readonly used: SelectConstraints } {
     const base = this.#constraints(view, constraints, wishes);
-    const attempts = [base];
-    if (constraints.nodeIds === undefined) {
-      // Without all of them if there are enough others, else at least without those that are known not to answer.
-      const network = networkOf(view.verified, this.#origins);
-      const avoided = this.#feedback.avoided(network, unixSeconds(this.#context));
-      // Whatever is said of the last hop: it is the only one that has the session.
-      const other = (id: string) => id !== constraints.lastHop;
-      const dead = avoided.dead.filter(other);
-      const doubtful = [...avoided.suspected, ...(constraints.avoid ?? [])].filter(other);
-      const without = (ids: readonly string[]) => ({ ...base, exclude: [...base.exclude!, ...ids] });
-      if (dead.length > 0) attempts.unshift(without(dead));
-      if (doubtful.length > 0) {
-        // Exits are few: when all of them are in doubt, at least another way to them.
-        const inner = doubtful.filter((id) => view.verified.byId.get(id)?.roles.exit !== true);
-        attempts.unshift(without([...dead, ...inner]));
-        // Better over the one that came into doubt longest ago.
-        const oldest = doubtful.find((id) => !inner.includes(id));
-        attempts.unshift(without([...dead, ...doubtful.filter((id) => id !== oldest)]));
-        attempts.unshift(without([...dead, ...doubtful]));
-      }
-      // The one guard that is not backing off may be the one exit for the target.
-      if (!constraints.withoutGuards) {
-        attempts.push({ ...base, guards: this.#guards.listed(unixSeconds(this.#context)) });
-      }
-    }
+    const attempts = constraints.nodeIds === undefined ? this.#attempts(view, constraints, base) : [base];
+    const { tried = [] } = constraints;
+    let found: { readonly path: readonly ChosenPath[]; readonly used: SelectConstraints } | undefined;
     let failure: unknown;
     for (const used of attempts) {
       try {
-        return { path: chooseDisjointPaths(view.verified, used, count, this.#context.random), used };
+        for (let choice = 0; choice < CHOICES; choice++) {
+          const path = chooseDisjointPaths(view.verified, used, count, this.#context.random);
+          if (!path.some((one) => isTried(one, tried))) return { path, used };
+          found ??= { path, used };
+        }
       } catch (error) {
         if (!(error instanceof PathError)) throw error;
         failure = error;
       }
     }
+    // What has been tried may answer after all.
+    if (found !== undefined) return found;
     const { code, message } = failure as PathError;
     const isBad = code === 'BAD_REQUEST' || code === 'UNKNOWN_NODE' || code === 'CONFLICT';
     // There are exits, but none whose policy takes the target.
@@ -321,6 +309,25 @@ export class PathBuilder {
       code === 'NO_EXIT' && constraints.needExit !== undefined && view.verified.nodes.some(({ roles }) => roles.exit);
     if (refused) throw new DialError(DialErrorCode.exitPolicy, message);
     throw new DialError(isBad ? DialErrorCode.badRequest : DialErrorCode.noPath, message);
+  }
+
+  /** From the strictest on: without all that is in doubt if there are enough others, in the end with everybody. */
+  *#attempts(view: HeldView, constraints: PathConstraints, base: SelectConstraints): Generator<SelectConstraints> {
+    const now = unixSeconds(this.#context);
+    const avoided = this.#feedback.avoided(networkOf(view.verified, this.#origins), now);
+    // Whatever is said of the last hop: it is the only one that has the session.
+    const other = (id: string) => id !== constraints.lastHop;
+    const dead = avoided.dead.filter(other);
+    const doubtful = [...new Set([...avoided.suspected, ...(constraints.avoid ?? [])])].filter(other);
+    const without = (ids: readonly string[]) => ({ ...base, exclude: [...base.exclude!, ...ids] });
+    if (doubtful.length > 0) {
+      const isExit = (id: string) => view.verified.byId.get(id)?.roles.exit === true;
+      for (const ids of withoutDoubtful(doubtful, isExit)) yield without([...dead, ...ids]);
+    }
+    if (dead.length > 0) yield without(dead);
+    yield base;
+    // The one guard that is not backing off may be the one exit for the target.
+    if (!constraints.withoutGuards) yield { ...base, guards: this.#guards.listed(now) };
   }
 
   /** A worker asks. */
@@ -477,6 +484,24 @@ export class PathBuilder {
       this.#files.write(SECOND_LAYER_FILE, Buffer.from(JSON.stringify(this.#secondLayer.state())));
     }
   }
+}
+
+/**
+ * What to leave out, in the order in which to try: all in doubt, then fewer and fewer, those last in `doubtful` longest.
+ * Exits are few: when all of them are in doubt, the first of them comes back before anybody else does.
+ */
+function* withoutDoubtful(doubtful: readonly string[], isExit: (id: string) => boolean): Generator<readonly string[]> {
+  yield doubtful;
+  const exit = doubtful.find(isExit);
+  if (exit !== undefined) yield doubtful.filter((id) => id !== exit);
+  for (let back = 1; back < doubtful.length; back = back < SINGLE_STEPS ? back + 1 : 2 * back)
+    yield doubtful.slice(back);
+}
+
+/** A way over all of these is known not to answer, or being tried. */
+function isTried({ hops }: ChosenPath, tried: readonly (readonly string[])[]): boolean {
+  const later = hops.slice(1).map(({ id }) => id);
+  return tried.some((set) => set.every((id) => later.includes(id)));
 }
 
 /** A target that some exit takes, for what needs an exit but has no target (name resolution, datagrams). */

@@ -6,8 +6,8 @@
  * A circuit takes no new streams after ten minutes (so that what a user does over a day is not all linkable at one
  * exit), and is closed once nothing has used it for ten minutes, or nothing uses it and it takes no new streams.
  *
- * Dead relays: a set-up that does not answer gets company (path-race.ts), and so does a ready circuit on which nothing
- * comes back (replacement()). A few circuits are built ahead for whoever comes first (spare-circuits.ts).
+ * Dead relays: a set-up that does not answer gets company (path-race.ts), for as long as somebody waits, and so does a
+ * ready circuit on which nothing comes back (replacement()). A few circuits are built ahead for whoever comes first (spare-circuits.ts).
  *
  * Exit policies: a circuit is tried for any port; the exit decides. When it refuses, the circuit is remembered as
  * unfit for that port, and the stream is dialled again over a path that was asked for with that target.
@@ -26,7 +26,7 @@ import { type SessionApi, SessionError } from '@nyx/core/stream/contract.ts';
 import { DialError, DialErrorCode, type FromPump, type PathConstraints, type PumpStats } from './contract.ts';
 import { describeCircuitEnd } from './dial-code.ts';
 import { PathKeeper } from './path-keeper.ts';
-import { MAX_ATTEMPTS, MIN_WAIT_MS, PathRace, SetupTimes } from './path-race.ts';
+import { MIN_WAIT_MS, PathRace, SetupTimes } from './path-race.ts';
 import {
   type CircuitUser,
   type DatagramFlow,
@@ -139,9 +139,13 @@ export class CircuitPool {
     this.#spares.noteDial(this.#host.nowMs());
     const present = this.#reusable(key, request, unfit);
     if (present !== undefined) return present;
-    const pendingKey = request.exact && request.target ? `${key} for ${targetText(request.target)}` : key;
+    const pendingKey = pendingKeyOf(key, request);
     const pending = this.#pending.get(pendingKey);
     if (pending !== undefined) return pending;
+    for (const race of this.#races) {
+      // All that were in it have failed, and it goes on.
+      if (race.racers.size === 0 && pendingKeyOf(race.key, race.request) === pendingKey) return race.next();
+    }
     const spare = this.#takeSpare(key, request);
     if (spare !== undefined) return spare;
     const building = this.#build(key, request).finally(() => this.#pending.delete(pendingKey));
@@ -225,6 +229,7 @@ export class CircuitPool {
       this.#remove(record);
       const reason = describeCircuitEnd(event.reason);
       this.#host.tell({ type: 'circuit', kind: 'ended', circuit, path, reason, hop: event.hop });
+      this.#learn(record, event);
       this.#lose(record);
       if (record.key === SPARE && !wasReady && record.successor === undefined) {
         this.#spares.noteFailure(this.#host.nowMs());
@@ -294,58 +299,100 @@ export class CircuitPool {
       hops: request.hops,
       class: request.class,
       needExit: request.target,
-      ...avoiding(this.#suspects.list(this.#host.nowMs())),
+      ...this.#silence(),
     });
-    const race = new PathRace(request);
+    const race = new PathRace(request, key, this.#host.nowMs());
     this.#races.add(race);
-    const record = this.#enter(race, hops, key);
     this.#waitForAnswer(race);
-    return record;
+    const first = race.next();
+    this.#enter(race, hops);
+    return first;
   }
 
   // --- races ---
 
-  #enter(race: PathRace, hops: readonly NodeContact[], key: string): PooledCircuit {
+  #enter(race: PathRace, hops: readonly NodeContact[]): void {
     const { request } = race;
     const askedFor = request.target && targetText(request.target);
-    // A spare's race may have become somebody's.
-    const [racer] = race.racers;
-    const record = this.#open(hops, request.class, key, askedFor, racer?.wanted ?? request.wish);
-    record.race = race;
-    race.racers.add(record);
-    return record;
+    race.lastMs = this.#host.nowMs();
+    try {
+      race.add(this.#open(hops, request.class, race.key, askedFor, race.wish));
+    } catch (error) {
+      if (!(error instanceof DialError)) throw error;
+      // Another path may do. Of too many circuits none will.
+      if (error.code === DialErrorCode.pathFailed) this.#goOn(race, error);
+      else if (race.racers.size === 0) this.#finish(race, error);
+    }
   }
 
   #waitForAnswer(race: PathRace): void {
-    if (race.attempts >= MAX_ATTEMPTS) return;
     const { request } = race;
     const waitMs = this.#setupTimes.waitMs(request.class, request.hops, race.attempts);
+    race.cancelTimer();
     race.cancelTimer = this.#host.schedule(waitMs, () => void this.#tryBeside(race));
+  }
+
+  /** One has failed: the next one need not wait. */
+  #goOn(race: PathRace, error: DialError): void {
+    const nowMs = this.#host.nowMs();
+    race.cancelTimer();
+    if (race.isLate(nowMs)) {
+      if (race.racers.size === 0) this.#finish(race, error);
+      return;
+    }
+    race.failure = error;
+    race.cancelTimer = this.#host.schedule(race.gapMs(nowMs), () => void this.#tryBeside(race));
   }
 
   /** One more path, beside those that have not answered yet. */
   async #tryBeside(race: PathRace): Promise<void> {
     if (race.over) return;
+    const nowMs = this.#host.nowMs();
+    if (!race.mayTry(nowMs)) {
+      if (race.racers.size === 0) this.#finish(race, race.failure);
+      return;
+    }
     const { request } = race;
     race.attempts++;
     this.#waitForAnswer(race);
-    const nowMs = this.#host.nowMs();
     for (const racer of race.racers) this.#suspect(racer, nowMs);
     try {
       const hops = await this.#host.requestPath({
         hops: request.hops,
         class: request.class,
         needExit: request.target,
-        ...avoiding(this.#suspects.list(nowMs)),
+        ...this.#doubts(),
       });
-      // A spare's race may have become somebody's in the meantime.
-      const [racer] = race.racers;
-      if (!race.over && racer?.key !== undefined) this.#enter(race, hops, racer.key);
+      if (!race.over) this.#enter(race, hops);
     } catch (error) {
       if (!(error instanceof DialError)) throw error;
       // Whoever waits still has the attempts under way, and hears of it when they fail.
+      if (!race.over && race.racers.size === 0) this.#finish(race, error);
       this.#host.tell({ type: 'log', level: 'debug', message: 'no further path to try', fields: { code: error.code } });
     }
+  }
+
+  /** What a path should do without. */
+  #silence(): Pick<PathConstraints, 'avoid' | 'tried'> {
+    const nowMs = this.#host.nowMs();
+    const avoid = this.#suspects.list(nowMs);
+    return avoid.length === 0 ? {} : { avoid, tried: this.#suspects.sets(nowMs) };
+  }
+
+  /**
+   * What the next path of a race should do without. Set-ups that are not late yet count as well: another way is more likely to say
+   * something new than one over the same nodes.
+   */
+  #doubts(): Pick<PathConstraints, 'avoid' | 'tried'> {
+    const silent = this.#silence();
+    const onTrial: (readonly string[])[] = [];
+    for (const { racers } of this.#races) {
+      for (const { isSuspected, path } of racers) if (!isSuspected) onTrial.push(path.slice(1));
+    }
+    return {
+      avoid: [...new Set([...onTrial.flat(), ...(silent.avoid ?? [])])],
+      tried: [...onTrial, ...(silent.tried ?? [])],
+    };
   }
 
   /** The first one that is ready: the others are given up, and what only they went through is suspected. */
@@ -365,13 +412,12 @@ export class CircuitPool {
   #lose(record: PooledCircuit): void {
     const { race } = record;
     if (race === undefined) return;
-    record.race = undefined;
     race.racers.delete(record);
-    if (race.racers.size === 0) this.#finish(race);
+    if (!race.over) this.#goOn(race, record.failure());
   }
 
-  #finish(race: PathRace): void {
-    race.finish();
+  #finish(race: PathRace, error?: DialError): void {
+    race.finish(error);
     this.#races.delete(race);
   }
 
@@ -380,17 +426,15 @@ export class CircuitPool {
     const hops = record.path.length;
     for (const race of this.#races) {
       const { request } = race;
-      const [racer] = race.racers;
-      if (racer?.key === undefined || racer.key === SPARE) continue;
+      if (race.key === SPARE) continue;
       if (request.class !== 'fast' || request.exact || request.hops !== hops) continue;
       const own = record.race;
       if (own !== undefined) {
         own.racers.delete(record);
         if (own.racers.size === 0) this.#finish(own);
       }
-      this.#handTo(record, racer.key, request.wish);
-      record.race = race;
-      race.racers.add(record);
+      this.#handTo(record, race.key, race.wish);
+      race.add(record);
       return;
     }
   }
@@ -411,6 +455,13 @@ export class CircuitPool {
     // It acknowledges a set-up on its link whatever is behind it.
     if (this.#isHeardSince(first, racer.builtAtMs)) this.#suspects.noteSilent(racer.path, racer.builtAtMs, nowMs);
     else this.#suspects.noteFirst(first, nowMs);
+  }
+
+  /** What the end of a set-up says of those on its path. */
+  #learn({ path, setupMs }: PooledCircuit, event: ClientCircuitEvent & { readonly kind: 'ended' }): void {
+    if (setupMs !== undefined || event.reason !== CircuitEnd.unreachable) return;
+    if (event.hop === undefined) this.#suspects.noteFirst(path[0]!, this.#host.nowMs());
+    else this.#suspects.noteReport(path, event.hop, this.#host.nowMs());
   }
 
   #isHeardSince(nodeIdHex: string, sinceMs: TimeMs): boolean {
@@ -446,7 +497,8 @@ export class CircuitPool {
           class: record.class,
           needExit: undefined,
           lastHop: lostPath.at(-1)!,
-          avoid: [...lostPath.slice(1, -1), ...this.#suspects.list(this.#host.nowMs())],
+          avoid: [...new Set([...this.#suspects.list(this.#host.nowMs()), ...lostPath.slice(1, -1)])],
+          tried: this.#suspects.sets(this.#host.nowMs()),
         }),
       attach: (hops) => this.#attach(record, hops),
       waitMs: (attempt) => this.#setupTimes.waitMs(record.class, lostPath.length, attempt),
@@ -621,6 +673,7 @@ export class CircuitPool {
     const taken = ready.find((record) => !isSuspect(record)) ?? ready[0] ?? spares.findLast((r) => !r.isSuspected);
     if (taken === undefined) return undefined;
     for (const record of taken.race?.racers ?? [taken]) this.#handTo(record, key, request.wish);
+    taken.race?.handTo(key, request.wish, nowMs);
     return taken;
   }
 
@@ -727,12 +780,13 @@ function poolKey(request: CircuitRequest): string {
   return `${request.hops} ${request.class} ${spread} ${fecPolicyText(fec)} ${request.isolation}`;
 }
 
-function targetText(target: { readonly host: string; readonly port: number }): string {
-  return `${target.host}:${target.port}`;
+/** Requests for which the same path does. */
+function pendingKeyOf(key: string, { exact, target }: CircuitRequest): string {
+  return exact && target ? `${key} for ${targetText(target)}` : key;
 }
 
-function avoiding(nodeIds: readonly string[]): { readonly avoid?: readonly string[] } {
-  return nodeIds.length === 0 ? {} : { avoid: nodeIds };
+function targetText(target: { readonly host: string; readonly port: number }): string {
+  return `${target.host}:${target.port}`;
 }
 
 function hex(bytes: Uint8Array): string {

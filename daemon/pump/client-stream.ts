@@ -8,6 +8,7 @@ import type { Duplex } from 'node:stream';
 import { SessionError, type SessionStream } from '@nyx/core/stream/contract.ts';
 import type { CircuitPool, CircuitRequest } from './circuit-pool.ts';
 import { DialError, DialErrorCode, type NyxConnection, type StreamInfo } from './contract.ts';
+import { RACE_MS } from './path-race.ts';
 import type { CircuitUser, PooledCircuit } from './pooled-circuit.ts';
 import { SessionDuplex } from './session-duplex.ts';
 
@@ -44,7 +45,7 @@ export interface ClientStreamOptions {
   readonly openedAtUnixMs: number;
 }
 
-/** Circuits tried after the first one failed; the dial's time-out bounds them all. */
+/** Circuits tried after one failed and with it all that were tried beside it; the dial's time-out bounds them all. */
 const MAX_RETRIES = 3;
 
 /** Whether a stream's end says that the circuit or the exit failed, not the target. */
@@ -65,6 +66,7 @@ export class ClientStream implements NyxConnection, CircuitUser {
   readonly #timer: NodeJS.Timeout;
   #record: PooledCircuit | undefined;
   #state: StreamInfo['state'] = 'opening';
+  readonly #startedMs: number;
   #retries: number;
   #exact = false;
   #cancelQuiet: () => void = () => {};
@@ -74,6 +76,7 @@ export class ClientStream implements NyxConnection, CircuitUser {
     this.addedLatencyMs = options.addedLatencyMs;
     this.#options = options;
     this.#host = host;
+    this.#startedMs = host.nowMs();
     this.#retries = options.circuit === undefined ? MAX_RETRIES : 0;
     const { promise, resolve, reject } = Promise.withResolvers<ConnectedFrom>();
     this.connected = promise;
@@ -232,8 +235,9 @@ export class ClientStream implements NyxConnection, CircuitUser {
     if (isCircuitFailure(code)) {
       queueMicrotask(() => {
         if (this.#duplex.destroyed) return;
-        // Another path was sooner: no failure.
-        if (record.successor !== undefined || this.#retries-- > 0) void this.#dial(record);
+        // Another path was sooner, or may still come: no failure.
+        const isEarly = this.#host.nowMs() - this.#startedMs < RACE_MS;
+        if (record.hasSuccessor || (isEarly && this.#retries-- > 0)) void this.#dial(record);
         else this.#fail(record.failure());
       });
       return true;

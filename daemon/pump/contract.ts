@@ -165,8 +165,10 @@ export interface PathConstraints {
   readonly apartFrom?: readonly string[];
   /** The first hop may be any node: somebody else sends over the path, who must not learn our guards. */
   readonly withoutGuards?: boolean;
-  /** Left out as far as there are others (NodeIDs, hex): a path over them does not answer at the moment. */
+  /** Left out as far as there are others (NodeIDs, hex; the likeliest to be gone last): a path over them does not answer at the moment. */
   readonly avoid?: readonly string[];
+  /** Later hops of paths that do not answer, or have not yet: others than over all of one of these, if there are any. */
+  readonly tried?: readonly (readonly string[])[];
 }
 
 export interface StreamRequest {

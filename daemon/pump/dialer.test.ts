@@ -10,7 +10,7 @@ import { createNativeSuite } from '../io/native-suite.ts';
 import { CIRCUIT_DIRTY_MS } from './circuit-pool.ts';
 import { DialError, type DialErrorCode, type FromPump, type PathConstraints } from './contract.ts';
 import { SessionDialer } from './dialer.ts';
-import { MAX_ATTEMPTS } from './path-race.ts';
+import { MAX_ATTEMPTS, MAX_IDLE_ATTEMPTS, RACE_MS } from './path-race.ts';
 import { SessionDuplex } from './session-duplex.ts';
 import { SPARES_WANTED_MS } from './spare-circuits.ts';
 import { decodeUdpFrame, encodeUdpFrame } from './udp-frame.ts';
@@ -274,12 +274,45 @@ describe('a dial', () => {
     );
   });
 
-  test('fails with PATH_FAILED when three more paths fail, too', async () => {
+  test('fails with PATH_FAILED when no path comes up in its time', async () => {
     const h = new Harness(5);
     for (const exit of h.exits) exit.down = true;
     const error = await h.fails(h.dialer.connect(target, {}).connected, 'PATH_FAILED');
     assert.match(error.message, /unreachable/);
-    assert.ok(h.asked.length <= 4 * MAX_ATTEMPTS, `${h.asked.length} paths were asked for`);
+    const tookMs = h.network.nowMs - 1000;
+    assert.ok(tookMs >= RACE_MS && tookMs < RACE_MS + 10_000, `after ${tookMs} ms`);
+    assert.ok(h.asked.length > 12 && h.asked.length <= MAX_ATTEMPTS, `${h.asked.length} paths were asked for`);
+  });
+
+  test('outlives every path of its race that fails, as long as there is time', async () => {
+    const h = new Harness(9);
+    const [m0, m1, m2, m3] = h.mixes as [SimNode, SimNode, SimNode, SimNode];
+    const [e0, e1] = h.exits as [SimNode, SimNode];
+    e0.down = true;
+    // Far more than a few of them lead to the dead exit, and the first ones have ended before the last begins.
+    const dead = [m0, m1, e0];
+    h.paths = [...Array.from({ length: 9 }, () => dead), [m2, m3, e1]];
+    await h.until(h.dialer.connect(target, {}).connected);
+    assert.equal(h.asked.length, 10);
+    assert.ok(h.network.nowMs - 1000 < RACE_MS, `${h.network.nowMs}`);
+  });
+
+  test('goes on when the first hop of every path so far refuses it', async () => {
+    const h = new Harness(10);
+    const [m0, m1, m2, m3] = h.mixes as [SimNode, SimNode, SimNode, SimNode];
+    const [e0, e1] = h.exits as [SimNode, SimNode];
+    const { engine } = h.client;
+    const build = engine.buildCircuit.bind(engine);
+    // What the engine says of a path that cannot be built at all.
+    engine.buildCircuit = (request, owner, nowMs) => {
+      if (request.hops[0] === m0.contact) throw new RangeError('a hop without usable keys');
+      return build(request, owner, nowMs);
+    };
+    h.paths = [...Array.from({ length: 4 }, () => [m0, m1, e0]), [m2, m3, e1]];
+    const startedMs = h.network.nowMs;
+    await h.until(h.dialer.connect(target, {}).connected);
+    const tookMs = h.network.nowMs - startedMs;
+    assert.ok(tookMs > 200 && tookMs < 2000, `${tookMs} ms`);
   });
 
   test('does not repeat itself once the target has answered', async () => {
@@ -560,9 +593,11 @@ describe('a path that does not answer', () => {
     const h = new Harness(33);
     for (const exit of h.exits) exit.down = true;
     const connection = h.dialer.connect(target, {});
-    await h.pass(4900);
-    assert.ok(h.asked.length >= 3 && h.asked.length <= MAX_ATTEMPTS, `${h.asked.length}`);
+    await h.pass(2500);
+    assert.ok(h.asked.length >= 3 && h.asked.length < MAX_IDLE_ATTEMPTS, `${h.asked.length}`);
     connection.duplex.destroy();
+    await h.pass(RACE_MS);
+    assert.ok(h.asked.length <= MAX_IDLE_ATTEMPTS, `${h.asked.length}`);
     const quick = new Harness(34);
     await quick.until(quick.dialer.connect(target, {}).connected);
     await quick.pass(5000);

@@ -258,7 +258,7 @@ export class SessionDialer implements Dialer {
       try {
         return await use(circuit);
       } catch (error) {
-        if (circuit.successor !== undefined) continue;
+        if (circuit.hasSuccessor) continue;
         const lost = circuit.state === 'ended' || circuit.session.closed;
         if (!lost || failed !== undefined || options.circuit !== undefined) {
           throw lost && circuit.setupMs === undefined ? circuit.failure() : error;

@@ -2,14 +2,15 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SetupTimes } from './path-race.ts';
 
-test('waits follow what set-ups of that class and length take, within bounds, and grow with every attempt', () => {
+test('waits follow what set-ups of that class and length take, within bounds, and grow after some attempts', () => {
   const times = new SetupTimes();
   const first = (hops = 3) => Math.round(times.waitMs('fast', hops, 1));
   assert.equal(first(), 800, 'nothing is known yet');
   times.note('fast', 3, 10);
   assert.equal(first(), 300, 'not below what a busy machine may take');
   assert.equal(first(5), 800, 'another length is another story');
-  assert.ok(times.waitMs('fast', 3, 3) > 1.4 * times.waitMs('fast', 3, 1));
+  assert.equal(times.waitMs('fast', 3, 6), times.waitMs('fast', 3, 1));
+  assert.ok(times.waitMs('fast', 3, 8) > 1.4 * times.waitMs('fast', 3, 6));
   times.note('fast', 4, 100);
   assert.equal(first(4), 400);
   // One slow set-up is soon forgotten.

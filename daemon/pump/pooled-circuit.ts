@@ -71,7 +71,7 @@ export class PooledCircuit {
   setupMs: number | undefined = undefined;
   end: CircuitEnd | undefined = undefined;
   idleSinceMs: TimeMs;
-  /** While it is being built: those that try the same at the same time. */
+  /** While it is being built, and after that has failed: those that try the same at the same time. */
   race: PathRace | undefined = undefined;
   /** It has not answered in time. */
   isSuspected = false;
@@ -137,6 +137,11 @@ export class PooledCircuit {
     let ready = 0;
     for (const { readyAtMs } of this.circuits.values()) if (readyAtMs !== undefined) ready++;
     return ready;
+  }
+
+  /** It is over, but others were set up for the same: whoever was on it asks for one of those. */
+  get hasSuccessor(): boolean {
+    return this.successor !== undefined || (this.state === 'ended' && this.race?.over === false);
   }
 
   enter(user: CircuitUser): void {

@@ -29,6 +29,33 @@ describe('suspects', () => {
     assert.deepEqual(suspects.list(10), ['z']);
   });
 
+  test('are listed by how much there is against them; whoever answers leaves the others of its paths with the blame', () => {
+    const suspects = new Suspects();
+    suspects.noteSilent(['g', 'a', 'x'], 0, 10);
+    suspects.noteSilent(['g', 'b', 'y'], 0, 20);
+    suspects.noteSilent(['g', 'c', 'x'], 0, 30);
+    assert.deepEqual(suspects.list(30), ['a', 'b', 'y', 'c', 'x']);
+    assert.deepEqual(suspects.sets(30), [
+      ['a', 'x'],
+      ['b', 'y'],
+      ['c', 'x'],
+    ]);
+    // So y is gone: as likely as x, which two paths led to.
+    suspects.clear(['g', 'b', 'z'], 40);
+    assert.deepEqual(suspects.list(40), ['a', 'c', 'x', 'y']);
+    assert.deepEqual(suspects.sets(40), [['a', 'x'], ['y'], ['c', 'x']]);
+  });
+
+  test('a hop that says the next one does not answer is there, and nothing is held against those further on', () => {
+    const suspects = new Suspects();
+    suspects.noteSilent(['g', 'a', 'b', 'x'], 0, 10);
+    suspects.noteSilent(['g', 'c', 'y'], 0, 10);
+    suspects.noteReport(['g', 'a', 'b', 'x'], 1, 20);
+    assert.deepEqual(suspects.list(20), ['c', 'y', 'b']);
+    suspects.noteReport(['g', 'c', 'y'], 2, 20);
+    assert.deepEqual(suspects.list(20), ['c', 'y', 'b'], 'nobody comes after the last');
+  });
+
   test('are no more than can be remembered: the oldest are forgotten', () => {
     const suspects = new Suspects();
     for (let i = 0; i < 1000; i++) suspects.noteSilent([`g${i}`, `n${i}`], i, i);
