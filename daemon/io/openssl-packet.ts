@@ -9,7 +9,7 @@
  * The calls take addresses. Short inputs are copied to one block of memory whose address is known; that of a long one is
  * looked up once in its life and kept with it. A view whose memory was given away has length 0 and is refused before.
  */
-import { createRequire } from 'node:module';
+import { type Address, pointers, requireFfi } from './ffi.ts';
 
 export interface PacketCipher {
   /** RFC 8439 §2.8; `ad` of at most 16 bytes. Lengths are the caller's to have checked. */
@@ -39,20 +39,10 @@ export interface PacketCipher {
 /** Longest `ad` that seal and open take. */
 export const MAX_AD_BYTES = 16;
 
-type Address = bigint;
-
 /** Where a view is, and where the part behind its first stride is. */
 interface Place {
   readonly start: Address;
   readonly second: Address;
-}
-
-interface Ffi {
-  dlopen(
-    path: null,
-    functions: Record<string, { readonly arguments: readonly string[]; readonly return: string }>,
-  ): { readonly functions: Readonly<Record<string, (...args: Address[]) => void>> };
-  getRawPointer(view: Uint8Array): Address;
 }
 
 const BLOCK_BYTES = 64;
@@ -97,7 +87,6 @@ function bindCipher(): PacketCipher {
   const ffi = requireFfi();
   // Sizes are declared as pointers: the same register, and Node passes signatures of pointers alone without a check of
   // each argument (7 ns a call against 280).
-  const pointers = (count: number) => ({ arguments: Array<string>(count).fill('pointer'), return: 'void' });
   const { functions } = ffi.dlopen(null, {
     ChaCha20_ctr32: pointers(5),
     Poly1305_Init: pointers(2),
@@ -229,17 +218,6 @@ function bindCipher(): PacketCipher {
       held[1] = memory;
     },
   };
-}
-
-/** Node says once per process that FFI is experimental; the operator can do nothing with that. */
-function requireFfi(): Ffi {
-  const emitWarning = process.emitWarning;
-  process.emitWarning = () => {};
-  try {
-    return createRequire(import.meta.url)('node:ffi') as Ffi;
-  } finally {
-    process.emitWarning = emitWarning;
-  }
 }
 
 /** The example of RFC 8439 §2.8.2, both ways, and a wrong tag. */

@@ -8,7 +8,7 @@ import { isIPv6 } from 'node:net';
 import ipaddr from 'ipaddr.js';
 
 /** Linux, the same on x64 and arm64. */
-const AF_INET = 2;
+export const AF_INET = 2;
 const AF_INET6 = 10;
 const SOCK_DGRAM_CLOEXEC_NONBLOCK = 2 | 0o2000000 | 0o4000;
 const SOL_SOCKET = 1;

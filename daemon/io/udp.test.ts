@@ -21,7 +21,7 @@ async function receiver(mode: 'auto' | UdpMode, host = '127.0.0.1', port = 0, re
     mode,
     reusePort,
     onDatagrams(buffer) {
-      buffers.push(buffer);
+      buffers.push(Uint8Array.from(buffer));
       if (total() >= wanted) wake?.();
     },
     onError: (error) => assert.fail(error),

@@ -10,6 +10,7 @@ import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
 import { isIPv6 } from 'node:net';
 import type { PeerAddress } from '@nyx/core/ports.ts';
 import { BATCH_DATAGRAMS, DATAGRAM_BYTES } from '@nyx/core/wire/datagram.ts';
+import { DirectUdp } from './direct-udp.ts';
 import { bindUdpDescriptor, closeDescriptor, SocketCallError, setSegmentBytes } from './socket-options.ts';
 
 /** Kernel buffers per direction: a relay that is away for 50 ms at 1 Gbit/s loses nothing. */
@@ -32,7 +33,7 @@ export interface UdpOptions {
   readonly reusePort: boolean;
   /** Bound on bytes handed to the kernel and not yet taken by it. Default 4 MiB. */
   readonly maxSendQueueBytes?: number;
-  /** A received buffer (1…51 datagrams in mode gso), given away for good. */
+  /** A received buffer (1…51 datagrams in mode gso), to be used until this returns. */
   readonly onDatagrams: (buffer: Uint8Array, from: PeerAddress) => void;
   /** The socket itself failed; it is closed. */
   readonly onError: (error: Error) => void;
@@ -139,6 +140,12 @@ export class UdpSocket {
   #closed = false;
   /** A whole batch has gone through. */
   #segments = false;
+  /** Past node:dgram, where that can be. */
+  readonly #direct: DirectUdp | null;
+  readonly #receiving: Receiving | undefined;
+  readonly #onDatagrams: UdpOptions['onDatagrams'];
+  /** Sends that node:dgram has taken and not told the end of. */
+  #pendingSends = 0;
   /** Sends given to the kernel whose callbacks are due: reused, so that a batch costs no closure of ours. */
   readonly #idleSends: PendingSend[] = [];
 
@@ -150,11 +157,12 @@ export class UdpSocket {
     this.#maxSendQueueBytes = options.maxSendQueueBytes ?? MAX_SEND_QUEUE_BYTES;
     this.address = socket.address();
     if (how.fd === undefined) growBuffers(socket);
-    const counters = this.counters;
+    this.#direct = how.fd === undefined ? null : DirectUdp.on(how.fd);
+    this.#receiving = this.#direct === null ? undefined : receivingOf(socket);
+    this.#onDatagrams = options.onDatagrams;
     socket.on('message', (buffer: Uint8Array, from: RemoteInfo) => {
-      counters.buffersReceived++;
-      counters.bytesReceived += buffer.length;
-      options.onDatagrams(buffer, from);
+      this.#take(buffer, from);
+      freeNow(buffer);
     });
     socket.on('error', (error) => {
       if (this.#closed) return;
@@ -169,9 +177,40 @@ export class UdpSocket {
     return this.#mode;
   }
 
+  /** The descriptor, if this socket can be read by `receive`. */
+  get descriptor(): number | undefined {
+    return this.#closed || this.#receiving === undefined ? undefined : this.#direct?.fd;
+  }
+
+  /** On: the event loop leaves this socket alone, `receive` reads it. Off: as at first. Only with a descriptor. */
+  attend(on: boolean): void {
+    if (this.#closed) return;
+    if (on) this.#receiving?.recvStop();
+    else this.#receiving?.recvStart();
+  }
+
+  /** Hands out what has come, up to `maxBuffers`. Gives how many. Does not wait. */
+  receive(maxBuffers: number): number {
+    const direct = this.#direct;
+    let buffers = 0;
+    while (!this.#closed && direct !== null && buffers < maxBuffers) {
+      const buffer = direct.receive();
+      if (buffer === undefined) break;
+      buffers++;
+      this.#take(buffer, direct.sender());
+    }
+    return buffers;
+  }
+
+  #take(buffer: Uint8Array, from: PeerAddress): void {
+    this.counters.buffersReceived++;
+    this.counters.bytesReceived += buffer.length;
+    this.#onDatagrams(buffer, from);
+  }
+
   /** Bytes handed over and not yet taken by the kernel. */
   get queuedBytes(): number {
-    return this.#closed ? 0 : this.#socket.getSendQueueSize();
+    return this.#closed || this.#pendingSends === 0 ? 0 : this.#socket.getSendQueueSize();
   }
 
   /**
@@ -185,12 +224,20 @@ export class UdpSocket {
       release();
       return false;
     }
-    if (this.#socket.getSendQueueSize() + length > this.#maxSendQueueBytes) {
+    if (this.queuedBytes + length > this.#maxSendQueueBytes) {
       this.counters.sendQueueFull += datagrams;
       release();
       return false;
     }
+    // While node:dgram holds others, this one goes behind them.
+    if (this.#pendingSends === 0 && this.#mode === 'gso' && this.#direct?.send(to, batch, length)) {
+      this.counters.datagramsSent += datagrams;
+      if (datagrams > 1) this.#segments = true;
+      release();
+      return true;
+    }
     const pending = this.#idleSends.pop() ?? new PendingSend(this.#onSent);
+    this.#pendingSends++;
     pending.begin(to, batch, length, release);
     if (this.#mode === 'gso' || datagrams === 1) this.#sendWhole(pending);
     else this.#sendSliced(pending);
@@ -245,6 +292,7 @@ export class UdpSocket {
     }
     if (--pending.waiting > 0) return;
     if (pending.refusedWhole && pending.slicesSent === 0) this.#resumeSegmenting();
+    this.#pendingSends--;
     pending.releaseNow();
     this.#idleSends.push(pending);
   };
@@ -313,6 +361,29 @@ class PendingSend {
     this.#release = undefined;
     release?.();
   }
+}
+
+interface Receiving {
+  recvStart(): void;
+  recvStop(): void;
+}
+
+/** What node:dgram reads with: it has no public way to pause. Undefined where it is made otherwise. */
+function receivingOf(socket: Socket): Receiving | undefined {
+  for (const symbol of Object.getOwnPropertySymbols(socket)) {
+    const { handle } = (socket as unknown as Record<symbol, { handle?: Partial<Receiving> } | undefined>)[symbol] ?? {};
+    if (typeof handle?.recvStart === 'function' && typeof handle.recvStop === 'function') return handle as Receiving;
+  }
+  return undefined;
+}
+
+/**
+ * Gives the memory of a received buffer back at once. Left to the collector, the 64 KiB that Node makes for every
+ * receive would set off a full collection every thousand receives.
+ */
+function freeNow(buffer: Uint8Array): void {
+  const whole = buffer.buffer as ArrayBuffer;
+  if (whole.byteLength > DATAGRAM_BYTES) whole.transfer(0);
 }
 
 /** Best effort: beyond the limits of the system the kernel caps it, and some platforms refuse. */

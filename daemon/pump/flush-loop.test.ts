@@ -231,3 +231,32 @@ test('cells of links in constant mode leave by their own timer, not with what el
   assert.deepEqual(flushes.slice(3), [[31, true]]);
   loop.stop();
 });
+
+test('a turn that is over early flushes what waits, and once; or does what its timer stands for', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout'] });
+  const engine = counted();
+  let nowMs = 0;
+  const loop = new FlushLoop(engine, () => nowMs);
+  loop.turnOver(nowMs);
+  assert.equal(engine.flushes, 0, 'nothing waits');
+  loop.wake();
+  assert.equal(loop.isScheduled, true);
+  engine.onFlush = () => {
+    engine.due = nowMs + 2.5;
+  };
+  loop.turnOver(nowMs);
+  assert.equal(engine.flushes, 1);
+  assert.equal(loop.nextTimerMs, 3);
+  await turn();
+  assert.equal(engine.flushes, 1, 'it was done already');
+  nowMs = 2.6;
+  loop.turnOver(nowMs);
+  assert.equal(engine.flushes, 1, 'the timer would not fire yet');
+  nowMs = 3;
+  engine.onFlush = () => {};
+  loop.turnOver(nowMs);
+  assert.equal(engine.flushes, 2);
+  context.mock.timers.tick(10);
+  assert.equal(engine.flushes, 2, 'the timer itself has nothing left to do');
+  loop.stop();
+});

@@ -28,6 +28,8 @@ export class FlushLoop {
   #timer: NodeJS.Timeout | undefined;
   /** What the timer stands for (it fires up to a millisecond later), Infinity = no timer. */
   #armedForMs: TimeMs = Number.POSITIVE_INFINITY;
+  /** Whole milliseconds after it was set, as the event loop counts: what is due meanwhile is done in one go. */
+  #firesMs: TimeMs = Number.POSITIVE_INFINITY;
   #pacer: NodeJS.Timeout | undefined;
   #pacedForMs: TimeMs = Number.POSITIVE_INFINITY;
   #flushedMs: TimeMs = Number.NEGATIVE_INFINITY;
@@ -60,6 +62,31 @@ export class FlushLoop {
   received(datagrams: number, nowMs: TimeMs): void {
     if (datagrams > 1 || !this.#isQuiet(nowMs)) this.wake();
     else if (!this.#stopped) this.#flush(nowMs);
+  }
+
+  /** There is something to flush. */
+  get isScheduled(): boolean {
+    return this.#scheduled;
+  }
+
+  /** When the engine's timer fires, Infinity = there is none. */
+  get nextTimerMs(): TimeMs {
+    return this.#firesMs;
+  }
+
+  /** Cells wait for the timer of constant mode. */
+  get isPaced(): boolean {
+    return this.#pacedForMs !== Number.POSITIVE_INFINITY;
+  }
+
+  /** Does now what is to be flushed at the end of this turn, or what the engine's timer stands for if that is due. */
+  turnOver(nowMs: TimeMs): void {
+    if (this.#stopped) return;
+    if (this.#scheduled) this.#flush(nowMs);
+    else if (this.#firesMs <= nowMs) {
+      clearTimeout(this.#timer);
+      this.#onTimer();
+    }
   }
 
   stop(): void {
@@ -103,6 +130,7 @@ export class FlushLoop {
 
   readonly #onTimer = (): void => {
     this.#armedForMs = Number.POSITIVE_INFINITY;
+    this.#firesMs = Number.POSITIVE_INFINITY;
     if (this.#stopped || this.#scheduled) return;
     const nowMs = this.#nowMs();
     // The timer may stand for something that has been put off since, or fire a little early.
@@ -122,6 +150,7 @@ export class FlushLoop {
     const sleepMs = Math.min(Math.ceil(nextMs - nowMs), MAX_SLEEP_MS);
     clearTimeout(this.#timer);
     this.#armedForMs = Math.min(nextMs, nowMs + sleepMs);
+    this.#firesMs = nowMs + sleepMs;
     this.#timer = setTimeout(this.#onTimer, sleepMs);
   }
 

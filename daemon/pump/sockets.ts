@@ -6,8 +6,18 @@ import { isIPv6 } from 'node:net';
 import { Via } from '@nyx/core/engine/contract.ts';
 import type { PeerAddress } from '@nyx/core/ports.ts';
 import { BATCH_DATAGRAMS, DATAGRAM_BYTES } from '@nyx/core/wire/datagram.ts';
+import { DirectWait } from '../io/direct-udp.ts';
 import { openUdp, type UdpMode, type UdpSocket } from '../io/udp.ts';
 import type { ListenAddress, PumpOptions } from './contract.ts';
+
+/** As many as the event loop takes from a socket in one turn. */
+const MAX_BUFFERS = 32;
+
+/** Sockets that are read past the event loop. */
+interface Attended {
+  readonly sockets: readonly UdpSocket[];
+  readonly wait: DirectWait;
+}
 
 /** By address family: IPv4, IPv6. */
 type DialSockets = readonly [UdpSocket | undefined, UdpSocket | undefined];
@@ -40,6 +50,7 @@ export class PumpSockets {
   readonly #past = { sendQueueFull: 0, sendErrors: 0 };
   readonly #leaving = new Map<UdpSocket, NodeJS.Timeout>();
   #closed = false;
+  #attended: Attended | undefined;
 
   private constructor(
     listening: readonly (UdpSocket | undefined)[],
@@ -114,11 +125,44 @@ export class PumpSockets {
         setTimeout(() => this.#leave(socket), LEAVE_MS),
       );
     }
+    this.endAttention();
     this.#dial4 = dial4;
     this.#dial6 = dial6;
   }
 
+  /** From now on `receive` reads the sockets, not the event loop. False where that can't be. Only while the loop handles datagrams. */
+  attend(): boolean {
+    const sockets = [...this.#all, ...this.#leaving.keys()].filter(({ descriptor }) => descriptor !== undefined);
+    const wait = DirectWait.on(sockets.map(({ descriptor }) => descriptor!));
+    if (wait === null) return false;
+    for (const socket of sockets) socket.attend(true);
+    this.#attended = { sockets, wait };
+    return true;
+  }
+
+  endAttention(): void {
+    for (const socket of this.#attended?.sockets ?? []) socket.attend(false);
+    this.#attended = undefined;
+  }
+
+  /**
+   * Waits for up to `waitMs` (below 1000) for datagrams or whatever else the event loop would wake for, and hands out the
+   * datagrams. Undefined: nobody attends (any more). Else how many buffers came.
+   */
+  receive(waitMs: number): number | undefined {
+    const attended = this.#attended;
+    if (attended === undefined) return undefined;
+    const { sockets, wait } = attended;
+    wait.wait(waitMs);
+    let buffers = 0;
+    for (let i = 0; i < sockets.length; i++) {
+      if (wait.isReadable(i)) buffers += sockets[i]!.receive(MAX_BUFFERS);
+    }
+    return buffers;
+  }
+
   #leave(socket: UdpSocket): void {
+    this.endAttention();
     this.#leaving.delete(socket);
     this.#past.sendQueueFull += socket.counters.sendQueueFull;
     this.#past.sendErrors += socket.counters.sendErrors;
@@ -176,6 +220,7 @@ export class PumpSockets {
 
   async close(): Promise<void> {
     this.#closed = true;
+    this.endAttention();
     for (const timer of this.#leaving.values()) clearTimeout(timer);
     await Promise.all([...this.#all, ...this.#leaving.keys()].map((socket) => socket.close()));
   }

@@ -57,6 +57,7 @@ import { LiveTuning, tuningOf } from './live-tuning.ts';
 import { LoopCover } from './loop-cover.ts';
 import { MemoryGuard } from './memory-guard.ts';
 import { SharedMessageMemory } from './message-memory.ts';
+import { PromptReceiver } from './prompt-receiver.ts';
 import { ServiceBridge } from './service-bridge.ts';
 import { type SetupLog, SharedSetupMemory } from './setup-memory.ts';
 import { PumpSockets } from './sockets.ts';
@@ -88,6 +89,7 @@ class PumpWorker {
   readonly #port: MessagePort;
   readonly #engine: Engine;
   readonly #loop: FlushLoop;
+  #prompt: PromptReceiver | undefined;
   readonly #dialer: SessionDialer;
   readonly #bridge: StreamBridge;
   readonly #datagrams: DatagramBridge;
@@ -208,14 +210,15 @@ class PumpWorker {
         const datagrams = buffer.length / DATAGRAM_BYTES;
         const receivedMs = nowMs();
         this.#engine.handleDatagrams(buffer, via, from, receivedMs);
-        freeNow(buffer);
         this.#loop.received(datagrams, receivedMs);
+        this.#prompt?.received(receivedMs);
       },
       onError: (error) => {
         throw error;
       },
       log: this.#log,
     });
+    this.#prompt = new PromptReceiver(this.#sockets, this.#loop, nowMs);
     const log = this.#log;
     const allowNonLoopback = this.#options.allowRemoteProxies ?? false;
     if (socks) {
@@ -652,15 +655,6 @@ class PumpWorker {
     // Nothing is left that could keep the thread alive: it ends with code 0 once its messages are out.
     this.#port.close();
   }
-}
-
-/**
- * Gives the memory of a received buffer back at once. Left to the collector, the 64 KiB that Node makes for every
- * receive would set off a full collection every thousand receives.
- */
-function freeNow(buffer: Uint8Array): void {
-  const whole = buffer.buffer as ArrayBuffer;
-  if (whole.byteLength > DATAGRAM_BYTES) whole.transfer(0);
 }
 
 function copyOf(event: MessagePacketEvent): MessagePacketEvent {
