@@ -15,6 +15,7 @@ const meaning = {
   receipt: 'it signed a receipt for a cell, and then a batch without it',
   opening: 'it opened a batch otherwise than it had signed it',
   size: 'it signed a batch of more cells than a full one has',
+  exchange: 'it took a cell into a batch and gave out another in its place',
 } as const;
 
 export function addEvidenceCommand(program: Command, io: Io): void {

@@ -4,6 +4,8 @@
  * paid with a puzzle (docs/protocol.md §4).
  */
 import { Drop } from '../drop-reason.ts';
+import { type PledgedCircuit, pledgedCircuit } from '../mix/circuit-pledge.ts';
+import type { HopSecrets } from '../onion/hop-secrets.ts';
 import { LastHop } from '../onion/last-hop.ts';
 import { PuzzleIssuer } from '../onion/puzzle.ts';
 import { RelayHop } from '../onion/relay-hop.ts';
@@ -83,8 +85,10 @@ export class Admission {
     if (route.class === 'cmix' && !context.batches.accepts)
       return this.#refuse(slot, message, CircuitEnd.refused, Drop.notAllowed);
 
+    const pledged = route.class === 'cmix' ? this.#pledged(secrets, route, message.train, result.next) : undefined;
     if (route.nextNodeId !== undefined) {
-      return this.#relay(slot, message, new RelayHop(context.suite, secrets, route), route, result.next, nowMs);
+      const hop = new RelayHop(context.suite, secrets, route);
+      return this.#relay(slot, message, hop, route, pledged, result.next, nowMs);
     }
     if (!options.exit || route.action !== 'exit' || result.clientFresh === undefined) {
       return this.#refuse(slot, message, CircuitEnd.refused, Drop.notAllowed);
@@ -99,7 +103,7 @@ export class Admission {
       slot,
       message.forwardCid,
       message.backwardCid,
-      route.class === 'cmix' ? circuitTag(context.suite, message.train) : undefined,
+      pledged,
       nowMs,
     );
     if (!circuit.open(result.clientFresh)) return this.#refuse(slot, message, CircuitEnd.protocol, Drop.badSetup);
@@ -107,7 +111,21 @@ export class Admission {
     return Drop.none;
   }
 
-  #relay(slot: LinkSlot, message: SetupMessage, hop: RelayHop, route: HopRoute, next: Uint8Array, nowMs: TimeMs): Drop {
+  #pledged(secrets: HopSecrets, route: HopRoute, train: Uint8Array, next: Uint8Array): PledgedCircuit {
+    const { suite } = this.#deps.context;
+    const outward = route.nextNodeId === undefined ? undefined : circuitTag(suite, next);
+    return pledgedCircuit(suite, secrets, route, circuitTag(suite, train), outward);
+  }
+
+  #relay(
+    slot: LinkSlot,
+    message: SetupMessage,
+    hop: RelayHop,
+    route: HopRoute,
+    pledged: PledgedCircuit | undefined,
+    next: Uint8Array,
+    nowMs: TimeMs,
+  ): Drop {
     const { context } = this.#deps;
     const { suite, random, host, options } = context;
     const nextNodeId = route.nextNodeId!;
@@ -133,9 +151,7 @@ export class Admission {
       out,
       outForward,
       outBackward,
-      route.class === 'cmix'
-        ? { inward: circuitTag(suite, message.train), outward: circuitTag(suite, next) }
-        : undefined,
+      pledged,
       nowMs,
     );
     if (!circuit.open()) {

@@ -8,6 +8,7 @@ import type { CryptoSuite } from '../crypto/suite.ts';
 import { compareBytes, joinBytes, readNumber, writeNumber } from '../directory/bytes.ts';
 import { DIGEST_BYTES } from '../mix/accumulator.ts';
 import { cellDigest, MAX_OPENING_BYTES } from '../mix/batch-records.ts';
+import type { ShownCell } from '../mix/exchange-evidence.ts';
 import { Exponential } from '../mix/exponential.ts';
 import type { LayerWatch } from '../onion/client-onion.ts';
 import type { Random, TimeMs } from '../ports.ts';
@@ -18,8 +19,8 @@ import type { Travel } from './circuit.ts';
 /** Cells of a circuit that the client may ask about, and that the last hop can still find: those of some seconds. */
 const CLIENT_CELLS = 64;
 const LAST_HOP_CELLS = 256;
-/** About, with a digest for each hop. */
-const CLIENT_CELL_BYTES = 500;
+/** About, on one link. */
+const CLIENT_CELL_BYTES = 1600;
 const LAST_HOP_CELL_BYTES = 200;
 /** By then a batch has been proved to its neighbours, if all goes well. */
 const SETTLED_MS = 4000;
@@ -137,11 +138,12 @@ export function decodeNext(
   return { digest, batch: { statement: bytes.slice(DIGEST_BYTES, at), opening: bytes.slice(at + 2, at + 2 + length) } };
 }
 
-/** Digests of the cell at hand on all links of a circuit, 0 = the client's. */
-export class LayerDigests implements LayerWatch {
+/** The cell at hand on all links of a circuit, 0 = the client's. */
+export class CellLayers implements LayerWatch {
   readonly #suite: Pick<CryptoSuite, 'sha256'>;
   readonly #tags: readonly Uint8Array[];
   digests: Uint8Array[] = [];
+  shown: ShownCell[] = [];
 
   /** @param tags of the circuit on these links. */
   constructor(suite: Pick<CryptoSuite, 'sha256'>, tags: readonly Uint8Array[]) {
@@ -149,20 +151,24 @@ export class LayerDigests implements LayerWatch {
     this.#tags = tags;
   }
 
-  /** Ahead of each cell: the last one's digests may be kept by somebody. */
+  /** Ahead of each cell: what there is of the last one may be kept by somebody. */
   begin(): this {
     this.digests = [];
+    this.shown = [];
     return this;
   }
 
   layer(layer: number, cell: Uint8Array, travel: Travel, counter: number, type: number, pathId: number): void {
     this.digests[layer] = cellDigest(this.#suite, this.#tags[layer]!, travel, counter, type, pathId, cell);
+    this.shown[layer] = { travel, counter, type, pathId, cell: cell.slice() };
   }
 }
 
 export interface TrailCell extends Question {
   readonly atMs: TimeMs;
+  /** By link, 0 = the client's: its name there, and what others can be shown of it. */
   readonly digests: readonly Uint8Array[];
+  readonly shown: readonly ShownCell[];
 }
 
 /** What a client remembers of a circuit's last cells. */
@@ -172,14 +178,15 @@ export class AuditTrail {
   /** Of all that ever were. */
   count = 0;
 
-  note(travel: Travel, index: number, digests: readonly Uint8Array[], nowMs: TimeMs): void {
-    this.cells[this.#next] = { travel, index, digests, atMs: nowMs };
+  note(travel: Travel, index: number, { digests, shown }: CellLayers, nowMs: TimeMs): void {
+    this.cells[this.#next] = { travel, index, digests, shown, atMs: nowMs };
     this.#next = (this.#next + 1) % CLIENT_CELLS;
     this.count++;
   }
 
   get memoryBytes(): number {
-    return this.cells.length * CLIENT_CELL_BYTES;
+    const links = this.cells[0]?.digests.length ?? 0;
+    return this.cells.length * links * CLIENT_CELL_BYTES;
   }
 }
 

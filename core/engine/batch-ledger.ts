@@ -6,6 +6,7 @@
 
 import { digestKey } from '../mix/batch-queue.ts';
 import type { TimeMs } from '../ports.ts';
+import type { OpenedBatch } from './batch-audit.ts';
 
 /** A batch, its delay and its proofs take less; then a cell counts as lost, a receipt as broken. */
 const SETTLE_MS = 60_000;
@@ -33,8 +34,17 @@ export function zeroCounts(): LedgerCounts {
   return { proved: 0, lost: 0, withheld: 0, unproved: 0, missed: 0, exchanged: 0, unanswered: 0 };
 }
 
-/** Whether a digest is among the leaves of the other side of an opened batch. */
-export type Holds = (digest: Uint8Array) => boolean;
+/** The other side of an opened batch: whether a digest is among its leaves. */
+export interface OtherSide {
+  readonly batch: OpenedBatch;
+  holds(digest: Uint8Array): boolean;
+}
+
+/** A cell of a circuit of ours that is on one side of a batch alone, by its digest on our link. */
+export interface FoundExchange {
+  readonly digest: Uint8Array;
+  readonly batch: OpenedBatch;
+}
 
 interface Cell {
   readonly atMs: TimeMs;
@@ -51,7 +61,7 @@ export class BatchLedger {
   readonly #given = new Map<string, Cell>();
   readonly #got = new Map<string, Pick<Cell, 'atMs' | 'beyond'>>();
   /** Proved before they came: cells and proofs travel apart. */
-  readonly #ahead = new Map<string, { readonly atMs: TimeMs; readonly holds: Holds | undefined }>();
+  readonly #ahead = new Map<string, { readonly atMs: TimeMs; readonly other: OtherSide | undefined }>();
   #follows = false;
   readonly #receipts = new Map<string, { readonly bytes: Uint8Array; readonly atMs: TimeMs }>();
   readonly #step: LedgerStep | undefined;
@@ -74,18 +84,18 @@ export class BatchLedger {
     this.#step?.('Give', key);
   }
 
-  /** False: it was proved to have come out of a batch into which it did not go. */
-  got(digest: Uint8Array, nowMs: TimeMs, beyond?: Uint8Array): boolean {
+  /** Found: it was proved to have come out of a batch into which it did not go. */
+  got(digest: Uint8Array, nowMs: TimeMs, beyond?: Uint8Array): FoundExchange | undefined {
     if (beyond !== undefined) this.#follows = true;
     const key = digestKey(digest);
     this.#step?.('Take', key);
     const ahead = this.#ahead.get(key);
     if (ahead === undefined) {
       if (this.#got.size < MAX_CELLS) this.#got.set(key, { atMs: nowMs, beyond });
-      return true;
+      return undefined;
     }
     this.#ahead.delete(key);
-    return this.#prove(beyond, ahead.holds);
+    return this.#prove(digest, beyond, ahead.other);
   }
 
   /** A receipt whose signatures hold. */
@@ -104,46 +114,51 @@ export class BatchLedger {
     return this.#receipts.get(receiptKey(number, tag))?.bytes;
   }
 
-  /** A proof that holds: these cells of ours were in the batch. False: and one of them did not come out as what it has to be. */
-  provedIn(number: number, tag: Uint8Array, digests: readonly Uint8Array[], holds: Holds): boolean {
+  /** A proof that holds: these cells of ours were in the batch. Found: and one of them did not come out as what it has to be. */
+  provedIn(
+    number: number,
+    tag: Uint8Array,
+    digests: readonly Uint8Array[],
+    other: OtherSide,
+  ): FoundExchange | undefined {
     this.#receipts.delete(receiptKey(number, tag));
-    let honest = true;
+    let found: FoundExchange | undefined;
     for (const digest of digests) {
       const key = digestKey(digest);
       const cell = this.#given.get(key);
       if (cell === undefined) continue;
       this.#given.delete(key);
       this.#step?.('ProvedIn', key, number);
-      if (!this.#prove(cell.beyond, holds)) honest = false;
+      found = this.#prove(digest, cell.beyond, other) ?? found;
     }
-    return honest;
+    return found;
   }
 
-  /** A proof that holds: these cells came out of the batch, for us. False: and one of them had not gone in. */
-  provedOut(digests: readonly Uint8Array[], nowMs: TimeMs, holds: Holds): boolean {
-    let honest = true;
+  /** A proof that holds: these cells came out of the batch, for us. Found: and one of them had not gone in. */
+  provedOut(digests: readonly Uint8Array[], nowMs: TimeMs, other: OtherSide): FoundExchange | undefined {
+    let found: FoundExchange | undefined;
     for (const digest of digests) {
       const key = digestKey(digest);
       this.#step?.('ProvedOut', key);
       const cell = this.#got.get(key);
       if (cell !== undefined) {
         this.#got.delete(key);
-        if (!this.#prove(cell.beyond, holds)) honest = false;
+        found = this.#prove(digest, cell.beyond, other) ?? found;
       } else if (this.#ahead.size < MAX_CELLS) {
         // Nobody is to keep an opening for cells that nobody follows.
-        this.#ahead.set(key, { atMs: nowMs, holds: this.#follows ? holds : undefined });
+        this.#ahead.set(key, { atMs: nowMs, other: this.#follows ? other : undefined });
       }
     }
-    return honest;
+    return found;
   }
 
-  #prove(beyond: Uint8Array | undefined, holds: Holds | undefined): boolean {
-    if (beyond === undefined || holds === undefined || holds(beyond)) {
+  #prove(digest: Uint8Array, beyond: Uint8Array | undefined, other: OtherSide | undefined): FoundExchange | undefined {
+    if (beyond === undefined || other === undefined || other.holds(beyond)) {
       this.counts.proved++;
-      return true;
+      return undefined;
     }
     this.counts.exchanged++;
-    return false;
+    return { digest, batch: other.batch };
   }
 
   /** Once a second or so: counts what has waited too long. True when that speaks against the neighbour. */

@@ -36,6 +36,8 @@ export interface EngineCircuit extends Timed {
     pathId: number,
     nowMs: TimeMs,
   ): Drop;
+  /** Class cmix: what later hops have pledged. Keeps `train`. */
+  takePledges?(train: Uint8Array): Drop;
   /** Sends what is due; true when there is more than one turn's worth. */
   service(nowMs: TimeMs): boolean;
   handleTimeout(nowMs: TimeMs): void;

@@ -3,7 +3,10 @@
  * session may be used from the first moment (0-RTT), and is forward secret once the last hop's reply is in.
  */
 import { Drop } from '../drop-reason.ts';
+import { type Cheat, CheatKind, encodeEvidence } from '../mix/batch-evidence.ts';
+import { completePledge, openPledges, type PledgedCircuit } from '../mix/circuit-pledge.ts';
 import type { DelayOwner } from '../mix/delay-queue.ts';
+import { encodeShown } from '../mix/exchange-evidence.ts';
 import type { ClientOnion } from '../onion/client-onion.ts';
 import { createFreshKeys, type FreshKeys, finishReply } from '../onion/fresh-exchange.ts';
 import type { Random, TimeMs } from '../ports.ts';
@@ -17,9 +20,9 @@ import {
   AuditHop,
   Auditor,
   AuditTrail,
+  CellLayers,
   decodeAnswer,
   encodeQuestion,
-  LayerDigests,
   type OpenedBatch,
   type TrailCell,
 } from './batch-audit.ts';
@@ -35,7 +38,7 @@ import {
 import { ClientSession } from './client-session.ts';
 import { CircuitEnd, type NodeContact, type SessionOwner } from './contract.ts';
 import { CryptoMessage, encodeRekey, sendKeyMessage } from './crypto-messages.ts';
-import type { AuditOwner } from './engine-batches.ts';
+import type { AuditOwner, EvidenceOwner } from './engine-batches.ts';
 import type { LinkSlot } from './link-slot.ts';
 import { sendDestroy } from './messages.ts';
 import { attachBody } from './session-ticket.ts';
@@ -52,6 +55,8 @@ const REKEY_AFTER_CELLS = 2 ** 30 / 1280;
  */
 const DEAD_AFTER_MS = 20_000;
 const DEAD_AFTER_RTTS = 32;
+/** By then all hops have pledged: the last one needs no longer for that than for its answer. */
+const PLEDGE_MS = 60_000;
 /** Our own batches are full: the session waits this long before it sends on. */
 const FULL_RETRY_MS = 5;
 /** A session without buffers, about. */
@@ -63,7 +68,7 @@ function newChallenge(random: Random): readonly [number, number] {
   return [readUint32(bytes, 0), readUint32(bytes, 4)];
 }
 
-export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner, AuditOwner {
+export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner, AuditOwner, EvidenceOwner {
   dueMs: TimeMs = Number.POSITIVE_INFINITY;
   heapIndex = -1;
   dirty = false;
@@ -76,7 +81,12 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner, Audit
   #refused = false;
   /** Class cmix: the first hop has to prove what becomes of our cells. */
   readonly #batched: boolean;
-  readonly #watch: LayerDigests | undefined;
+  readonly #pledged: readonly PledgedCircuit[];
+  /** By hop: what it has signed of this circuit. Undefined: nothing, or nothing that holds. */
+  #pledges: readonly (Uint8Array | undefined)[] | undefined = undefined;
+  /** What others can be shown of a mix on this circuit, as soon as it has ended. */
+  #shown: { readonly cheat: Cheat; readonly evidence: Uint8Array } | undefined = undefined;
+  readonly #watch: CellLayers | undefined;
   readonly #trail = new AuditTrail();
   readonly #firstHopAudit: Auditor;
   readonly #lastHopAudit: Auditor;
@@ -92,6 +102,7 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner, Audit
   #fresh: FreshKeys | undefined;
   #trainSent = false;
   #ready = false;
+  #readyMs: TimeMs = 0;
   #ended = false;
   #failure: CircuitEnd | undefined = undefined;
   #rekeyedMs: TimeMs;
@@ -112,12 +123,14 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner, Audit
     holder: ClientSession | SessionOwner,
     binding: Uint8Array,
     addedLatencyMs: number,
-    tags: readonly Uint8Array[],
+    pledged: readonly PledgedCircuit[],
     nowMs: TimeMs,
   ) {
     this.#context = context;
-    this.#batched = tags.length > 0;
-    this.#watch = this.#batched ? new LayerDigests(context.suite, tags) : undefined;
+    this.#batched = pledged.length > 0;
+    this.#pledged = pledged;
+    const tags = pledged.map(({ inward }) => inward);
+    this.#watch = this.#batched ? new CellLayers(context.suite, tags) : undefined;
     this.#firstHopAudit = new Auditor(context.random, this.#trail, [AuditHop.second]);
     this.#lastHopAudit = new Auditor(context.random, this.#trail, [AuditHop.before, AuditHop.last]);
     this.handle = handle;
@@ -202,6 +215,7 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner, Audit
     this.#dropFresh();
     if (!this.#ready) {
       this.#ready = true;
+      this.#readyMs = this.#nowMs;
       this.#path.noteSetup(this.#nowMs - this.#startedMs);
       host.onStep?.({ spec: 'Circuit', action: 'ClientTakes', of: this.handle });
       host.onCircuit({ kind: 'ready', circuit: this.handle, setupMs: this.#nowMs - this.#startedMs });
@@ -240,7 +254,67 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner, Audit
       const far = at === last ? end() : digests[at + 1]!;
       return forward ? { input: near, output: far } : { input: far, output: near };
     });
-    batches.audit(this, hop, contact.nodeId, batch, pairs);
+    batches.audit(this, hop, contact.nodeId, at, batch, cells, pairs);
+  }
+
+  // --- what others can be shown (core/mix/exchange-evidence.ts) ---
+
+  takePledges(train: Uint8Array): Drop {
+    if (!this.#batched || this.#pledges !== undefined) return Drop.notAllowed;
+    const { suite } = this.#context;
+    const slots = openPledges(
+      suite,
+      this.#pledged.map(({ trainKey }) => trainKey),
+      train,
+    );
+    this.#pledges = slots.map((slot, i) => completePledge(suite, this.hops[i]!.nodeId, this.#pledged[i]!.fields, slot));
+    return Drop.none;
+  }
+
+  /** The first hop has exchanged the cell with this digest, which may be one of ours. */
+  exchangedAtFirst(digest: Uint8Array, batch: OpenedBatch): void {
+    const { suite } = this.#context;
+    const cell = this.#trail.cells.find(({ digests }) => suite.equal(digests[0]!, digest));
+    if (cell !== undefined) this.exchanged(0, cell, batch);
+  }
+
+  /** Puts together what shows it, if the keys are still there, and the mix's pledge is. */
+  exchanged(at: number, { travel, index, shown }: TrailCell, { statement, opening }: OpenedBatch): void {
+    const pledge = this.#pledges?.[at];
+    if (pledge === undefined || this.#shown !== undefined || this.#ended) return;
+    const { outward, layerKeys } = this.#pledged[at]!;
+    // Back to the client a cell comes from the hop's other side.
+    const input = outward !== undefined && travel === Travel.backward ? shown[at + 1]! : shown[at]!;
+    const keys = outward === undefined ? undefined : this.#onion.layerKeys(at, travel, index);
+    if (outward !== undefined && keys === undefined) return;
+    const what = encodeShown(input, keys && { keys, layerKeys });
+    this.#context.batches.show(this, encodeEvidence(CheatKind.exchange, statement, opening, pledge, what));
+  }
+
+  /** It holds. It is kept until the circuit has ended: others could tell by it who is before and behind the mix. */
+  shown(cheat: Cheat, evidence: Uint8Array): void {
+    if (this.#shown !== undefined) return;
+    this.#shown = { cheat, evidence };
+    if (this.#ended) this.#show();
+  }
+
+  #show(): void {
+    if (this.#shown === undefined) return;
+    const { cheat, evidence } = this.#shown;
+    // Our neighbours are not told: see docs/adr/0037-exchanges-that-can-be-shown.md.
+    this.#context.host.cmix?.cheated(cheat, evidence, true);
+  }
+
+  /**
+   * Hops that do not pledge in time could cheat and leave nothing to show: the circuit ends, and its session finds another. Which
+   * hop it was nobody can say: each passes on what later ones sign.
+   */
+  #pledgesMissing(nowMs: TimeMs): boolean {
+    if (!this.#batched || !this.#ready || nowMs - this.#readyMs < PLEDGE_MS) return false;
+    if (this.#pledges?.every((pledge) => pledge !== undefined)) return false;
+    this.#context.batches.noteUnanswered();
+    this.#endAt(CircuitEnd.timeout, undefined, undefined, nowMs);
+    return true;
   }
 
   /** What a batch that was opened to us, or was not, came to. */
@@ -293,7 +367,7 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner, Audit
     if (drop !== Drop.none) return drop;
     if (watch !== undefined) {
       this.#context.batches.got(this.#link, watch.digests[0]!, nowMs, watch.digests[1]);
-      this.#trail.note(Travel.backward, this.#onion.lastIndex, watch.digests, nowMs);
+      this.#trail.note(Travel.backward, this.#onion.lastIndex, watch, nowMs);
     }
     this.#heardMs = nowMs;
     this.#cellsSinceRekey++;
@@ -364,7 +438,7 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner, Audit
     if (watch !== undefined) {
       const { digests } = watch;
       const [digest, beyond] = digests as [Uint8Array, Uint8Array | undefined];
-      this.#trail.note(Travel.forward, index, digests, this.#nowMs);
+      this.#trail.note(Travel.forward, index, watch, this.#nowMs);
       if (this.#mixesItself) {
         const begin = batches.beginOf(digest);
         const refused = batches.push(cell.bytes, this, 0, undefined, begin, this.#link, digest, this.#nowMs, beyond);
@@ -460,6 +534,8 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner, Audit
     this.#context.markLink(this.#link);
     this.#context.forget(this);
     this.#dropFresh();
+    for (const { trainKey } of this.#pledged) this.#context.suite.wipe(trainKey);
+    this.#show();
     this.#onion.wipe();
     // Of our own will: nobody is to bring the session onto another circuit.
     const ours = heardFrom === undefined && reason !== CircuitEnd.timeout && reason !== CircuitEnd.limit;
@@ -486,6 +562,7 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner, Audit
       this.#endAt(CircuitEnd.timeout, undefined, undefined, nowMs);
       return;
     }
+    if (this.#pledgesMissing(nowMs)) return;
     this.#rekeyIfDue(nowMs);
     this.#auditIfDue(nowMs);
     this.#onion.expireOld(nowMs);

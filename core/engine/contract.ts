@@ -126,7 +126,7 @@ export interface Step {
   readonly count?: number;
 }
 
-/** The work of class cmix that is too heavy for the packet machine. Answers: EngineApi.batchProgress and checked. */
+/** The work of class cmix that is too heavy for the packet machine. Answers: EngineApi.batchProgress, checked and pledged. */
 export interface CmixHost {
   /** Length of a statement in the group that the host computes in. */
   readonly statementBytes: number;
@@ -135,13 +135,15 @@ export interface CmixHost {
   /** Proves a batch of ours. */
   prove(job: BatchJob): void;
   check(id: number, job: CheckJob): void;
+  /** Signs what we pledge of a circuit (core/mix/circuit-pledge.ts). */
+  pledge(id: number, fields: Uint8Array): void;
   /** A mix has signed what no honest one signs. `found`: by ourselves; otherwise a neighbour has told, and it is true. */
   cheated(cheat: Cheat, evidence: Uint8Array, found: boolean): void;
   /** A neighbour does not prove what it should; nobody else can be shown that. */
   suspected(nodeId: Uint8Array, counts: BatchCounts): void;
   /**
-   * A mix on a circuit of ours took a cell and did not give out what it had to become, in a batch that it opened itself. Known for
-   * sure, to us alone: others would have to know the circuit's keys.
+   * A mix on a circuit of ours took a cell and did not give out what it had to become, in a batch that it opened itself. If others can
+   * be shown it, cheated() follows when the circuit has ended: evidence tells which link it came over and which it left by.
    */
   exchanged(nodeId: Uint8Array): void;
 }
@@ -333,6 +335,8 @@ export interface EngineApi {
   batchProgress(progress: BatchProgress, nowMs: TimeMs): void;
   /** What came of CmixHost.check. */
   checked(id: number, verdict: Verdict, nowMs: TimeMs): void;
+  /** What came of CmixHost.pledge. */
+  pledged(id: number, slot: Uint8Array, nowMs: TimeMs): void;
   /** Memory of circuits, links and batches, bytes: queues, session buffers, replay windows, keys. At most a second old. */
   readonly bufferedBytes: number;
   readonly counters: EngineCounters;

@@ -12,8 +12,10 @@ import { type Cheat, CheatKind, cheatName, MAX_EVIDENCE_BYTES } from '../mix/bat
 import { BatchQueue, digestKey, OWN_END } from '../mix/batch-queue.ts';
 import {
   type BatchRules,
+  beginDigest,
   CERTIFICATE_BYTES,
   cellDigest,
+  endDigest,
   isOpened,
   MAX_OPENING_BYTES,
   type Opening,
@@ -32,9 +34,12 @@ import {
   encodeAsk,
   encodeNext,
   type OpenedBatch,
+  type TrailCell,
 } from './batch-audit.ts';
-import { BatchLedger, type LedgerStep, zeroCounts } from './batch-ledger.ts';
+import { BatchLedger, type FoundExchange, type LedgerStep, zeroCounts } from './batch-ledger.ts';
 import { type EngineContext, Travel } from './circuit.ts';
+import { decodePledges, type HopPledge } from './circuit-pledges.ts';
+import { ClientCircuit } from './client-circuit.ts';
 import type { CmixStats } from './contract.ts';
 import type { LinkSlot } from './link-slot.ts';
 import { digestName } from './step-names.ts';
@@ -67,13 +72,11 @@ const MAX_EVIDENCE_PER_MINUTE = 4;
 const MIN_NEXT_GAP_MS = 500;
 /** Own questions that wait for an answer. */
 const MAX_ASKS = 256;
+/** Pledges that wait to be signed. */
+const MAX_PLEDGES = 4096;
 /** A neighbour is suspected aloud this often at most. */
 const SUSPECT_GAP_MS = 60_000;
 const COUNTS = ['proved', 'lost', 'withheld', 'unproved', 'missed', 'exchanged', 'unanswered'] as const;
-
-const text = new TextEncoder();
-const END_DOMAIN = text.encode('nyx1 cmix end');
-const BEGIN_DOMAIN = text.encode('nyx1 cmix begin');
 
 /** Batches that can still be opened to clients of circuits that end here: our own, and those of each neighbour. */
 const MAX_OWN_OPENED = 64;
@@ -89,13 +92,28 @@ interface Opened extends OpenedBatch {
 export interface AuditOwner {
   /** `useful`: the answer told something of the mix, whatever it was. */
   audited(hop: AuditHop, useful: boolean): void;
+  /** The hop at this place of the path has exchanged one of its cells. */
+  exchanged(at: number, cell: TrailCell, batch: OpenedBatch): void;
   /** The first hop's answer. */
   onNext(batch: OpenedBatch | undefined, digest: Uint8Array): void;
+}
+
+/** Hears what became of evidence against a mix on its own circuit. */
+export interface EvidenceOwner {
+  /** It holds. */
+  shown(cheat: Cheat, evidence: Uint8Array): void;
 }
 
 interface Audit {
   readonly owner: AuditOwner;
   readonly hop: AuditHop;
+  /** Place on the path of whom it is about. */
+  readonly at: number;
+  readonly cells: readonly TrailCell[];
+}
+
+interface Showing {
+  readonly shows: EvidenceOwner;
 }
 
 interface Neighbour {
@@ -119,7 +137,7 @@ export class EngineBatches implements Timed {
   /** Undefined: this node is no mix of the class. */
   readonly queue: BatchQueue | undefined;
   readonly #neighbours = new Map<number, Neighbour>();
-  readonly #checks = new Map<number, { readonly job: CheckJob; readonly from: Neighbour | Audit }>();
+  readonly #checks = new Map<number, { readonly job: CheckJob; readonly from: Neighbour | Audit | Showing }>();
   readonly #own: Opened[] = [];
   /** Circuits of our own whose first hop we have asked, by the digest they asked about. */
   readonly #asks = new Map<string, AuditOwner>();
@@ -128,6 +146,9 @@ export class EngineBatches implements Timed {
   /** Batches that the host has not told all of yet. */
   #proving = 0;
   #audited = 0;
+  /** Circuits whose pledges are being signed. */
+  readonly #pledges = new Map<number, HopPledge>();
+  #lastPledge = 0;
   #lastCheck = 0;
   /** By batch key and number. */
   readonly #statements = new Map<string, Uint8Array>();
@@ -198,11 +219,11 @@ export class EngineBatches implements Timed {
 
   /** What stands for a cell on the side where it has none: it ended here, or began here. */
   endOf(digest: Uint8Array): Uint8Array {
-    return this.#context.suite.sha256(END_DOMAIN, digest);
+    return endDigest(this.#context.suite, digest);
   }
 
   beginOf(digest: Uint8Array): Uint8Array {
-    return this.#context.suite.sha256(BEGIN_DOMAIN, digest);
+    return beginDigest(this.#context.suite, digest);
   }
 
   /**
@@ -312,6 +333,31 @@ export class EngineBatches implements Timed {
     this.#context.markLink(slot);
   }
 
+  // --- pledges of circuits (core/mix/circuit-pledge.ts) ---
+
+  /** Has our pledge of a circuit signed. */
+  pledge(circuit: HopPledge, fields: Uint8Array): void {
+    // As many as circuits may be set up while the host is busy; beyond that a circuit is left without.
+    if (this.#pledges.size >= MAX_PLEDGES) return;
+    this.#pledges.set(++this.#lastPledge, circuit);
+    this.#context.host.cmix!.pledge(this.#lastPledge, fields);
+  }
+
+  /** The host's answer to that. */
+  pledged(id: number, slot: Uint8Array): void {
+    this.#pledges.get(id)?.signed(slot);
+    this.#pledges.delete(id);
+  }
+
+  handlePledges(slot: LinkSlot, body: Uint8Array): Drop {
+    const message = decodePledges(body);
+    if (message === undefined) return Drop.badFrame;
+    const entry = this.#context.cids.get(message.backwardCid, slot);
+    if (entry === undefined) return Drop.unknownCircuit;
+    if (entry.travel !== Travel.backward) return Drop.notAllowed;
+    return entry.circuit.takePledges?.(message.train) ?? Drop.notAllowed;
+  }
+
   // --- as a neighbour ---
 
   /** A cell of the class goes to a neighbour; one that says no name is a client, and mixes nothing. */
@@ -323,8 +369,16 @@ export class EngineBatches implements Timed {
   got(slot: LinkSlot, digest: Uint8Array, nowMs: TimeMs, beyond?: Uint8Array): void {
     const { nodeId } = slot.link;
     if (nodeId === undefined) return;
-    const { ledger } = this.#neighbour(slot, nowMs);
-    if (!ledger.got(digest, nowMs, beyond)) this.#context.host.cmix?.exchanged(nodeId);
+    const found = this.#neighbour(slot, nowMs).ledger.got(digest, nowMs, beyond);
+    if (found !== undefined) this.#exchanged(slot, nodeId, found);
+  }
+
+  /** Our first hop has exchanged a cell: its circuit has what can be shown of it. */
+  #exchanged(slot: LinkSlot, nodeId: Uint8Array, { digest, batch }: FoundExchange): void {
+    this.#context.host.cmix?.exchanged(nodeId);
+    for (const circuit of slot.circuits) {
+      if (circuit instanceof ClientCircuit) circuit.exchangedAtFirst(digest, batch);
+    }
   }
 
   #neighbour(slot: LinkSlot, nowMs: TimeMs): Neighbour {
@@ -497,10 +551,17 @@ export class EngineBatches implements Timed {
     owner: AuditOwner,
     hop: AuditHop,
     nodeId: Uint8Array,
+    at: number,
     { statement, opening }: OpenedBatch,
-    cells: readonly CellPair[],
+    cells: readonly TrailCell[],
+    pairs: readonly CellPair[],
   ): void {
-    this.#check({ kind: 'audit', nodeId, statement, opening, cells }, { owner, hop });
+    this.#check({ kind: 'audit', nodeId, statement, opening, cells: pairs }, { owner, hop, at, cells });
+  }
+
+  /** Evidence against a mix on a circuit of ours: whether it is any is found elsewhere, as of all evidence. */
+  show(owner: EvidenceOwner, evidence: Uint8Array): void {
+    this.#check({ kind: 'evidence', bytes: evidence }, { shows: owner });
   }
 
   noteUnanswered(): void {
@@ -512,7 +573,7 @@ export class EngineBatches implements Timed {
     this.#context.host.cmix!.suspected(nodeId, { ...zeroCounts(), unanswered: this.#gone.unanswered });
   }
 
-  #judged(verdict: Verdict, job: CheckJob & { kind: 'audit' }, { owner, hop }: Audit): void {
+  #judged(verdict: Verdict, job: CheckJob & { kind: 'audit' }, { owner, hop, at, cells }: Audit): void {
     const host = this.#context.host.cmix!;
     const held = verdict.kind === 'audit' && verdict.found === 'held' && this.#isRuled(verdict.statement.rules);
     let useful = true;
@@ -520,6 +581,7 @@ export class EngineBatches implements Timed {
     else if (verdict.kind === 'audit' && verdict.found === 'exchanged') {
       this.#gone.exchanged++;
       host.exchanged(job.nodeId);
+      owner.exchanged(at, cells[verdict.at]!, job);
     } else if (verdict.kind === 'cheat') {
       // Our neighbours are not told: they would learn that the mix is on a path of ours. It has neighbours of its own.
       host.cheated(verdict.cheat, verdict.evidence, true);
@@ -534,7 +596,7 @@ export class EngineBatches implements Timed {
     return this.#rules.some((rules) => rules.cells === cells && rules.delayMs === delayMs);
   }
 
-  #check(job: CheckJob, from: Neighbour | Audit): Drop {
+  #check(job: CheckJob, from: Neighbour | Audit | Showing): Drop {
     if (this.#checks.size >= MAX_CHECKS) return Drop.limit;
     if ('checks' in from) {
       if (from.checks >= MAX_CHECKS_OF_ONE) return Drop.limit;
@@ -552,6 +614,10 @@ export class EngineBatches implements Timed {
     if (check === undefined) return;
     this.#checks.delete(id);
     const { job, from } = check;
+    if ('shows' in from) {
+      if (verdict.kind === 'cheat') from.shows.shown(verdict.cheat, verdict.evidence);
+      return;
+    }
     if (!('checks' in from)) {
       if (job.kind === 'audit') this.#judged(verdict, job, from);
       return;
@@ -623,15 +689,18 @@ export class EngineBatches implements Timed {
     if (this.queue !== undefined) {
       remember(from.opened, MAX_OPENED, statement.number, statement.bytes, opening);
     }
-    const { suite, host } = this.#context;
+    const { suite } = this.#context;
     const otherSide = proof.side === Side.in ? Side.out : Side.in;
-    const holds = (digest: Uint8Array) => isOpened(suite, opening, otherSide, digest);
-    const honest =
+    const other = {
+      batch: { statement: statement.bytes, opening: opening.bytes },
+      holds: (digest: Uint8Array) => isOpened(suite, opening, otherSide, digest),
+    };
+    const found =
       proof.side === Side.in
-        ? from.ledger.provedIn(statement.number, proof.tag, proof.digests, holds)
-        : from.ledger.provedOut(proof.digests, nowMs, holds);
+        ? from.ledger.provedIn(statement.number, proof.tag, proof.digests, other)
+        : from.ledger.provedOut(proof.digests, nowMs, other);
     const { nodeId } = from.slot.link;
-    if (!honest && nodeId !== undefined) host.cmix!.exchanged(nodeId);
+    if (found !== undefined && nodeId !== undefined) this.#exchanged(from.slot, nodeId, found);
   }
 
   #remember(key: Uint8Array, number: number, bytes: Uint8Array, from: Neighbour): void {

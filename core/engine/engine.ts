@@ -15,6 +15,7 @@ import { LinkClose, type LinkHandshakesApi, LinkMessage } from '../link/contract
 import { LinkHandshakes } from '../link/handshake.ts';
 import type { Link } from '../link/link.ts';
 import type { BatchProgress, Verdict } from '../mix/batch-work.ts';
+import { pledgedCircuit } from '../mix/circuit-pledge.ts';
 import { boundedDelayMs, DelayQueue } from '../mix/delay-queue.ts';
 import { ClientOnion } from '../onion/client-onion.ts';
 import { KeySpares } from '../onion/key-spares.ts';
@@ -313,6 +314,11 @@ export class Engine implements EngineApi {
   checked(id: number, verdict: Verdict, nowMs: TimeMs): void {
     this.#nowMs = nowMs;
     this.#call(() => this.#cmix.checked(id, verdict, nowMs));
+  }
+
+  pledged(id: number, slot: Uint8Array, nowMs: TimeMs): void {
+    this.#nowMs = nowMs;
+    this.#call(() => this.#cmix.pledged(id, slot));
   }
 
   links(): LinkInfo[] {
@@ -678,6 +684,7 @@ export class Engine implements EngineApi {
       },
       this.#spares,
     );
+    const pledged = tags.map((tag, i) => pledgedCircuit(this.#suite, secrets[i]!, routes[i]!, tag, tags[i + 1]));
     const binding = secrets.at(-1)!.binding.slice();
     const handle = ++this.#lastHandle;
     // Ahead of the train: the last hop may have it before this thread runs on.
@@ -700,7 +707,7 @@ export class Engine implements EngineApi {
       holder,
       binding,
       addedLatencyMs(options),
-      tags,
+      pledged,
       nowMs,
     );
     this.#circuits.add(circuit);
@@ -896,7 +903,9 @@ export class Engine implements EngineApi {
         ? this.#cover.handleMessage(slot, body, this.#nowMs)
         : type === LinkMessage.batch
           ? this.#cmix.handleMessage(slot, body, this.#nowMs)
-          : this.#admission.handleMessage(slot, type, body, this.#nowMs);
+          : type === LinkMessage.pledges
+            ? this.#cmix.handlePledges(slot, body)
+            : this.#admission.handleMessage(slot, type, body, this.#nowMs);
     if (drop !== Drop.none) this.counters.drops[drop]!++;
     this.#markLink(slot);
   }

@@ -42,6 +42,7 @@ export class HostGuard implements EngineHost {
       rules: () => cmix.rules(),
       prove: (job) => guard(() => cmix.prove(job)),
       check: (id, job) => guard(() => cmix.check(id, job)),
+      pledge: (id, fields) => guard(() => cmix.pledge(id, fields)),
       cheated: (cheat, evidence, found) => guard(() => cmix.cheated(cheat, evidence, found)),
       suspected: (nodeId, counts) => guard(() => cmix.suspected(nodeId, counts)),
       exchanged: (nodeId) => guard(() => cmix.exchanged(nodeId)),

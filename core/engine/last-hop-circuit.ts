@@ -1,5 +1,6 @@
 /** A circuit that ends here: its cells carry the payloads of a session that this node serves. */
 import { Drop } from '../drop-reason.ts';
+import type { PledgedCircuit } from '../mix/circuit-pledge.ts';
 import { boundedDelayMs, type DelayOwner } from '../mix/delay-queue.ts';
 import { type ClientFresh, lastHopReply } from '../onion/fresh-exchange.ts';
 import type { HopRoute } from '../onion/hop-route.ts';
@@ -21,6 +22,7 @@ import {
   Travel,
   writeHeader,
 } from './circuit.ts';
+import { HopPledge, sendPledges } from './circuit-pledges.ts';
 import { SESSION_BYTES } from './client-circuit.ts';
 import { CircuitEnd, type SessionOwner } from './contract.ts';
 import { CryptoMessage, decodeRekey, sendKeyMessage } from './crypto-messages.ts';
@@ -59,6 +61,8 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
   readonly #delayMs: number;
   /** Class cmix: what the circuit is called on the link. */
   readonly #tag: Uint8Array | undefined;
+  readonly #pledged: PledgedCircuit | undefined;
+  readonly #pledge: HopPledge | undefined;
   readonly #trail = new LastHopTrail();
   /** Cells in the engine's delay queue. */
   #delayed = 0;
@@ -83,7 +87,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     link: LinkSlot,
     forwardCid: Cid,
     backwardCid: Cid,
-    tag: Uint8Array | undefined,
+    pledged: PledgedCircuit | undefined,
     nowMs: TimeMs,
   ) {
     this.#context = context;
@@ -95,8 +99,15 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     this.#backwardCid = backwardCid;
     this.#expiry = route.expiry;
     this.#delayMs = route.class === 'mix' ? boundedDelayMs(route.delayMeanUs) : 0;
-    this.#tag = tag;
-    const hopMs = tag !== undefined ? USUAL_BATCH_MS : this.#delayMs;
+    this.#tag = pledged?.inward;
+    this.#pledged = pledged;
+    this.#pledge =
+      pledged &&
+      new HopPledge(context.suite, pledged, (train) => {
+        sendPledges(link.link, backwardCid, train);
+        context.markLink(link);
+      });
+    const hopMs = pledged !== undefined ? USUAL_BATCH_MS : this.#delayMs;
     this.#nowMs = nowMs;
     const session = new Session(
       { ...context.options.session, role: 'server', mixRttMs: 2 * USUAL_MIX_HOPS * hopMs },
@@ -130,10 +141,14 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
 
   /** Enters the tables and answers with the fresh key exchange; false when that is impossible. */
   open(clientFresh: ClientFresh): boolean {
-    const { suite, random, spares, served, cids } = this.#context;
+    const { suite, random, spares, served, cids, batches } = this.#context;
     const reply = lastHopReply(suite, random, clientFresh, spares.takePair());
     if (reply === undefined || !cids.add(this.#forward)) return false;
     this.#link.circuits.add(this);
+    if (this.#pledge !== undefined) {
+      this.#pledge.endHere(random);
+      batches.pledge(this.#pledge, this.#pledged!.fields);
+    }
     this.#hop.installFresh(reply.shared);
     this.#path.sendCryptoMessage(CryptoMessage.keys, reply.message);
     const { onStep } = this.#context.host;
@@ -344,6 +359,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     this.#context.forget(this);
     this.#hop.wipe();
     this.#context.suite.wipe(this.#binding);
+    this.#pledge?.wipe();
     this.#context.host.onStep?.({ spec: 'Circuit', action: 'ExitEnds', of: this.handle });
     this.#path.lost(nowMs);
     // Of our own will: there is nothing to wait for.

@@ -3,6 +3,7 @@
  * While the link to the next hop is still being opened, a few cells wait (0-RTT data right behind the train).
  */
 import { Drop } from '../drop-reason.ts';
+import type { PledgedCircuit } from '../mix/circuit-pledge.ts';
 import { boundedDelayMs, type DelayOwner } from '../mix/delay-queue.ts';
 import type { HopRoute } from '../onion/hop-route.ts';
 import type { RelayHop } from '../onion/relay-hop.ts';
@@ -10,6 +11,7 @@ import type { TimeMs } from '../ports.ts';
 import { CellBuffer, DATAGRAM_BYTES, type LayeredCell } from '../wire/datagram.ts';
 import type { Cid } from './cid-table.ts';
 import { CircuitEntry, type EngineCircuit, type EngineContext, Travel, writeHeader } from './circuit.ts';
+import { HopPledge, sendPledges } from './circuit-pledges.ts';
 import { CircuitEnd } from './contract.ts';
 import type { LinkSlot } from './link-slot.ts';
 import { sendDestroy, sendRefused, sendSetup } from './messages.ts';
@@ -29,12 +31,6 @@ const CIRCUIT_BYTES = 1000;
  */
 const IDLE_MS = 300_000;
 
-/** circuitTag() of the trains that came and that went. */
-export interface LinkTags {
-  readonly inward: Uint8Array;
-  readonly outward: Uint8Array;
-}
-
 export class RelayCircuit implements EngineCircuit, DelayOwner {
   dueMs: TimeMs = Number.POSITIVE_INFINITY;
   heapIndex = -1;
@@ -53,8 +49,9 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
   #held: CellBuffer[] | undefined = undefined;
   /** Class mix: how long a cell waits here on average; 0 = another class. */
   readonly #delayMs: number;
-  /** Class cmix: what the circuit is called on the links to both sides. */
-  readonly #tags: LinkTags | undefined;
+  /** Class cmix: what the circuit is called on the links to both sides, and what we sign of it. */
+  readonly #tags: { readonly inward: Uint8Array; readonly outward: Uint8Array } | undefined;
+  readonly #pledge: HopPledge | undefined;
   /** Cells in the engine's delay queue. */
   #delayed = 0;
   /** Nothing has come back yet: a failure is answered with SETUP_REFUSED, which says where it happened. */
@@ -73,7 +70,7 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
     outLink: LinkSlot,
     outForwardCid: Cid,
     outBackwardCid: Cid,
-    tags: LinkTags | undefined,
+    pledged: PledgedCircuit | undefined,
     nowMs: TimeMs,
   ) {
     this.#usedMs = nowMs;
@@ -87,7 +84,13 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
     this.#outBackward = new CircuitEntry(outBackwardCid, outLink, this, Travel.backward);
     this.#expiry = route.expiry;
     this.#delayMs = route.class === 'mix' ? boundedDelayMs(route.delayMeanUs) : 0;
-    this.#tags = tags;
+    if (pledged === undefined) return;
+    this.#tags = { inward: pledged.inward, outward: pledged.outward! };
+    this.#pledge = new HopPledge(context.suite, pledged, (train) => {
+      sendPledges(inLink.link, inBackwardCid, train);
+      context.markLink(inLink);
+    });
+    context.batches.pledge(this.#pledge, pledged.fields);
   }
 
   get nextLink(): LinkSlot {
@@ -116,6 +119,10 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
     if (!sendSetup(out.link, this.#outForwardCid, this.#outBackward.cid, puzzleSolution, train)) return false;
     this.#context.sendControl(out, nowMs);
     return true;
+  }
+
+  takePledges(train: Uint8Array): Drop {
+    return this.#pledge?.take(train) ?? Drop.notAllowed;
   }
 
   handleCell(
@@ -172,7 +179,7 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
 
   /** Class cmix: likewise, until its batch leaves. */
   #batch(
-    { inward, outward }: LinkTags,
+    { inward, outward }: { readonly inward: Uint8Array; readonly outward: Uint8Array },
     travel: Travel,
     cell: LayeredCell,
     counter: number,
@@ -315,6 +322,7 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
     this.#outLink.circuits.delete(this);
     this.#dropHeld();
     this.#hop.wipe();
+    this.#pledge?.wipe();
     this.#context.markLink(this.#inLink);
     this.#context.markLink(this.#outLink);
     this.#context.forget(this);

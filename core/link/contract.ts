@@ -30,6 +30,8 @@ export const LinkMessage = {
   spareId: 8,
   /** Batches of class cmix: receipts, proofs and what was heard of them. */
   batch: 9,
+  /** What the hops of a circuit of class cmix have signed of it, on the way back to its client. */
+  pledges: 10,
 } as const;
 
 /** Why a link was closed, as the one byte of a CLOSE message. */

@@ -15,6 +15,7 @@ import {
   Side,
   type Statement,
 } from './batch-records.ts';
+import { isExchange } from './exchange-evidence.ts';
 import { verify } from './vdf.ts';
 
 /** Less delay than this is none: a tenth of what a usual machine does in a millisecond. */
@@ -34,6 +35,8 @@ export const CheatKind = {
   opening: 5,
   /** More cells than a full batch has. */
   size: 6,
+  /** A cell that went in, and did not come out as what it had to become. */
+  exchange: 7,
 } as const;
 export type CheatKind = (typeof CheatKind)[keyof typeof CheatKind];
 
@@ -48,7 +51,7 @@ export function cheatName(kind: CheatKind): keyof typeof CheatKind {
 
 /** `magic ‖ kind (1) ‖ parts, each behind its length (2)`. */
 const MAGIC = Uint8Array.from('NYXCHEAT1', (letter) => letter.charCodeAt(0));
-const MAX_PARTS = 2;
+const MAX_PARTS = 4;
 /** It fits into a message of the control channel. */
 export const MAX_EVIDENCE_BYTES = 16_383;
 
@@ -111,7 +114,7 @@ export function verifyEvidence(records: BatchRecords, bytes: Uint8Array): Cheat 
     }
     case CheatKind.opening: {
       const [first, opening] = parts;
-      if (first === undefined || opening === undefined) return undefined;
+      if (first === undefined || opening === undefined || parts.length > 2) return undefined;
       const proof = records.readProof(first);
       const statement = proof?.statement ?? records.readStatement(first);
       if (statement === undefined) return undefined;
@@ -120,6 +123,13 @@ export function verifyEvidence(records: BatchRecords, bytes: Uint8Array): Cheat 
     case CheatKind.size: {
       const [statement] = statementsOf(records, parts, 1);
       return statement && isTooLarge(statement) ? cheat(kind, statement) : undefined;
+    }
+    case CheatKind.exchange: {
+      const [first, opening, pledge, shown] = parts;
+      if (first === undefined || opening === undefined || pledge === undefined || shown === undefined) return undefined;
+      const statement = records.readStatement(first);
+      if (statement === undefined) return undefined;
+      return isExchange(records, statement, opening, pledge, shown) ? cheat(kind, statement) : undefined;
     }
     default:
       return undefined;

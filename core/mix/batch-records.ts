@@ -38,6 +38,8 @@ const STATEMENT_DOMAIN = text.encode('nyx1 cmix statement');
 const PROOF_DOMAIN = text.encode('nyx1 cmix proof');
 const CELL_DOMAIN = text.encode('nyx1 cmix cell');
 const LEAF_DOMAIN = text.encode('nyx1 cmix leaf');
+const END_DOMAIN = text.encode('nyx1 cmix end');
+const BEGIN_DOMAIN = text.encode('nyx1 cmix begin');
 const OPENING_DOMAIN = text.encode('nyx1 cmix opening');
 
 /** What went in, or what came out. */
@@ -123,7 +125,7 @@ export interface Opening {
   readonly cells: number;
 }
 
-type Suite = Pick<CryptoSuite, 'sha256' | 'blake3' | 'ed25519Verify'>;
+type Suite = Pick<CryptoSuite, 'sha256' | 'blake3' | 'ed25519Verify' | 'aeadOpen' | 'aeadSeal' | 'chacha20Xor'>;
 
 /** Length of a statement in a group with elements of this size. */
 export function statementBytesFor(elementBytes: number): number {
@@ -154,6 +156,15 @@ export function cellDigest(
   cellHead[8] = pathId;
   const known = travel === Direction.forward ? cell : cell.subarray(0, CT_BYTES);
   return suite.sha256(CELL_DOMAIN, circuit, cellHead, known);
+}
+
+/** What stands for a cell on the side where it has none: its circuit ended there, or it began there. */
+export function endDigest(suite: Pick<CryptoSuite, 'sha256'>, digest: Uint8Array): Uint8Array {
+  return suite.sha256(END_DOMAIN, digest);
+}
+
+export function beginDigest(suite: Pick<CryptoSuite, 'sha256'>, digest: Uint8Array): Uint8Array {
+  return suite.sha256(BEGIN_DOMAIN, digest);
 }
 
 /** What stands for a cell in an opening; only who knows the cell can tell. */
@@ -220,6 +231,24 @@ export function certifyBatchKey(
   writeNumber(bytes, 72, Math.floor(until), 8);
   bytes.set(identity.sign(join(CERTIFICATE_DOMAIN, bytes.subarray(0, SIGNED_CERTIFICATE_BYTES))), 80);
   return bytes;
+}
+
+/** Undefined: not signed by the identity in it. Keeps `bytes` (144). */
+export function readCertificate(
+  suite: Pick<CryptoSuite, 'blake3' | 'ed25519Verify'>,
+  bytes: Uint8Array,
+): Certificate | undefined {
+  const identity = bytes.subarray(0, 32);
+  const signed = join(CERTIFICATE_DOMAIN, bytes.subarray(0, SIGNED_CERTIFICATE_BYTES));
+  if (!suite.ed25519Verify(identity, signed, bytes.subarray(SIGNED_CERTIFICATE_BYTES))) return undefined;
+  return {
+    bytes,
+    nodeId: suite.blake3(identity),
+    identity,
+    key: bytes.subarray(32, 64),
+    from: readNumber(bytes, 64, 8),
+    until: readNumber(bytes, 72, 8),
+  };
 }
 
 export class BatchRecords {
@@ -397,18 +426,7 @@ export class BatchRecords {
 
   #certificate(at: Cursor): Certificate | undefined {
     const bytes = at.take(CERTIFICATE_BYTES);
-    if (at.bad) return undefined;
-    const identity = bytes.subarray(0, 32);
-    const signed = join(CERTIFICATE_DOMAIN, bytes.subarray(0, SIGNED_CERTIFICATE_BYTES));
-    if (!this.suite.ed25519Verify(identity, signed, bytes.subarray(SIGNED_CERTIFICATE_BYTES))) return undefined;
-    return {
-      bytes,
-      nodeId: this.suite.blake3(identity),
-      identity,
-      key: bytes.subarray(32, 64),
-      from: readNumber(bytes, 64, 8),
-      until: readNumber(bytes, 72, 8),
-    };
+    return at.bad ? undefined : readCertificate(this.suite, bytes);
   }
 
   #element(at: Cursor): bigint | undefined {

@@ -201,6 +201,8 @@ export type Verdict =
   | {
       readonly kind: 'audit';
       readonly found: 'held' | 'exchanged' | 'elsewhere';
+      /** Of all cells, which was exchanged: one that was taken, if there is one. */
+      readonly at: number;
       readonly statement: StatementSummary;
     }
   | { readonly kind: 'cheat'; readonly cheat: Cheat; readonly evidence: Uint8Array }
@@ -267,9 +269,10 @@ function judgeAudit(records: BatchRecords, job: CheckJob & { kind: 'audit' }): V
     took: isOpened(records.suite, opening, Side.in, input),
     gave: isOpened(records.suite, opening, Side.out, output),
   }));
-  const isExchanged = sides.some(({ took, gave }) => took !== gave);
-  const found = isExchanged ? 'exchanged' : sides[0]?.took ? 'held' : 'elsewhere';
-  return { kind: 'audit', found, statement: summaryOf(statement) };
+  const taken = sides.findIndex(({ took, gave }) => took && !gave);
+  const at = taken >= 0 ? taken : sides.findIndex(({ took, gave }) => took !== gave);
+  const found = at >= 0 ? 'exchanged' : sides[0]?.took ? 'held' : 'elsewhere';
+  return { kind: 'audit', found, at, statement: summaryOf(statement) };
 }
 
 function summaryOf({ bytes, number, cells, rules, squarings, certificate }: Statement): StatementSummary {

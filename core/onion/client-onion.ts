@@ -11,6 +11,7 @@ import {
   cellNonce,
   Direction,
   DirectionKeys,
+  generationOf,
   setCellContext,
 } from './direction-keys.ts';
 import { type HopRoute, maxCellsOf } from './hop-route.ts';
@@ -193,6 +194,11 @@ export class ClientOnion {
   /** Rekey by time: the next forward cell begins a new generation, unless this one has not been used yet. */
   skipToNextGeneration(): void {
     this.#sent.skipToNextGeneration();
+  }
+
+  /** Keys of a hop's layer around the cell with this index (AEAD key ‖ PRG key), copied; undefined: they are erased. */
+  layerKeys(hop: number, direction: Direction, index: number): Uint8Array | undefined {
+    return (direction === Direction.forward ? this.#forward : this.#backward)[hop]!.copyKeys(generationOf(index));
   }
 
   /** Erases replaced keys whose 10 s are over. Call every second or so. */

@@ -69,6 +69,11 @@ export function generationOf(index: number): number {
   return Math.floor(index / GENERATION_CELLS);
 }
 
+/** The chain of the next generation. */
+export function ratchet(suite: CryptoSuite, chain: Uint8Array): Uint8Array {
+  return suite.hkdf(chain, EMPTY, INFO_RATCHET, CHAIN_BYTES);
+}
+
 /** The chain that replaces `oldChain` after a fresh exchange (docs/protocol.md §3.1). `shared` = DH ‖ KEM secret. */
 export function freshChain(
   suite: CryptoSuite,
@@ -142,6 +147,16 @@ export class DirectionKeys {
 
   get hasPending(): boolean {
     return this.#pendingShared !== undefined;
+  }
+
+  /** AEAD key ‖ PRG key of a generation, copied; undefined: they are not there (any more), or not of the first chain alone. */
+  copyKeys(generation: number): Uint8Array | undefined {
+    const keys = [this.#current, ...this.#old].find((held) => held.generation === generation && held.freshAt < 0);
+    if (keys === undefined) return undefined;
+    const copy = new Uint8Array(2 * AEAD_KEY_BYTES);
+    copy.set(keys.aeadKey);
+    copy.set(keys.prgKey, AEAD_KEY_BYTES);
+    return copy;
   }
 
   // --- sending ---
@@ -294,7 +309,7 @@ export class DirectionKeys {
   #ratchetTo(chain: Uint8Array, steps: number): Uint8Array {
     let next: Uint8Array = chain.slice();
     for (let i = 0; i < steps; i++) {
-      const after = this.#suite.hkdf(next, EMPTY, INFO_RATCHET, CHAIN_BYTES);
+      const after = ratchet(this.#suite, next);
       this.#suite.wipe(next);
       next = after;
     }

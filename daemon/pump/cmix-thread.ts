@@ -14,6 +14,7 @@ import {
   proveBatch,
   type Verdict,
 } from '@nyx/core/mix/batch-work.ts';
+import { signPledge } from '@nyx/core/mix/circuit-pledge.ts';
 import { RSA_2048, RsaGroup } from '@nyx/core/mix/rsa-group.ts';
 import { evaluate, runTurns, type Turns } from '@nyx/core/mix/vdf.ts';
 import { createNativePowMod } from '../io/modular-power.ts';
@@ -26,12 +27,14 @@ export interface CmixThreadOptions {
 
 export type ToCmixThread =
   | { readonly type: 'prove'; readonly job: BatchJob }
-  | { readonly type: 'check'; readonly id: number; readonly job: CheckJob };
+  | { readonly type: 'check'; readonly id: number; readonly job: CheckJob }
+  | { readonly type: 'pledge'; readonly id: number; readonly fields: Uint8Array };
 
 export type FromCmixThread =
   | { readonly type: 'calibrated'; readonly squaringsPerMs: number }
   | { readonly type: 'progress'; readonly progress: BatchProgress }
-  | { readonly type: 'verdict'; readonly id: number; readonly verdict: Verdict };
+  | { readonly type: 'verdict'; readonly id: number; readonly verdict: Verdict }
+  | { readonly type: 'pledged'; readonly id: number; readonly slot: Uint8Array };
 
 /** Squarings that are timed at start: some tens of milliseconds. */
 const PROBE_SQUARINGS = 20_480;
@@ -73,12 +76,23 @@ class CmixThread {
   }
 
   handle(message: ToCmixThread): void {
+    if (message.type === 'pledge') {
+      this.#pledge(message.id, message.fields);
+      return;
+    }
     if (message.type === 'prove') this.#jobs.push(message.job);
     else this.#checks.push(message);
     if (!this.#running) {
       this.#running = true;
       setImmediate(() => this.#turn());
     }
+  }
+
+  /** At once: it is one signature, and a circuit is being set up. */
+  #pledge(id: number, fields: Uint8Array): void {
+    if (this.#signer === undefined) return;
+    const { certificate, key } = this.#signer;
+    this.#post({ type: 'pledged', id, slot: signPledge(certificate, key, fields) });
   }
 
   #turn(): void {

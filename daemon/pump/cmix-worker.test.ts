@@ -25,6 +25,7 @@ function makeWorker(seed: number | undefined, host: Partial<CmixWorkerHost>): Cm
   const all = {
     progress: ignore,
     verdict: ignore,
+    pledged: ignore,
     calibrated: ignore,
     cheated: ignore,
     suspected: ignore,

@@ -17,6 +17,7 @@ const BOTH_RULES_MS = 600_000;
 export interface CmixWorkerHost {
   progress(progress: BatchProgress): void;
   verdict(id: number, verdict: Verdict): void;
+  pledged(id: number, slot: Uint8Array): void;
   calibrated(squaringsPerMs: number): void;
   cheated(cheat: Cheat, evidence: Uint8Array, found: boolean): void;
   suspected(nodeId: Uint8Array, counts: BatchCounts): void;
@@ -66,6 +67,10 @@ export class CmixWorker implements CmixHost {
     this.#send({ type: 'check', id, job });
   }
 
+  pledge(id: number, fields: Uint8Array): void {
+    this.#send({ type: 'pledge', id, fields });
+  }
+
   cheated(cheat: Cheat, evidence: Uint8Array, found: boolean): void {
     this.#host.cheated(cheat, evidence, found);
   }
@@ -102,6 +107,8 @@ export class CmixWorker implements CmixHost {
         this.#host.progress(message.progress);
       } else if (message.type === 'verdict') {
         this.#host.verdict(message.id, message.verdict);
+      } else if (message.type === 'pledged') {
+        this.#host.pledged(message.id, message.slot);
       } else {
         this.#host.calibrated(message.squaringsPerMs);
       }

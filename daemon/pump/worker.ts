@@ -326,6 +326,7 @@ class PumpWorker {
     return new CmixWorker(cmix, {
       progress: (progress) => this.#engine.batchProgress(progress, nowMs()),
       verdict: (id, verdict) => this.#engine.checked(id, verdict, nowMs()),
+      pledged: (id, slot) => this.#engine.pledged(id, slot, nowMs()),
       calibrated: (squaringsPerMs) =>
         this.#log('info', 'delays of class cmix calibrated', { squaringsPerMs: Math.round(squaringsPerMs) }),
       cheated: ({ kind, nodeId, number }, evidence, found) =>

@@ -13,6 +13,7 @@ import { FecTally } from '@nyx/core/fec/stats.ts';
 import { Mailboxes } from '@nyx/core/messages/mailboxes.ts';
 import { BatchRecords, certifyBatchKey } from '@nyx/core/mix/batch-records.ts';
 import { judge, proveBatch } from '@nyx/core/mix/batch-work.ts';
+import { signPledge } from '@nyx/core/mix/circuit-pledge.ts';
 import { RSA_2048, RsaGroup } from '@nyx/core/mix/rsa-group.ts';
 import { runTurns } from '@nyx/core/mix/vdf.ts';
 import { PACKET_BYTES } from '@nyx/core/sphinx/packet.ts';
@@ -122,6 +123,11 @@ const host: EngineHost = {
     check: (id, job) =>
       void setImmediate(() => {
         engine.checked(id, judge(records, job), now());
+        wake();
+      }),
+    pledge: (id, fields) =>
+      void setImmediate(() => {
+        engine.pledged(id, signPledge(signer.certificate, signer.key, fields), now());
         wake();
       }),
     cheated() {},

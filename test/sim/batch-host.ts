@@ -5,6 +5,7 @@ import type { Cheat } from '@nyx/core/mix/batch-evidence.ts';
 import type { BatchRules } from '@nyx/core/mix/batch-records.ts';
 import { smallRecords, TEST_RULES, type TestMix } from '@nyx/core/mix/batch-testing.ts';
 import { type BatchJob, type BatchProgress, type CheckJob, judge, proveBatch } from '@nyx/core/mix/batch-work.ts';
+import { signPledge } from '@nyx/core/mix/circuit-pledge.ts';
 import { runTurns } from '@nyx/core/mix/vdf.ts';
 import type { SimNode, VirtualNetwork } from './virtual-network.ts';
 
@@ -30,6 +31,8 @@ export class SimBatches implements CmixHost {
   views: readonly BatchRules[] = [TEST_RULES];
   node: SimNode | undefined;
   lie: Lie | undefined;
+  /** It signs what it does with circuits. */
+  pledges = true;
   readonly #network: VirtualNetwork;
   readonly #records: ReturnType<typeof smallRecords>;
   readonly #suite: CryptoSuite;
@@ -77,6 +80,13 @@ export class SimBatches implements CmixHost {
   check(id: number, job: CheckJob): void {
     const verdict = judge(this.#records, job);
     this.#after(CHECK_MS, (nowMs) => this.node!.engine.checked(id, verdict, nowMs));
+  }
+
+  pledge(id: number, fields: Uint8Array): void {
+    if (!this.pledges) return;
+    const { certificate, key } = this.#mix.signer;
+    const slot = signPledge(certificate, key, fields);
+    this.#after(CHECK_MS, (nowMs) => this.node!.engine.pledged(id, slot, nowMs));
   }
 
   cheated(cheat: Cheat, evidence: Uint8Array, found: boolean): void {

@@ -4,9 +4,9 @@ import { describe, test } from 'node:test';
 import { createNobleSuite } from '@nyx/core/crypto/noble-suite.ts';
 import type { CryptoSuite } from '@nyx/core/crypto/suite.ts';
 import { Drop } from '@nyx/core/drop-reason.ts';
-import type { SessionOwner } from '@nyx/core/engine/contract.ts';
+import { CircuitEnd, type SessionOwner } from '@nyx/core/engine/contract.ts';
 import { Engine } from '@nyx/core/engine/engine.ts';
-import { CheatKind, verifyEvidence } from '@nyx/core/mix/batch-evidence.ts';
+import { CheatKind, MAX_EVIDENCE_BYTES, verifyEvidence } from '@nyx/core/mix/batch-evidence.ts';
 import { smallRecords, TEST_RULES, type TestMix, testMix } from '@nyx/core/mix/batch-testing.ts';
 import type { BatchJob, BatchProgress } from '@nyx/core/mix/batch-work.ts';
 import type { SessionApi } from '@nyx/core/stream/contract.ts';
@@ -176,6 +176,8 @@ describe('honest mixes', () => {
     const { cellsDelivered } = world.client.node.engine.counters;
     runBatches(world.network, world.hosts, 60_000);
     assert.ok(world.client.node.engine.counters.cellsDelivered - cellsDelivered < 60);
+    // All hops have pledged, or it would have ended by now.
+    assert.ok(world.client.node.circuitEvents.every(({ kind }) => kind === 'ready'));
   });
 
   test('go by what the view says; other rules are no proof', () => {
@@ -450,7 +452,7 @@ describe('a lying mix', () => {
   });
 
   /** The part lies about all outputs of its batches, and carries bytes for long enough to be asked. */
-  function exchanging(seed: number, who: 'guard' | 'middle' | 'exit'): World {
+  function exchanging(seed: number, who: 'guard' | 'middle' | 'exit'): World & { readonly circuit: number } {
     const world = build(seed);
     world[who].host.lie = (job, honest) =>
       honest({
@@ -460,9 +462,26 @@ describe('a lying mix', () => {
           digests: share.digests.map((digest) => suite.sha256(digest)).sort(Buffer.compare),
         })),
       });
-    write(dial(world).session, 2 * TOTAL);
+    const { session, circuit } = dial(world);
+    write(session, 2 * TOTAL);
     runBatches(world.network, world.hosts, 60_000, () => world.client.host.exchangers.length > 0);
-    return world;
+    return { ...world, circuit };
+  }
+
+  /** Whoever has nothing but the evidence sees it; but it is not there while it would tell who is before and behind the mix. */
+  function assertShownAtEnd(world: ReturnType<typeof exchanging>, who: 'guard' | 'middle' | 'exit'): void {
+    const { client, network, hosts, circuit } = world;
+    runBatches(network, hosts, 500);
+    assert.equal(client.host.cheats.length, 0);
+    client.node.engine.closeCircuit(circuit, CircuitEnd.requested, network.nowMs);
+    runBatches(network, hosts, 500);
+    assert.equal(client.host.cheats.length, 1, `seed ${network.seed}`);
+    const { evidence, found } = client.host.cheats[0]!;
+    assert.ok(found && evidence.length <= MAX_EVIDENCE_BYTES);
+    const shown = verifyEvidence(smallRecords(createNobleSuite()), evidence);
+    assert.deepEqual([shown?.kind, shown?.nodeId], [CheatKind.exchange, world[who].mix.nodeId]);
+    // Neighbours hear nothing of it: it would tell them what they do not know.
+    for (const { host } of [world.guard, world.middle, world.exit]) assert.equal(host.cheats.length, 0);
   }
 
   for (const [seed, who, how] of [
@@ -477,8 +496,29 @@ describe('a lying mix', () => {
       assert.deepEqual([...new Set(found)], [Buffer.from(world[who].mix.nodeId).toString('hex')], `seed ${seed}`);
       assert.ok(client.node.engine.cmix.exchanged > 0);
       for (const { host } of [world.guard, world.middle, world.exit]) assert.equal(host.exchangers.length, 0);
+      assertShownAtEnd(world, who);
     });
   }
+
+  test('that does not pledge what it does with a circuit: the circuit ends, but not before data is wanted', () => {
+    const world = build(126);
+    world.middle.host.pledges = false;
+    const { client, network, hosts } = world;
+    const { session, circuit } = dial(world);
+    write(session, 4000);
+    assert.ok(
+      runBatches(network, hosts, 20_000, () => world.state.received >= 4000),
+      'nobody waits for pledges',
+    );
+    runBatches(network, hosts, 70_000, undefined, 100);
+    assert.deepEqual(client.node.circuitEvents.at(-1), {
+      kind: 'ended',
+      circuit,
+      reason: CircuitEnd.timeout,
+      hop: undefined,
+    });
+    assert.ok(client.node.engine.cmix.unanswered > 0);
+  });
 
   test('that keeps its proofs to itself: suspected by name', () => {
     const world = caught(116, silent);

@@ -10,6 +10,7 @@ import { LinkHandshakes } from '@nyx/core/link/handshake.ts';
 import type { Link } from '@nyx/core/link/link.ts';
 import { smallRecords, testMix } from '@nyx/core/mix/batch-testing.ts';
 import { type CheckJob, judge } from '@nyx/core/mix/batch-work.ts';
+import { signPledge } from '@nyx/core/mix/circuit-pledge.ts';
 import { ClientOnion } from '@nyx/core/onion/client-onion.ts';
 import { buildTrain } from '@nyx/core/onion/setup-train.ts';
 import { createPacket, MESSAGE_BYTES, PACKET_BYTES } from '@nyx/core/sphinx/packet.ts';
@@ -68,6 +69,7 @@ class Pair implements LinkHost {
   readonly #handshakes: LinkHandshakes;
   readonly #ids = new Map<number, Link>();
   readonly #checks: [number, CheckJob][] = [];
+  readonly #pledges: [number, Uint8Array][] = [];
   readonly #towardsPeer: Uint8Array[] = [];
   readonly #cell = new CellBuffer(new ArrayBuffer(DATAGRAM_BYTES), 0);
   #nextId = 1;
@@ -93,6 +95,8 @@ class Pair implements LinkHost {
         rules: () => [{ cells: 4, delayMs: 100 }],
         prove() {},
         check: (id, job) => void this.#checks.push([id, job]),
+        pledge: (id, fields) =>
+          void this.#pledges.push([id, signPledge(batch.signer.certificate, batch.signer.key, fields)]),
         cheated: () => check(false, 'nobody has cheated who can be shown to'),
         suspected() {},
         exchanged: () => check(false, 'no circuit of ours is there'),
@@ -157,6 +161,7 @@ class Pair implements LinkHost {
     for (let i = 0; i < 64 && this.link.pollControl(this.#cell, this.nowMs); i++) this.#send(this.#cell.bytes);
     this.engine.flush(this.nowMs);
     for (const datagram of this.#towardsPeer.splice(0)) this.#receive(datagram);
+    for (const [id, slot] of this.#pledges.splice(0)) this.engine.pledged(id, slot, this.nowMs);
     for (const [id, job] of this.#checks.splice(0)) this.engine.checked(id, judge(records, job), this.nowMs);
   }
 
