@@ -7,6 +7,7 @@ import type { SessionOwner } from '../engine/contract.ts';
 import type { TimeMs } from '../ports.ts';
 import type { SessionApi } from '../stream/contract.ts';
 import { DATAGRAM_BYTES } from '../wire/datagram.ts';
+import { type RampRates, SendRamp } from './send-ramp.ts';
 
 /** One of these and the frame's head fill a payload. */
 const PIECE_BYTES = 1120;
@@ -16,6 +17,12 @@ const MIN_CELLS = 64;
 const MAX_SAMPLES = 4096;
 /** The count is looked at so often. */
 const LOOK_MS = 5;
+/** Of all that went through, where the count ends. */
+const TAIL = 0.95;
+/** Of a node that was never measured: a megabit a second, which any line takes. */
+const FIRST_BYTES_PER_SECOND = 128 * 1024;
+/** Of what was measured before, the rate to begin with: the line may have less to spare today. */
+const SHARE_OF_LAST = 0.25;
 
 export interface SpeedTestOptions {
   /** Ends once this many bytes are sent and acknowledged … */
@@ -24,6 +31,8 @@ export interface SpeedTestOptions {
   readonly durationMs: number;
   /** The circuit has to stand within this. */
   readonly setupMs: number;
+  /** What was measured before: where the rate begins. Undefined: nothing was. */
+  readonly lastBytesPerSecond?: number | undefined;
 }
 
 export interface SpeedResult {
@@ -43,6 +52,7 @@ export class SpeedTest implements SessionOwner {
   #session: SessionApi | undefined;
   #readyMs: TimeMs | undefined;
   #ready = false;
+  #ramp: SendRamp | undefined;
   #pieces = 0;
   #nextLookMs: TimeMs = Number.NEGATIVE_INFINITY;
   /** Pairs of time and acknowledged cells. */
@@ -81,23 +91,31 @@ export class SpeedTest implements SessionOwner {
     this.#finish();
   }
 
-  /** Keeps the session's queue full and counts. Call after everything that came in, and at `nextTimeoutMs`. */
+  /** Sends as fast as the ramp allows and counts. Call after everything that came in, and at `nextTimeoutMs`. */
   poll(nowMs: TimeMs): void {
     const session = this.#session;
     if (this.finished || session === undefined) return;
     if (this.#ready && this.#readyMs === undefined) {
       this.#readyMs = nowMs;
       this.#nextLookMs = nowMs;
+      this.#ramp = new SendRamp(ratesFrom(this.#options.lastBytesPerSecond), nowMs);
     }
-    if (this.#readyMs === undefined) {
+    if (this.#readyMs === undefined || this.#ramp === undefined) {
       if (nowMs >= this.#begunMs + this.#options.setupMs) this.#finish();
       return;
     }
     const { maxBytes, durationMs } = this.#options;
-    while (this.#pieces * DATAGRAM_BYTES < maxBytes && session.sendDatagram(FLOW_ID, this.#piece)) this.#pieces++;
+    const { packetsSent: sent, packetsLost: lost, smoothedRttMs, bufferedBytes } = session.stats;
+    // What the session holds back itself is sent at its pace, not at the ramp's.
+    const room = this.#pieces + this.#ramp.burstCells - bufferedBytes / PIECE_BYTES;
+    while (this.#pieces * DATAGRAM_BYTES < maxBytes && this.#pieces < room && this.#ramp.take(nowMs)) {
+      if (!session.sendDatagram(FLOW_ID, this.#piece)) break;
+      this.#pieces++;
+    }
     if (nowMs < this.#nextLookMs) return;
     this.#nextLookMs = nowMs + LOOK_MS;
     const cells = acknowledged(session);
+    this.#ramp.observe(nowMs, { sent, acknowledged: cells, lost, smoothedRttMs });
     if (this.#samples.length < MAX_SAMPLES) this.#samples.push({ atMs: nowMs, cells });
     const isThrough = this.#pieces * DATAGRAM_BYTES >= maxBytes && isIdle(session);
     if (isThrough || nowMs >= this.#readyMs + durationMs) this.#finish();
@@ -113,12 +131,18 @@ export class SpeedTest implements SessionOwner {
     const last = this.#samples.at(-1);
     const total = last?.cells ?? 0;
     if (last === undefined || total < MIN_CELLS) return undefined;
-    // What came after everything was through is waiting, not carrying.
-    const end = this.#samples.find(({ cells }) => cells === total)!;
+    // For the last few, sessions wait long: that is not carrying.
+    const end = this.#samples.find(({ cells }) => cells >= TAIL * total)!;
     const half = this.#samples.find(({ cells }) => cells >= total / 2)!;
     const whole = half === end ? { atMs: this.#readyMs!, cells: 0 } : half;
     return Math.floor(((end.cells - whole.cells) * DATAGRAM_BYTES * 1000) / Math.max(1, end.atMs - whole.atMs));
   }
+}
+
+function ratesFrom(lastBytesPerSecond: number | undefined): RampRates {
+  const perMs = 1 / (1000 * DATAGRAM_BYTES);
+  const first = Math.max(FIRST_BYTES_PER_SECOND, SHARE_OF_LAST * (lastBytesPerSecond ?? 0));
+  return { firstPerMs: first * perMs, knownPerMs: lastBytesPerSecond ? lastBytesPerSecond * perMs : undefined };
 }
 
 function acknowledged(session: SessionApi): number {

@@ -523,7 +523,7 @@ export class Authority {
       const node = this.#nodes.get(id);
       if (id === own || node === undefined || !isReachable(node)) continue;
       const contact = () => this.#presentContact(node);
-      yield { id, contact, measuredMs: this.#history.measuredMs(id) };
+      yield { id, contact, measuredMs: this.#history.measuredMs(id), speed: this.#history.speed(id) };
     }
   }
 

@@ -17,6 +17,7 @@ function measuring(speeds: Record<string, number | undefined>, bytesPerEpoch = 1
   const state = {
     nowMs: 1000 * HOUR_MS,
     asked: [] as string[],
+    begunWith: [] as (number | undefined)[],
     speeds,
     history: new NodeHistory(join(folder, 'none')),
   };
@@ -28,11 +29,13 @@ function measuring(speeds: Record<string, number | undefined>, bytesPerEpoch = 1
           id,
           contact: () => contactOf(id),
           measuredMs: state.history.measuredMs(id),
+          speed: state.history.speed(id),
         })),
       last: () => contactOf('own'),
-      measure: async ({ nodeId }) => {
+      measure: async ({ nodeId }, _last, { lastBytesPerSecond }) => {
         const id = new TextDecoder().decode(nodeId);
         state.asked.push(id);
+        state.begunWith.push(lastBytesPerSecond);
         return { bytesPerSecond: state.speeds[id], sentBytes: 100 };
       },
       measured: (id, speed) => state.history.measured(id, 1000, speed, state.nowMs),
@@ -56,6 +59,7 @@ test('each node once, those that were never measured first, and again only after
   state.speeds.c = 9;
   await steps(6);
   assert.deepEqual(state.asked, ['a', 'b', 'c', 'a', 'b']);
+  assert.deepEqual(state.begunWith, [undefined, undefined, undefined, 5, 7], 'each begins where it was before');
 });
 
 test('an epoch has its budget of bytes, spent in vain or not', async () => {

@@ -36,6 +36,8 @@ export interface MeasurableNode {
   readonly contact: () => NodeContact;
   /** Unix milliseconds; undefined = never. */
   readonly measuredMs: number | undefined;
+  /** What was measured, bytes per second; undefined = nothing yet. */
+  readonly speed: number | undefined;
 }
 
 export interface MeasurerHost {
@@ -117,7 +119,10 @@ export class Measurer {
   async #measure(node: MeasurableNode): Promise<void> {
     const last = this.#host.last();
     if (last === undefined) return;
-    const limits = { maxBytes: this.#options.bytesPerNode, durationMs: DURATION_MS, setupMs: SETUP_MS };
+    const { bytesPerNode: maxBytes } = this.#options;
+    // Once it let nothing through, nothing is known of its line.
+    const lastBytesPerSecond = this.#failures.has(node.id) ? undefined : node.speed;
+    const limits = { maxBytes, durationMs: DURATION_MS, setupMs: SETUP_MS, lastBytesPerSecond };
     const { bytesPerSecond, sentBytes } = await this.#host.measure(node.contact(), last, limits);
     if (this.#stopped) return;
     this.#spentBytes += sentBytes;

@@ -14,28 +14,37 @@ interface Measured {
   readonly network: VirtualNetwork;
   readonly node: SimNode;
   readonly meter: SimNode;
+  /** Cells that came to the node's queue, and those that found it full. */
+  readonly queue: { cells: number; lost: number };
   run(options?: SpeedTestOptions): SpeedTest;
 }
 
-/** The node passes on `cellsPerMs`, with a queue of 20 ms; more is lost there. */
+/** The node passes on `cellsPerMs`, and 64 KB at once; more is lost there without a delay that tells. */
 function measuring(seed: number, cellsPerMs: number): Measured {
   const network = new VirtualNetwork(suite, seed, { latencyMs: 5, jitterMs: 0, lossRatio: 0, duplicateRatio: 0 });
   const node = network.add('measured');
   const relay = network.add('own relay', { exit: true });
   const meter = network.add('meter', { relay: false, engineOptions: { minHops: 2 } });
-  let tokens = 0;
+  const queue = { cells: 0, lost: 0 };
+  const burst = Math.max(50, 20 * cellsPerMs);
+  let tokens = burst;
   let filledMs = network.nowMs;
   network.tap = (_datagram, from) => {
     if (from !== node) return true;
-    tokens = Math.min(20 * cellsPerMs, tokens + (network.nowMs - filledMs) * cellsPerMs);
+    queue.cells++;
+    tokens = Math.min(burst, tokens + (network.nowMs - filledMs) * cellsPerMs);
     filledMs = network.nowMs;
-    if (tokens < 1) return false;
+    if (tokens < 1) {
+      queue.lost++;
+      return false;
+    }
     tokens--;
     return true;
   };
   return {
     network,
     node,
+    queue,
     meter,
     run(options = limits) {
       const speedTest = new SpeedTest(options, network.nowMs);
@@ -56,11 +65,20 @@ function measuring(seed: number, cellsPerMs: number): Measured {
 
 for (const cellsPerMs of [0.5, 2]) {
   test(`a node that carries ${cellsPerMs} cells a millisecond is found to do so, whatever it says`, () => {
-    const { result } = measuring(1, cellsPerMs).run();
+    const { queue, run } = measuring(1, cellsPerMs);
+    const { result } = run();
     const real = cellsPerMs * 1000 * DATAGRAM_BYTES;
     assert.ok(result?.bytesPerSecond !== undefined);
     assert.ok(Math.abs(result.bytesPerSecond / real - 1) < 0.25, `${result.bytesPerSecond} of ${real}`);
     assert.ok(result.sentBytes < 2 * limits.maxBytes, `${result.sentBytes} bytes were spent`);
+    // Filled without a ramp it is a half, and others that send over the node at the time lose as much.
+    const first = queue.lost / queue.cells;
+    assert.ok(first < 0.25, `${queue.lost} of ${queue.cells} cells found the queue full`);
+    const before = { ...queue };
+    const again = run({ ...limits, lastBytesPerSecond: result.bytesPerSecond }).result!;
+    assert.ok(Math.abs(again.bytesPerSecond! / real - 1) < 0.25, `${again.bytesPerSecond} of ${real}`);
+    const second = (queue.lost - before.lost) / (queue.cells - before.cells);
+    assert.ok(second < 0.25, `knowing what to expect: ${second} of all cells`);
   });
 }
 
