@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { createNobleSuite } from '../crypto/noble-suite.ts';
-import { createSeededRandom } from '../crypto/seeded-random.ts';
 import { compareBytes, joinBytes } from '../directory/bytes.ts';
 import { Drop } from '../drop-reason.ts';
 import {
@@ -16,62 +15,30 @@ import {
   ratchet,
   setCellContext,
 } from '../onion/direction-keys.ts';
-import type { HopRoute } from '../onion/hop-route.ts';
 import type { HopSecrets } from '../onion/hop-secrets.ts';
 import { RelayHop } from '../onion/relay-hop.ts';
 import { CELL_BYTES, CellBuffer, CT_BYTES, DATAGRAM_BYTES, TAG_BYTES } from '../wire/datagram.ts';
 import { CheatKind, encodeEvidence, MAX_EVIDENCE_BYTES, verifyEvidence } from './batch-evidence.ts';
 import { beginDigest, cellDigest, certifyBatchKey, endDigest } from './batch-records.ts';
-import { smallRecords, TEST_RULES, TEST_UNIX, type TestMix, testDigest, testMix } from './batch-testing.ts';
-import { completePledge, type PledgedCircuit, pledgedCircuit, signPledge } from './circuit-pledge.ts';
+import {
+  smallRecords,
+  TEST_RULES,
+  TEST_UNIX,
+  type TestCircuit,
+  type TestMix,
+  testBytes,
+  testCircuit,
+  testDigest,
+  testMix,
+} from './batch-testing.ts';
 import { encodeShown, type ShownCell } from './exchange-evidence.ts';
 
 const suite = createNobleSuite();
 const records = smallRecords(suite);
 const mix = testMix(suite, 'exchanging');
 const other = testMix(suite, 'another');
-const fixed = (name: string, length: number): Uint8Array => {
-  const bytes = new Uint8Array(length);
-  createSeededRandom(name).fill(bytes);
-  return bytes;
-};
 
-interface TestCircuit {
-  readonly secrets: HopSecrets;
-  readonly route: HopRoute;
-  readonly pledged: PledgedCircuit;
-  readonly pledge: Uint8Array;
-}
-
-function circuitAt(by: TestMix, name: string, isLast = false): TestCircuit {
-  const part = (what: string, length = 32) => fixed(`${name} ${what}`, length);
-  const secrets: HopSecrets = {
-    setupKey: part('setup'),
-    fillerKey: part('filler'),
-    forwardChain: part('forward'),
-    backwardChain: part('backward'),
-    setupTag: part('tag', 16),
-    binding: part('binding'),
-  };
-  const route: HopRoute = {
-    nextNodeId: isLast ? undefined : part('next'),
-    action: isLast ? 'exit' : 'relay',
-    class: 'cmix',
-    delayMeanUs: 0,
-    // One of them passes the end of the counters.
-    forwardStart: 2 ** 48 - 3,
-    forwardOffset: isLast ? 0 : 5,
-    backwardStart: 77,
-    backwardOffset: isLast ? 0 : 2 ** 47,
-    maxCellsLog2: 0,
-    expiry: TEST_UNIX,
-    nextPuzzleSolution: new Uint8Array(8),
-  };
-  const pledged = pledgedCircuit(suite, secrets, route, part('inward'), isLast ? undefined : part('outward'));
-  const slot = signPledge(by.signer.certificate, by.signer.key, pledged.fields);
-  const pledge = completePledge(suite, by.nodeId, pledged.fields, slot)!;
-  return { secrets, route, pledged, pledge };
-}
+const circuitAt = (by: TestMix, name: string, isLast = false) => testCircuit(suite, by, name, isLast);
 
 function layerKeys({ secrets }: TestCircuit, travel: Direction, generation: number): CellKeys {
   let chain: Uint8Array = (travel === Direction.forward ? secrets.forwardChain : secrets.backwardChain).slice();
@@ -89,7 +56,7 @@ const startOf = ({ route }: TestCircuit, travel: Direction) =>
 
 /** A cell of the client's (forward) or of the next hop's, as it comes to the mix. */
 function cellOf(circuit: TestCircuit, travel: Direction, index: number, type = 0, pathId = 0): ShownCell {
-  const cell = fixed(`cell ${travel} ${index} ${Buffer.from(circuit.pledged.inward).toString('hex')}`, CELL_BYTES);
+  const cell = testBytes(`cell ${travel} ${index} ${Buffer.from(circuit.pledged.inward).toString('hex')}`, CELL_BYTES);
   if (travel === Direction.forward) {
     const ct = cell.subarray(TAG_BYTES);
     setCellContext(index, type, pathId);
@@ -131,7 +98,7 @@ class HonestBatch {
 
   signed(by = mix, number = 3, inputs = this.inputs, outputs = this.outputs): readonly [Uint8Array, Uint8Array] {
     const { certificate, key } = by.signer;
-    const opening = records.encodeOpening(key.publicKey, number, fixed('salt', 16), inputs, outputs);
+    const opening = records.encodeOpening(key.publicKey, number, testBytes('salt', 16), inputs, outputs);
     const fields = {
       number,
       closedAt: TEST_UNIX,
@@ -313,7 +280,7 @@ describe('a mix that exchanges a cell', () => {
     refuse("another mix's pledge", signed, theirs, cell, index);
     // Of the same node, by the key of another of its workers: there the tag may be another circuit.
     const identity = suite.ed25519(testDigest(suite, 'identity exchanging'));
-    const key = suite.ed25519(fixed('another worker', 32));
+    const key = suite.ed25519(testBytes('another worker', 32));
     const certificate = certifyBatchKey(identity, key.publicKey, TEST_UNIX - 10, TEST_UNIX + 10);
     refuse("another worker's pledge", signed, circuitAt({ ...mix, signer: { certificate, key } }, 'a'), cell, index);
     refuse("another mix's batch", batch.signed(other), circuit, cell, index);
@@ -354,7 +321,7 @@ function openingUnderBoth(one: TestCircuit, two: TestCircuit): Uint8Array {
   // AD (2 bytes) and ciphertext are filled up to 16; the first block of the ciphertext is what is looked for.
   const free = 1;
   for (let i = 0; ; i++) {
-    const ct = fixed(`both ${i}`, CT_BYTES);
+    const ct = testBytes(`both ${i}`, CT_BYTES);
     ct.fill(0, 0, 16);
     const lengths = new Uint8Array(16);
     new DataView(lengths.buffer).setBigUint64(0, 2n, true);

@@ -5,12 +5,16 @@ import {
   ascii,
   type Bytes,
   bytes,
+  cellKeys,
   concat,
   equal,
+  hkdf,
+  keystream,
   newSigner,
   nodeIdOf,
   number,
   random,
+  ratchet,
   readNumber,
   type Signer,
 } from './codec.ts';
@@ -35,7 +39,15 @@ export const About = {
   ask: 7,
   next: 8,
 } as const;
-export const Cheat = { equivocation: 1, delay: 2, membership: 3, receipt: 4, opening: 5, size: 6 } as const;
+export const Cheat = {
+  equivocation: 1,
+  delay: 2,
+  membership: 3,
+  receipt: 4,
+  opening: 5,
+  size: 6,
+  exchange: 7,
+} as const;
 export const Side = { in: 0, out: 1 } as const;
 export type Side = (typeof Side)[keyof typeof Side];
 
@@ -271,6 +283,56 @@ export const has = (opening: Opening, side: Side, digest: Uint8Array): boolean =
   return opening.leaves[side].some((one) => equal(one, leaf));
 };
 
+// --- pledges
+
+const PLEDGE_SLOT = 208;
+export const PLEDGES = 1456;
+const GENERATIONS = 8;
+
+/** What client and hop know of a circuit of the class at that hop. */
+export interface Pledged {
+  readonly inward: Bytes;
+  /** Undefined: the circuit ends there. */
+  readonly outward?: Bytes;
+  readonly counters: readonly [number, number, number, number];
+  readonly chains: readonly [Uint8Array, Uint8Array];
+}
+
+/** Hashes of a layer's keys by direction and generation. */
+export const layerKeysOf = (chains: Pledged['chains']): Bytes =>
+  concat(
+    ...chains.flatMap((first) => {
+      let chain = new Uint8Array(first);
+      return Array.from({ length: GENERATIONS }, () => {
+        const { aead, prg } = cellKeys(chain);
+        chain = new Uint8Array(ratchet(chain));
+        return hash('nyx1 cmix layer key', aead, prg);
+      });
+    }),
+  );
+
+export const pledgeFields = ({ inward, outward, counters, chains }: Pledged): Bytes =>
+  concat(
+    inward,
+    outward ?? bytes(32),
+    ...counters.map((counter) => number(counter, 6)),
+    outward === undefined ? bytes(32) : hash('nyx1 cmix layer keys', layerKeysOf(chains)),
+  );
+
+/** Of the pledges that come back: the hop's own, and what later hops have said. */
+export const openPledges = (binding: Uint8Array, pledges: Uint8Array): { slot: Bytes; later: Bytes } => {
+  const stream = keystream(hkdf(binding, bytes(0), ascii('nyx1 cmix pledges'), 32), bytes(12), 0, PLEDGES);
+  const open = new Uint8Array(pledges.map((byte, i) => byte ^ stream[i]!));
+  return { slot: open.slice(0, PLEDGE_SLOT), later: open.slice(PLEDGE_SLOT) };
+};
+
+/** Whether that is the node's pledge, by the batch key in it. */
+export const isPledgeOf = (slot: Uint8Array, nodeId: Uint8Array, fields: Uint8Array): boolean => {
+  const certificate = new Reader(slot).certificate();
+  const signed = concat(ascii('nyx1 cmix pledge'), certificate.bytes, fields);
+  return isCertificateOf(certificate, nodeId) && ed25519.verify(slot.subarray(CERTIFICATE), signed, certificate.key);
+};
+
 // --- writing, as the suite's own node mixes: well, or not
 
 export const encodeEvidence = (kind: number, ...parts: readonly Uint8Array[]): Bytes =>
@@ -304,6 +366,11 @@ export class Mix {
 
   #signed(kind: string, record: Uint8Array): Bytes {
     return concat(record, this.#key.sign(concat(ascii(`nyx1 cmix ${kind}`), record)));
+  }
+
+  pledge(fields: Uint8Array): Bytes {
+    const signed = concat(this.#certificate, fields);
+    return concat(signed, this.#key.sign(concat(ascii('nyx1 cmix pledge'), signed)));
   }
 
   receipt(batch: number, tag: Uint8Array, digests: readonly Uint8Array[]): Bytes {

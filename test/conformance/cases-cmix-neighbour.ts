@@ -9,6 +9,7 @@ import {
   anyTag,
   type BatchRules,
   Cheat,
+  digestOf,
   encodeEvidence,
   endOf,
   type Flaws,
@@ -16,6 +17,7 @@ import {
   LONGEST_OPENING,
   Mix,
   noBatch,
+  pledgeFields,
   readStatement,
   Side,
   STATEMENT,
@@ -110,7 +112,7 @@ interface Shown {
   readonly told: readonly (readonly [number, Bytes])[];
 }
 
-const cheats: Readonly<Record<keyof typeof Cheat, (context: Context) => Shown>> = {
+const cheats: Readonly<Record<Exclude<keyof typeof Cheat, 'exchange'>, (context: Context) => Shown>> = {
   equivocation: (context) => {
     const batch = new OwnBatch(context);
     const other = batch.another(rulesOf(context), { closedAt: Math.floor(Date.now() / 1000) - 5 });
@@ -161,6 +163,21 @@ const cheats: Readonly<Record<keyof typeof Cheat, (context: Context) => Shown>> 
   },
 };
 
+/** A batch that took a cell of a circuit that ends at its mix, and gave `output`; the cell's digest. */
+function exchanged(context: Context, output: Bytes): { readonly evidence: Bytes; readonly digest: Bytes } {
+  const mix = new Mix(context.node.keys.identity);
+  const tag = new Uint8Array(32).fill(7);
+  const cell = new Uint8Array(1256).fill(9);
+  const digest = digestOf(tag, 0, { counter: 5 }, cell);
+  const inputs = [digest, ...anyDigests(1)];
+  const outputs = [output, ...anyDigests(1)];
+  const statement = mix.statement(3, inputs, outputs, rulesOf(context));
+  const fields = pledgeFields({ inward: tag, counters: [5, 0, 0, 0], chains: [bytes(32), bytes(32)] });
+  const shown = concat(bytes(1), number(5, 6), bytes(2), cell);
+  const opening = mix.opening(3, inputs, outputs);
+  return { evidence: encodeEvidence(Cheat.exchange, statement, opening, mix.pledge(fields), shown), digest };
+}
+
 /** One that takes little time to make: to know that what was said before has been dealt with. */
 const marker = (context: Context): Shown => cheats.delay(context);
 
@@ -200,6 +217,17 @@ function evidenceCases(): Case[] {
       check((await hear(near, About.evidence, isEvidence(evidence))) !== undefined, 'the client was not told');
     });
   }
+  of('heard.exchange', 'evidence of an exchange is checked, and told to the other neighbours', async (context) => {
+    const circuit = await neighbours(context);
+    const { evidence } = exchanged(context, anyDigests(1)[0]!);
+    say(circuit.near, About.evidence, evidence);
+    check((await hear(circuit.far, About.evidence, isEvidence(evidence))) !== undefined, 'the next hop was not told');
+    takeDown(circuit);
+  });
+  of('none.exchange', 'a cell that came out as what it had to become is no evidence', async (context) => {
+    const { digest } = exchanged(context, anyDigests(1)[0]!);
+    await notPassedOn(context, [exchanged(context, endOf(digest)).evidence]);
+  });
   of('once', 'a cheat is told once', async (context) => {
     const circuit = await neighbours(context);
     const { near, far } = circuit;

@@ -23,22 +23,27 @@ import {
 import {
   About,
   beginOf,
+  circuitTag,
   endOf,
   has,
   isCertificateOf,
+  isPledgeOf,
   isSigned,
   leafOf,
   openingHash,
+  openPledges,
+  PLEDGES,
+  pledgeFields,
   readOpening,
   Side,
   STATEMENT,
   sameParts,
 } from './batches.ts';
 import { backward, forward } from './cases-relay.ts';
-import { bytes, concat, encodeRoute, equal, random } from './codec.ts';
+import { type Bytes, bytes, concat, encodeRoute, equal, random } from './codec.ts';
 import { type Case, type Context, check, flipped } from './context.ts';
 import { accumulate, areMembers, wasDelayed } from './group.ts';
-import { TestCircuit } from './peer.ts';
+import { TestCircuit, type TestLink } from './peer.ts';
 
 const full = 'Full' as const;
 const SECTION = '7.1';
@@ -445,4 +450,59 @@ function auditCases(): Case[] {
   return cases;
 }
 
-export const cmixCases = (): Case[] => [...recordCases(), ...cellCases(), ...endCases(), ...auditCases()];
+/** What the hops of a circuit have signed of it, on the way back. */
+function pledgeCases(): Case[] {
+  const MESSAGE = 10;
+  const came = async (link: TestLink, cid: Uint8Array): Promise<Bytes> => {
+    const find = () =>
+      link.messages.find(({ type, body }) => type === MESSAGE && equal(body.subarray(0, 12), cid))?.body.slice(12);
+    await link.until(() => find() !== undefined);
+    const pledges = find();
+    check(pledges !== undefined, 'no pledges came');
+    check(pledges.length === PLEDGES, `they have ${pledges.length} bytes`);
+    return pledges;
+  };
+  return [
+    caseOf('pledge.relay', 'a relay puts its pledge in front of those of later hops', async (context) => {
+      const circuit = await batched(context);
+      const { near, far, nearCids, farCids, train, body, route } = circuit;
+      const later = random(PLEDGES);
+      far.message(MESSAGE, concat(farCids[1], later));
+      const { slot, later: passed } = openPledges(train.binding, await came(near, nearCids[1]));
+      const fields = pledgeFields({
+        inward: circuitTag(train.train),
+        outward: circuitTag(body.subarray(32)),
+        counters: [route.forwardStart, route.forwardOffset, route.backwardStart, route.backwardOffset],
+        chains: train.chains,
+      });
+      check(isPledgeOf(slot, context.peer.target.nodeId, fields), 'not a pledge of that circuit');
+      check(equal(passed, later.subarray(0, passed.length)), 'what later hops said has changed');
+      takeDown(circuit);
+    }),
+    caseOf('pledge.once', 'a relay passes pledges on once', async (context) => {
+      const circuit = await batched(context);
+      const { near, far, nearCids, farCids } = circuit;
+      for (let i = 0; i < 2; i++) far.message(MESSAGE, concat(farCids[1], random(PLEDGES)));
+      await came(near, nearCids[1]);
+      check((await far.ping()) !== undefined && (await near.ping()) !== undefined, 'a link died of it');
+      check(near.messages.filter(({ type }) => type === MESSAGE).length === 1, 'it passed on others too');
+      takeDown(circuit);
+    }),
+    caseOf('pledge.last', 'the last hop pledges that the circuit ends there', async (context) => {
+      const { link, circuit } = await taken(context);
+      const { train } = circuit.options;
+      const { slot } = openPledges(train.binding, await came(link, circuit.backwardCid));
+      const fields = pledgeFields({ inward: circuitTag(train.train), counters: [0, 0, 0, 0], chains: train.chains });
+      check(isPledgeOf(slot, context.peer.target.nodeId, fields), 'not a pledge of that circuit');
+      leave({ link, circuit });
+    }),
+  ];
+}
+
+export const cmixCases = (): Case[] => [
+  ...recordCases(),
+  ...cellCases(),
+  ...endCases(),
+  ...auditCases(),
+  ...pledgeCases(),
+];

@@ -19,6 +19,8 @@ const PATIENCE_MS = 60_000;
 
 let network: TappedNetwork;
 let echo: TestServer;
+/** Over the mix that exchanges cells. */
+let exchangedPath: number;
 /** What all daemons write down of their steps. */
 const steps = mkdtempSync(join(tmpdir(), 'nyx-steps-'));
 
@@ -88,6 +90,7 @@ test('16 KiB over a second hop that exchanges cells, to be looked into while oth
   const { host, port } = echo;
   const { api } = network.client;
   const { pathId } = await api.paths.build({ nodeIds: idsOf('mix-0', 'mix-3', 'exit-0'), class: 'cmix' });
+  exchangedPath = pathId;
   await echoExactly(await api.connect({ host, port, pathId, allowHalfOpen: true }), 16 * 1024);
 });
 
@@ -141,10 +144,22 @@ test('the client finds out about the second hop by asking the first one for its 
   );
   assert.deepEqual(cmix!.exchangers, [liar]);
   assert.ok(cmix!.exchanged > 0);
-  assert.ok(
-    cmix!.cheats.every(({ nodeId }) => nodeId !== liar),
-    'nobody else can be shown it',
+  // What shows it to others tells who was before and behind the mix: it is there when the circuit has ended.
+  assert.ok(cmix!.cheats.every(({ nodeId }) => nodeId !== liar));
+  await api.paths.close(exchangedPath);
+  const shown = await until(
+    'the client to have evidence',
+    async () => (await api.status()).cmix!.cheats.find(({ nodeId }) => nodeId === liar),
+    PATIENCE_MS,
   );
+  assert.equal(shown.kind, 'exchange');
+  const { stdout } = await run(process.execPath, [CLI, 'evidence', 'verify', shown.file]);
+  assert.ok(stdout.startsWith(`${liar} cheated: it took a cell into a batch and gave out another`), stdout);
+  // Nobody else is told by us.
+  for (const name of ['mix-0', 'exit-0']) {
+    const { cheats } = (await network.node(name).api.status()).cmix!;
+    assert.ok(cheats.every(({ nodeId }) => nodeId !== liar));
+  }
   for (let i = 0; i < 5; i++) {
     const { nodeIds } = await api.paths.build({});
     assert.ok(!nodeIds.includes(liar));

@@ -26,6 +26,7 @@ import {
   udpFrame,
 } from './edges.ts';
 import { enginePeer } from './engine.ts';
+import { exchangeEvidence } from './exchange.ts';
 import { fecRepairs } from './fec.ts';
 import { linkControl, linkHandshake, linkMoves } from './link.ts';
 import {
@@ -61,6 +62,7 @@ export const targets: readonly FuzzTarget[] = [
   enginePeer,
   engineClient,
   batchRecords,
+  exchangeEvidence,
   messageAddress,
   replyToken,
   keyBundle,
