@@ -158,7 +158,7 @@ function faultyTarget(context: TestContext, { file, find, put }: Fault): string 
     symlinkSync(join(folder, part), join(folder, 'node_modules', '@nyx', part));
   }
   cpSync(join(root, 'core'), join(folder, 'core'), { recursive: true });
-  for (const part of ['io', 'exit', 'pump'])
+  for (const part of ['io', 'exit', 'pump', 'directory'])
     cpSync(join(root, 'daemon', part), join(folder, 'daemon', part), { recursive: true });
   for (const part of ['sim', 'conformance'])
     cpSync(join(root, 'test', part), join(folder, 'test', part), { recursive: true });
