@@ -501,7 +501,7 @@ export class CircuitPool {
           tried: this.#suspects.sets(this.#host.nowMs()),
         }),
       attach: (hops) => this.#attach(record, hops),
-      waitMs: (attempt) => this.#setupTimes.waitMs(record.class, lostPath.length, attempt),
+      waitMs: (attempt) => this.#setupTimes.growingWaitMs(record.class, lostPath.length, attempt),
       schedule: (delayMs, callback) => this.#host.schedule(delayMs, callback),
       nowMs: () => this.#host.nowMs(),
       isOnline: (since) => this.#engine.links().some((link) => link.lastHeardMs > since),

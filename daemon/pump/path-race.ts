@@ -122,11 +122,16 @@ export class SetupTimes {
     this.#usualMs.set(key, before + (setupMs < before ? SMOOTHING_DOWN : SMOOTHING_UP) * (setupMs - before));
   }
 
-  /** What the next attempt waits for the one before it. */
+  /** What the next attempt of a race waits for the one before it. */
   waitMs(circuitClass: CircuitClass, hops: number, attempts: number): number {
+    return this.growingWaitMs(circuitClass, hops, Math.max(1, attempts - EVEN_ATTEMPTS + 1));
+  }
+
+  /** The same where few attempts have to do for a long time. */
+  growingWaitMs(circuitClass: CircuitClass, hops: number, attempts: number): number {
     const usualMs = this.#usualMs.get(`${circuitClass} ${hops}`);
     const firstMs = usualMs === undefined ? FIRST_WAIT_MS : patienceMs(usualMs);
-    return firstMs * GROWTH ** Math.max(0, attempts - EVEN_ATTEMPTS);
+    return firstMs * GROWTH ** (attempts - 1);
   }
 
   /** A ready circuit with this round trip on which nothing comes back for this long after something was sent is quiet. */

@@ -16,6 +16,7 @@ const GIVE_UP_MS = 12_000;
 const MAX_ATTEMPTS = 8;
 /** Keep-alives and their answers are rarer, but attempts to set up a circuit make links speak. */
 const ONLINE_MS = 2000;
+const LOOK_MS = 250;
 
 export interface ResumptionHost {
   /** A path to the session's last hop. Rejects when there is none. */
@@ -51,9 +52,13 @@ export class Resumption {
     const nowMs = this.#host.nowMs();
     const limitMs = this.#host.isOnline(nowMs - ONLINE_MS) ? LAST_HOP_DEAD_MS : GIVE_UP_MS;
     const leftMs = this.#sinceMs + limitMs - nowMs;
-    if (leftMs <= 0 || this.#attempts >= MAX_ATTEMPTS) {
-      // Those that are under way may still come.
-      this.#cancel = this.#host.schedule(Math.max(0, leftMs), () => this.#end());
+    if (leftMs <= 0) {
+      this.#cancel = this.#host.schedule(0, () => this.#end());
+      return;
+    }
+    if (this.#attempts >= MAX_ATTEMPTS) {
+      // Those that are under way may still come; and whether we are online may show meanwhile.
+      this.#cancel = this.#host.schedule(Math.min(leftMs, LOOK_MS), () => this.next());
       return;
     }
     this.#attempts++;
