@@ -49,6 +49,7 @@ import { systemRandom } from './io/system-random.ts';
 import { MailboxHost } from './messages/mailbox-host.ts';
 import { Messages } from './messages/messages.ts';
 import type { ListenAddress, PumpOptions } from './pump/contract.ts';
+import { createLinkTableWords } from './pump/link-table.ts';
 import { PumpClient } from './pump/pump-client.ts';
 import type { ChildSpec, SupervisionEvent, Supervisor } from './supervision/supervise.ts';
 import { systemTimers } from './supervision/timers.ts';
@@ -83,6 +84,8 @@ class Daemon {
   readonly #tree: Supervisor;
   readonly #events = new EventBus(Date.now);
   readonly #pool = new PumpPool();
+  /** Common to all workers, if there are several. */
+  readonly #linkTable: SharedArrayBuffer | undefined;
   readonly #epochKeys: EpochKeys;
   readonly #directory: Directory;
   readonly #controlPlane: ControlPlane | undefined;
@@ -181,6 +184,7 @@ class Daemon {
       : undefined;
     this.#paths.excluded = () => this.#cheats.nodeIds;
     // A client only builds circuits; others build theirs through mixes and exits.
+    this.#linkTable = config.workers > 1 ? createLinkTableWords() : undefined;
     if (config.roles.some((role) => role !== 'client')) this.#pool.setupLogs = new SetupLogs(config.dataDir);
     this.#epochKeys.onChange = () => {
       this.#directory.changed();
@@ -388,6 +392,7 @@ class Daemon {
       listen: addresses.listen ?? config.listen,
       addressFamilies: config.addressFamilies,
       reusePort: config.workers > 1,
+      linkTable: this.#linkTable,
       udp: config.udp,
       socks: isClient ? (addresses.socks ?? config.proxies.socks) : undefined,
       httpConnect: isClient ? (addresses.httpConnect ?? config.proxies.httpConnect) : undefined,

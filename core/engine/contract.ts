@@ -91,6 +91,13 @@ export interface EngineHost {
   reaches?(address: PeerAddress): boolean;
   /** A link came up, was rekeyed, or ended. `nodeId` is undefined for anonymous initiators. */
   onLink(event: LinkEvent): void;
+  /** Receive ids (as readLinkId() gives them) under which we hear accepted links came into use, or went out of it. */
+  onLinkIds?(added: readonly number[], removed: readonly number[]): void;
+  /**
+   * A datagram (1280 bytes, borrowed) under a link id that is not ours, from whoever. What has become of it: `none` = the host knows
+   * somebody who holds that link. Default: dropped as `unknownLink`.
+   */
+  onForeign?(linkId: number, datagram: Uint8Array, via: Via, from: PeerAddress): Drop;
   /** A client circuit of ours is ready (the last hop's reply verified), or ended. */
   onCircuit(event: ClientCircuitEvent): void;
   /** We are the last hop of a new circuit: serve its session. */

@@ -358,7 +358,7 @@ export class Engine implements EngineApi {
       return this.#handshakes.handleDatagram(bytes, from, via, nowMs, this.#emit);
     }
     const slot = this.#linkById.get(linkId);
-    if (slot === undefined) return Drop.unknownLink;
+    if (slot === undefined) return this.#host.onForeign(linkId, bytes, via, from);
     const { link } = slot;
     slot.bytesIn += DATAGRAM_BYTES;
     if (link.state === 'handshaking') {
@@ -854,6 +854,7 @@ export class Engine implements EngineApi {
     const slot = this.#slotOf(link);
     for (const id of removed) this.#linkById.delete(id);
     for (const id of added) this.#linkById.set(id, slot);
+    if (!link.initiator) this.#host.onLinkIds(added, removed);
     // A new link has timers from now on.
     if (added.length > 0) this.#markLink(slot);
   }

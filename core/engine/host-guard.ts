@@ -2,6 +2,7 @@
  * Stands between the engine and its host: what a callback throws does not tear the engine's work in the middle, but
  * comes out of the engine's call once that work is done.
  */
+import { Drop } from '../drop-reason.ts';
 import type { PeerAddress, UnixSeconds } from '../ports.ts';
 import type { SessionApi } from '../stream/contract.ts';
 import { SessionError } from '../stream/contract.ts';
@@ -93,6 +94,23 @@ export class HostGuard implements EngineHost {
       this.#host.onLink(event);
     } catch (error) {
       this.failed(error);
+    }
+  }
+
+  onLinkIds(added: readonly number[], removed: readonly number[]): void {
+    try {
+      this.#host.onLinkIds?.(added, removed);
+    } catch (error) {
+      this.failed(error);
+    }
+  }
+
+  onForeign(linkId: number, datagram: Uint8Array, via: Via, from: PeerAddress): Drop {
+    try {
+      return this.#host.onForeign?.(linkId, datagram, via, from) ?? Drop.unknownLink;
+    } catch (error) {
+      this.failed(error);
+      return Drop.unknownLink;
     }
   }
 

@@ -1,4 +1,5 @@
 /** The pump workers that are up, and what all of them have to know. */
+import { MessageChannel } from 'node:worker_threads';
 import type { MixSecrets, NodeContact } from '@nyx/core/engine/contract.ts';
 import type { BatchRules } from '@nyx/core/mix/batch-records.ts';
 import { DialError, DialErrorCode, type ListenAddress, type PumpStats, type PumpTuning } from '../pump/contract.ts';
@@ -13,6 +14,13 @@ export const handleOf = (id: number): number => id % 2 ** 32;
 /** Contacts that a worker is sent at once, and the pause until it gets more. */
 const VIEW_PIECE = 128;
 const VIEW_PAUSE_MS = 2;
+
+/** What one is given of the other's links goes there without passing through this thread. */
+function introduce(worker: number, pump: PumpClient, other: number, neighbour: PumpClient): void {
+  const { port1, port2 } = new MessageChannel();
+  pump.send({ type: 'neighbour', worker: other, port: port1 }, [port1]);
+  neighbour.send({ type: 'neighbour', worker, port: port2 }, [port2]);
+}
 
 export interface WorkerStats {
   readonly worker: number;
@@ -35,6 +43,7 @@ export class PumpPool {
 
   /** A worker is up: it is told what the others know. */
   attach(worker: number, pump: PumpClient, ready: PumpReady): void {
+    for (const [other, neighbour] of this.#pumps) if (other !== worker) introduce(worker, pump, other, neighbour);
     this.#pumps.set(worker, pump);
     this.addresses = {
       listen: this.addresses.listen ?? ready.listen,

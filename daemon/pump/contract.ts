@@ -3,6 +3,7 @@
  * Structured clones only. Packets never cross this boundary; API stream data does, under credit.
  */
 import type { Duplex } from 'node:stream';
+import type { MessagePort } from 'node:worker_threads';
 import type { DropName } from '@nyx/core/drop-reason.ts';
 import type {
   BatchCounts,
@@ -66,6 +67,8 @@ export interface PumpOptions {
   /** Circuits may end here without an exit: an authority measures by them, and they open nothing. Default false. */
   readonly endsMeasurements?: boolean;
   readonly secrets: NodeSecrets;
+  /** Where all workers of the node say which links they hold (link-table.ts). Undefined: this is the only one. */
+  readonly linkTable?: SharedArrayBuffer;
   /** Logs of the epochs in `secrets`, common to all workers. Without them a worker remembers set-ups and messages for itself. */
   readonly setupLogs?: readonly SetupLog[];
   readonly limits: PumpLimits;
@@ -319,6 +322,8 @@ export type ToPump =
       /** What the view says of class cmix. Undefined: nothing yet. */
       readonly batches?: BatchRules | undefined;
     }
+  /** The way to another worker, for datagrams of its links. */
+  | { readonly type: 'neighbour'; readonly worker: number; readonly port: MessagePort }
   | { readonly type: 'mix-secrets'; readonly mix: readonly MixSecrets[]; readonly setupLogs?: readonly SetupLog[] }
   /** The answer is `configured`, with the generation that the worker goes by then. */
   | { readonly type: 'configure'; readonly request: number; readonly tuning: PumpTuning }
@@ -654,6 +659,8 @@ export interface PumpStats {
   readonly bufferedBytes: number;
   /** Circuits and sessions ended because the worker's memory was used up. */
   readonly shedTotal: number;
+  /** Datagrams of links that another worker holds. */
+  readonly handedOver: number;
   /** Datagrams that the kernel refused to send. */
   readonly sendErrors: number;
   readonly cpuSeconds: number;

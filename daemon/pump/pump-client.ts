@@ -3,7 +3,7 @@
  * when it comes unasked for. Every message of the worker is an event under its type.
  */
 import { EventEmitter } from 'node:events';
-import { Worker } from 'node:worker_threads';
+import { type MessagePort, Worker } from 'node:worker_threads';
 import type { DropName } from '@nyx/core/drop-reason.ts';
 import type { NodeContact } from '@nyx/core/engine/contract.ts';
 import type { ResolvedAddress } from '@nyx/core/stream/contract.ts';
@@ -111,9 +111,9 @@ export class PumpClient extends EventEmitter<PumpEvents> {
     return this.#worker !== undefined;
   }
 
-  /** Lost when the worker is gone, as everything in it is. */
-  send(message: ToPump): void {
-    this.#worker?.postMessage(message);
+  /** Lost when the worker is gone, as everything in it is. `transfer`: ports in the message. */
+  send(message: ToPump, transfer: readonly MessagePort[] = []): void {
+    this.#worker?.postMessage(message, transfer);
   }
 
   async stats(): Promise<PumpStats> {

@@ -53,6 +53,7 @@ import { DatagramBridge } from './datagram-bridge.ts';
 import { SessionDialer, type SessionDialerOptions } from './dialer.ts';
 import { fecFigures, fecResources } from './fec.ts';
 import { FlushLoop } from './flush-loop.ts';
+import { LinkHandover } from './link-handover.ts';
 import { LiveTuning, tuningOf } from './live-tuning.ts';
 import { LoopCover } from './loop-cover.ts';
 import { MemoryGuard } from './memory-guard.ts';
@@ -120,6 +121,8 @@ class PumpWorker {
   /** For tests; undefined for everybody else. */
   readonly #steps = stepLogOf(process.env, `${process.pid}-${threadId}`);
   readonly #reach: OwnReach;
+  /** To the other workers of the node, if there are any. */
+  readonly #handover: LinkHandover | undefined;
 
   constructor(options: PumpOptions, port: MessagePort) {
     this.#options = options;
@@ -134,11 +137,19 @@ class PumpWorker {
       ({ exit }) => exit && this.#exit?.retune(exit),
       (tuning) => this.#retuneLoops(tuning),
     ]);
+    const { linkTable, worker } = options;
+    const handover =
+      linkTable && new LinkHandover(linkTable, worker, (datagrams, via, from) => this.#received(datagrams, via, from));
+    this.#handover = handover;
     const host: EngineHost = {
       send: (via, to, batch, length, release) => this.#send(via, to, batch, length, release),
       resolve: (nodeId) => this.#view.get(hex(nodeId)),
       reaches: ({ address }) => this.#reach.reaches(address),
       onLink: (event) => this.#onLink(event),
+      ...(handover && {
+        onLinkIds: (added, removed) => handover.linkIds(added, removed),
+        onForeign: (linkId, datagram, via, from) => handover.onForeign(linkId, datagram, via, from),
+      }),
       onCircuit: (event) => this.#dialer.onCircuit(event),
       onIncomingSession: (session, circuit) => this.#onIncomingSession(session, circuit),
       onIncomingSessionEnd: (_session, circuit, _reason: CircuitEnd) => this.#onIncomingSessionEnd(circuit),
@@ -206,13 +217,7 @@ class PumpWorker {
       listen: roles.mix || roles.exit ? listen : [],
       reusePort,
       mode: this.#options.udp,
-      onDatagrams: (buffer, via, from) => {
-        const datagrams = buffer.length / DATAGRAM_BYTES;
-        const receivedMs = nowMs();
-        this.#engine.handleDatagrams(buffer, via, from, receivedMs);
-        this.#loop.received(datagrams, receivedMs);
-        this.#prompt?.received(receivedMs);
-      },
+      onDatagrams: (buffer, via, from) => this.#received(buffer, via, from),
       onError: (error) => {
         throw error;
       },
@@ -249,6 +254,16 @@ class PumpWorker {
       udpMode: this.#sockets.mode,
       generation: this.#tuning.current.generation,
     });
+  }
+
+  /** Borrows the buffer. */
+  #received(buffer: Uint8Array, via: Via, from: PeerAddress): void {
+    const datagrams = buffer.length / DATAGRAM_BYTES;
+    const receivedMs = nowMs();
+    this.#engine.handleDatagrams(buffer, via, from, receivedMs);
+    this.#handover?.flush();
+    this.#loop.received(datagrams, receivedMs);
+    this.#prompt?.received(receivedMs);
   }
 
   /** Under the configuration that is in force, for what is made from now on. */
@@ -413,6 +428,10 @@ class PumpWorker {
           this.#view = this.#nextView;
           this.#nextView = new Map();
         }
+        break;
+      case 'neighbour':
+        if (this.#handover === undefined) message.port.close();
+        else this.#handover.connect(message.worker, message.port);
         break;
       case 'mix-secrets':
         this.#setupLogs = logsByEpoch(message.setupLogs);
@@ -615,6 +634,7 @@ class PumpWorker {
       streams: this.#dialer.streams(),
       bufferedBytes: this.#bufferedBytes(),
       shedTotal: this.#memory.shedTotal,
+      handedOver: this.#handover?.handedOver ?? 0,
       sendErrors: this.#sockets?.sendErrors ?? 0,
       cpuSeconds: (cpu.user + cpu.system) / 1e6,
       udpMode: this.#sockets?.mode ?? 'plain',
@@ -650,6 +670,7 @@ class PumpWorker {
     const lastMs = nowMs() + LAST_SENDS_MS;
     while ((this.#sockets?.queuedBytes ?? 0) > 0 && nowMs() < lastMs) await sleep(1);
     await this.#sockets?.close();
+    this.#handover?.close();
     await this.#cmix.stop();
     this.#steps?.close();
     this.#post({ type: 'drained', closedStreams });

@@ -55,6 +55,7 @@ const stats = (mix: Pick<PumpStats, 'mixReleased' | 'mixWaiting' | 'mixWaitedMs'
   exitStreams: 0,
   exitSocketsOpened: 0,
   exitDatagramsDropped: 0,
+  handedOver: 0,
   clientCircuits: [],
   streams: [],
   bufferedBytes: 0,

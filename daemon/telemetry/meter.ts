@@ -36,6 +36,7 @@ const counted = [
   'exitSocketsOpened',
   'exitDatagramsDropped',
   'shedTotal',
+  'handedOver',
   'cpuSeconds',
 ] as const;
 type Counted = (typeof counted)[number];

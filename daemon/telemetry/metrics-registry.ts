@@ -190,6 +190,7 @@ export const createRegistry = (host: MetricsHost): Registry => {
   counter('nyx_exit_dropped_datagrams_total', 'UDP not passed on', () => meter.totals.exitDatagramsDropped);
   gauge('nyx_pump_buffered_bytes', 'Memory in queues and sessions', () => meter.sum((stats) => stats.bufferedBytes));
   counter('nyx_pump_shed_total', 'Circuits and sessions ended for memory', () => meter.totals.shedTotal);
+  counter('nyx_pump_handed_over_datagrams_total', "Other workers' datagrams", () => meter.totals.handedOver);
   counter('nyx_pump_cpu_seconds_total', 'CPU time of the pump workers', () => meter.totals.cpuSeconds);
   gauge('nyx_directory_nodes', 'Nodes in the verified view', () => host.directory.view?.verified.nodes.length ?? 0);
   registerDirectory(host.directory, registry, { counter, gauge });
