@@ -9,7 +9,7 @@ import { type Ping, ping } from '@libp2p/ping';
 import { tcp } from '@libp2p/tcp';
 import { yamux } from '@libp2p/yamux';
 import { createLibp2p } from 'libp2p';
-import { type P2pOptions, type P2pPorts, P2pProtocol, Refusal, RefusedError } from './contract.ts';
+import { type P2pOptions, type P2pPorts, P2pProtocol, Refusal, RefusedError, TABLE_REFRESH_MS } from './contract.ts';
 import { P2pDatabase } from './database.ts';
 import { createGater, hostOf, isUsable } from './gater.ts';
 import { PeerDatastore } from './peer-datastore.ts';
@@ -92,6 +92,7 @@ export const assemble = async (options: P2pOptions, ports: P2pPorts, observer: O
     disjointPaths: 4,
     allowQueryWithZeroPeers: true,
     maxInboundStreams: 16,
+    querySelfInterval: TABLE_REFRESH_MS,
     // `pk` is there by default; this network does not have it.
     validators: { nyx: check, pk: check },
     selectors: { nyx: (key, found) => rules.select(key, found) },
@@ -152,8 +153,11 @@ export const assemble = async (options: P2pOptions, ports: P2pPorts, observer: O
       services: {
         identify: identify({ maxMessageSize: 8192 }),
         ping: ping(),
-        dht: (components: KadDHTComponents) =>
-          createDht(withOwn(components, records, attribute)) as unknown as Services['dht'],
+        dht: (components: KadDHTComponents) => {
+          const dht = createDht(withOwn(components, records, attribute));
+          setRefreshInterval(dht, TABLE_REFRESH_MS);
+          return dht as unknown as Services['dht'];
+        },
       },
     });
     return { libp2p, database, peers, records, rules, penalties };
@@ -161,6 +165,19 @@ export const assemble = async (options: P2pOptions, ports: P2pPorts, observer: O
     database.close();
     throw error;
   }
+};
+
+/**
+ * kad-dht's own five minutes can't be changed by an option. Throws when a version of it keeps the interval elsewhere: the
+ * traffic would be back unnoticed.
+ */
+const setRefreshInterval = (dht: object, intervalMs: number): void => {
+  const refresh: unknown = Reflect.get(dht, 'routingTableRefresh');
+  const isKnown = typeof refresh === 'object' && refresh !== null && 'refreshInterval' in refresh;
+  if (!isKnown || typeof refresh.refreshInterval !== 'number') {
+    throw new Error('this version of @libp2p/kad-dht keeps the interval of its refreshes elsewhere');
+  }
+  refresh.refreshInterval = intervalMs;
 };
 
 /** kad-dht's components with the record store instead of the common one, and incoming streams under `attribute`. */

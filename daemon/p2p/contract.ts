@@ -16,6 +16,12 @@ export const P2pProtocol = {
   view: '/nyx/view/1',
 } as const;
 
+/**
+ * How often the DHT's routing table is walked through. kad-dht would do it every five minutes, which with 10 000 nodes is most
+ * of the directory's traffic; Kademlia (Maymounkov and Mazières 2002, §2.3) has an hour. See docs/simulation/dht.md.
+ */
+export const TABLE_REFRESH_MS = 30 * 60_000;
+
 /** Why something that a peer sent was refused. Metrics count by these names. */
 export const Refusal = {
   /** A key or namespace that this network does not have. */

@@ -34,6 +34,10 @@ const WANTED_CONNECTIONS = 8;
 const DIALS_PER_ROUND = 6;
 const DIAL_TIMEOUT_MS = 5_000;
 const WALK_TIMEOUT_MS = 10_000;
+/** A routing table that has doubled since the last look is walked through: after a start kad-dht does so with nobody in it. */
+const FIRST_GROWTH_MS = 30_000;
+const GROWTH_MS = 60_000;
+const GROWTH_WALKS = 3;
 /** Of one answer. */
 const MAX_HEARD_OF = 20;
 const MAX_HEARD_ADDRESSES = 8;
@@ -85,6 +89,9 @@ export class P2pNode {
   #viewDueAtMs = 0;
   #viewWaitMs = MIN_WAIT_MS;
   #expireDueAtMs = 0;
+  #growthDueAtMs = performance.now() + FIRST_GROWTH_MS;
+  /** Size of the routing table at the last walk through it. */
+  #walkedAmong = 0;
 
   private constructor(options: P2pOptions, ports: P2pPorts, counters: MutableCounters, parts: Parts) {
     this.#options = options;
@@ -260,6 +267,11 @@ export class P2pNode {
     if (nowMs >= this.#connectDueAtMs) work.push(this.#connect(signal));
     if (nowMs >= this.#viewDueAtMs) work.push(this.#fetchView(signal));
     if (nowMs >= this.#publishDueAtMs) work.push(this.#publishOwn(signal));
+    if (nowMs >= this.#growthDueAtMs) {
+      this.#growthDueAtMs = nowMs + GROWTH_MS;
+      // Nothing else waits for it; it ends early only when all of this does.
+      this.#walkGrown(signal).catch(() => {});
+    }
     if (nowMs >= this.#expireDueAtMs) {
       this.#records.dropExpired();
       this.#expireDueAtMs = nowMs + 60_000;
@@ -366,8 +378,23 @@ export class P2pNode {
     return [...some, ...sample(stored, DIALS_PER_ROUND - some.length, this.#ports)];
   }
 
-  /** Asks for the peers around a random place. What they are said to be is remembered and tried in a later round. */
-  async #walk(signal: AbortSignal): Promise<void> {
+  /** Those near to this node, and some of everywhere, once there are many more to ask than at the last time. */
+  async #walkGrown(signal: AbortSignal): Promise<void> {
+    const { size } = this.#libp2p.services.dht.routingTable;
+    if (size === 0 || size < 2 * this.#walkedAmong) return;
+    this.#walkedAmong = size;
+    await this.#walk(signal, this.#libp2p.peerId.toMultihash().bytes);
+    for (let i = 0; i < GROWTH_WALKS; i++) await this.#walk(signal);
+  }
+
+  #anyPlace(): Uint8Array {
+    const place = new Uint8Array(32);
+    this.#ports.random.fill(place);
+    return place;
+  }
+
+  /** Asks for the peers around a place. What they are said to be is remembered and tried in a later round. */
+  async #walk(signal: AbortSignal, place = this.#anyPlace()): Promise<void> {
     const { routingTable } = this.#libp2p.services.dht;
     // A peer that was too busy to answer when it connected is not in there, and would never be asked.
     for (const id of this.#libp2p.getPeers()) {
@@ -376,8 +403,6 @@ export class P2pNode {
         routingTable.queueRoutingTableUpdate(id, { activeTimeout: QUERY_TIMEOUT_MS });
       }
     }
-    const place = new Uint8Array(32);
-    this.#ports.random.fill(place);
     const limit = AbortSignal.any([signal, AbortSignal.timeout(WALK_TIMEOUT_MS)]);
     try {
       for await (const event of this.#libp2p.services.dht.getClosestPeers(place, { signal: limit })) {

@@ -2,12 +2,20 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createSeededRandom } from '@nyx/core/crypto/seeded-random.ts';
+import { TABLE_REFRESH_MS } from '@nyx/daemon/p2p/contract.ts';
 import { simulateDht } from './dht-scale/run.ts';
 import { summarize } from './dht-scale/summary.ts';
 import { spreadView } from './dht-scale/view-spread.ts';
 
 test('120 nodes, a fifth of them leaving every hour: records are found, the view gets to all', async () => {
-  const options = { nodes: 120, churnPerHour: 0.2, hours: 2, lookups: 80, seed: 'test' };
+  const options = {
+    nodes: 120,
+    churnPerHour: 0.2,
+    hours: 2,
+    lookups: 80,
+    refreshMinutes: TABLE_REFRESH_MS / 60_000,
+    seed: 'test',
+  };
   const report = await simulateDht(options, () => {});
   assert.doesNotMatch(summarize(report), /NaN|undefined|Infinity/);
   const last = report.hours.at(-1)!;

@@ -110,6 +110,18 @@ export class KadModel {
     return this.peers[peer]!.buckets.reduce((sum, bucket) => sum + bucket.length, 0);
   }
 
+  /** Bits that the closest peer in its table has in common with `peer`, at most 15, as far as kad-dht refreshes. */
+  longestPrefix(peer: number): number {
+    const { buckets } = this.peers[peer]!;
+    return Math.min(
+      15,
+      Math.max(
+        0,
+        buckets.findLastIndex((bucket) => bucket.length > 0),
+      ),
+    );
+  }
+
   /** The K peers closest to a place that `peer` knows, best first. */
   closest(peer: number, place: KadPlace): number[] {
     const self = this.peers[peer]!;

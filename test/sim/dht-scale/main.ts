@@ -5,6 +5,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { TABLE_REFRESH_MS } from '@nyx/daemon/p2p/contract.ts';
 import { plot } from '../svg-plot.ts';
 import { type DhtReport, simulateDht } from './run.ts';
 import { summarize } from './summary.ts';
@@ -15,12 +16,14 @@ const { values } = parseArgs({
     hours: { type: 'string', default: '3' },
     lookups: { type: 'string', default: '2000' },
     churn: { type: 'string', default: '0.2' },
+    /** Minutes between two refreshes of a routing table. */
+    refresh: { type: 'string', default: `${TABLE_REFRESH_MS / 60_000}` },
     seed: { type: 'string', default: '1' },
     from: { type: 'string' },
     out: { type: 'string', default: 'docs/simulation' },
   },
 });
-const number = (name: 'nodes' | 'hours' | 'lookups' | 'churn', min: number, max: number): number => {
+const number = (name: 'nodes' | 'hours' | 'lookups' | 'churn' | 'refresh', min: number, max: number): number => {
   const value = Number(values[name]);
   if (value >= min && value <= max) return value;
   process.stderr.write(`--${name} ${values[name]}: must be ${min}…${max}\n`);
@@ -35,6 +38,7 @@ async function run(): Promise<DhtReport> {
     hours: Math.round(number('hours', 2, 100)),
     lookups: number('lookups', 10, 100_000),
     seed: values.seed,
+    refreshMinutes: number('refresh', 1, 600),
   };
   return await simulateDht(
     options,

@@ -20,6 +20,8 @@ export interface DhtOptions {
   /** Lookups measured in each hour. */
   readonly lookups: number;
   readonly seed: string;
+  /** Between two refreshes of a node's routing table. */
+  readonly refreshMinutes: number;
 }
 
 export type DhtReport = Awaited<ReturnType<typeof simulateDht>>;
@@ -27,9 +29,6 @@ export type DhtReport = Awaited<ReturnType<typeof simulateDht>>;
 const EPOCH = 500_000;
 const AUTHORITIES = 5;
 const JOIN_SPREAD_MS = 600_000;
-const REFRESH_MS = 300_000;
-/** kad-dht walks to every length of common prefix; this model to three, and counts the traffic of all. */
-const REFRESH_WALKS = 3;
 const REPUBLISH_MS = 600_000;
 const CONNECTIONS = 8;
 const ANNOUNCE_BYTES = 200;
@@ -82,10 +81,18 @@ export async function simulateDht(options: DhtOptions, onProgress: (line: string
     return index;
   };
   const keyOf = (id: string) => `/nyx/node/${id}`;
-  const anyPlace = (): KadPlace => ({
-    hi: Math.floor(uniform(random) * 2 ** 32),
-    lo: Math.floor(uniform(random) * 2 ** 32),
-  });
+  /** To the own place and, as kad-dht does, to one of every length of common prefix that there are peers of. */
+  const refresh = (peer: number, atMs: number): void => {
+    const { hi, lo } = kad.peers[peer]!;
+    kad.lookup(peer, { hi, lo }, atMs);
+    for (let length = 0; length <= kad.longestPrefix(peer); length++) {
+      const below = 2 ** (31 - length);
+      const other = ((hi ^ below) & -below) >>> 0;
+      const place = { hi: other + Math.floor(uniform(random) * below), lo: Math.floor(uniform(random) * 2 ** 32) };
+      kad.lookup(peer, place, atMs);
+    }
+  };
+  const refreshMs = options.refreshMinutes * 60_000;
   const upAt = (atMs: number): SimNode | undefined => {
     for (let tries = 0; tries < 1000; tries++) {
       const node = population.present[Math.floor(uniform(random) * population.present.length)]!;
@@ -140,7 +147,7 @@ export async function simulateDht(options: DhtOptions, onProgress: (line: string
         work.push({ atMs: fromMs, node, kind: 'join' });
       }
       const untilMs = Math.min(endMs, node.downAt * 1000);
-      for (let atMs = fromMs + uniform(random) * REFRESH_MS; atMs < untilMs; atMs += REFRESH_MS) {
+      for (let atMs = fromMs + uniform(random) * refreshMs; atMs < untilMs; atMs += refreshMs) {
         work.push({ atMs, node, kind: 'refresh' });
       }
       // A new descriptor within the first minutes of an epoch, then again every ten minutes.
@@ -180,16 +187,13 @@ export async function simulateDht(options: DhtOptions, onProgress: (line: string
             kad.meet(peer, indexOf.get(known.id)!, atMs);
             kad.meet(indexOf.get(known.id)!, peer, atMs);
           }
-          kad.lookup(peer, kad.peers[peer]!, atMs);
-          for (let i = 0; i < REFRESH_WALKS; i++) kad.lookup(peer, anyPlace(), atMs);
+          refresh(peer, atMs);
           figures.bytes.join += kad.bytes - before;
           break;
         }
         case 'refresh':
-          kad.lookup(peer, kad.peers[peer]!, atMs);
-          for (let i = 1; i < REFRESH_WALKS; i++) kad.lookup(peer, anyPlace(), atMs);
-          // As many as there are lengths of prefixes in use.
-          figures.bytes.refresh += ((kad.bytes - before) * Math.log2(options.nodes)) / REFRESH_WALKS;
+          refresh(peer, atMs);
+          figures.bytes.refresh += kad.bytes - before;
           break;
         case 'publish': {
           const value = descriptors.get(node.id);

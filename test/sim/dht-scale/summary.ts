@@ -31,8 +31,8 @@ the first of which, in which all join, is left out. All figures: [dht.json](dht.
 **Real**: identity keys, descriptors and their signatures, the count of votes, views and deltas, and the rules of records (validity, place, which of two is newer:
 \`daemon/p2p/record-rules.ts\`; a record is verified once, not by each of its twenty holders). **Model**: kad-dht itself (\`test/sim/dht-scale/kad-model.ts\`: buckets of 20, four disjoint paths of four
 questions each, a query of 20 s at most; who is gone is silent for the 5 s that a dial waits), the polling for views (\`view-spread.ts\`), bytes of messages, round trips
-(nodes on a map 100 ms wide), bandwidths (log-normal, median 4 MB/s). Not in it: loss, nodes without a public address, busy machines. kad-dht walks to every length of common prefix every five minutes;
-the model walks to three and counts the traffic of all, so its tables are staler than real ones and the share that is found is on the low side.
+(nodes on a map 100 ms wide), bandwidths (log-normal, median 4 MB/s). Not in it: loss, nodes without a public address, busy machines. Every ${options.refreshMinutes} minutes a node walks to itself and to every length of common prefix
+that it knows peers of (\`--refresh MINUTES\`).
 
 ## Lookups of one node's record
 
