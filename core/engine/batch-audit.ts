@@ -12,52 +12,59 @@ import type { ShownCell } from '../mix/exchange-evidence.ts';
 import { Exponential } from '../mix/exponential.ts';
 import type { LayerWatch } from '../onion/client-onion.ts';
 import type { Random, TimeMs } from '../ports.ts';
-import { readCounter, writeCounter } from '../wire/datagram.ts';
 import { Cid } from './cid-table.ts';
 import type { Travel } from './circuit.ts';
 
-/** Cells of a circuit that the client may ask about, and that the last hop can still find: those of some seconds. */
+/** Cells of a circuit that the client may ask about. */
 const CLIENT_CELLS = 64;
-const LAST_HOP_CELLS = 256;
 /** About, on one link. */
 const CLIENT_CELL_BYTES = 1600;
-const LAST_HOP_CELL_BYTES = 200;
-/** By then a batch has been proved to its neighbours, if all goes well. */
-const SETTLED_MS = 4000;
+/** By then a batch has been proved to its neighbours if all goes well; where cells take longer, so does that. */
+const MIN_SETTLED_MS = 4000;
+/** A cell has passed half a round trip's batches when the last hop takes it, and each of these has to be proved. */
+const SETTLED_RTTS = 2;
+/** The cells that are remembered are drawn from so much time, however many there are: what is settled must be among them. */
+const TRAIL_SETTLED = 3;
 /** Between two questions: so much time, and so many cells, lest answers and their acknowledgements call for questions without end. */
 const GAP_MS = 5000;
 const GAP_CELLS = 24;
 const MAX_CREDIT = 4 * GAP_CELLS;
 /** The last hop answers no more often. */
-const MIN_ANSWER_GAP_MS = 2000;
+export const MIN_ANSWER_GAP_MS = 2000;
 /** Then there will be no answer. */
-const ANSWER_MS = 60_000;
+const MIN_ANSWER_MS = 60_000;
+const ANSWER_RTTS = 4;
 /** So many answers in a row that do not help, or are missing, speak against who gives them. */
 const MAX_USELESS = 6;
 
-const QUESTION_BYTES = 7;
-const ANSWER_HEAD_BYTES = 8;
+const QUESTION_BYTES = 1 + DIGEST_BYTES;
+const ANSWER_HEAD_BYTES = QUESTION_BYTES + 1;
 
 /** Whose batch an answer opens. The last hop speaks of the one before it and of itself, the first hop of the second. */
 export const AuditHop = { before: 0, last: 1, second: 2 } as const;
 export type AuditHop = (typeof AuditHop)[keyof typeof AuditHop];
 
-/** `travel (1) ‖ index (6)` */
-export interface Question {
-  readonly travel: Travel;
-  readonly index: number;
+/** When a batch that a cell was in has been proved to its neighbours. `rttMs`: of the circuit, measured or expected. */
+export function settledMs(rttMs: number): number {
+  return Math.max(MIN_SETTLED_MS, SETTLED_RTTS * rttMs);
 }
 
-export function encodeQuestion({ travel, index }: Question): Uint8Array {
+/** `travel (1) ‖ digest (32)` of a cell between the last hop and the one before */
+export interface Question {
+  readonly travel: Travel;
+  readonly digest: Uint8Array;
+}
+
+export function encodeQuestion({ travel, digest }: Question): Uint8Array {
   const bytes = new Uint8Array(QUESTION_BYTES);
   bytes[0] = travel;
-  writeCounter(bytes, 1, index);
+  bytes.set(digest, 1);
   return bytes;
 }
 
 export function decodeQuestion(bytes: Uint8Array): Question | undefined {
   if (bytes.length !== QUESTION_BYTES || bytes[0]! > 1) return undefined;
-  return { travel: bytes[0] as Travel, index: readCounter(bytes, 1) };
+  return { travel: bytes[0] as Travel, digest: bytes.slice(1) };
 }
 
 /** A batch as its mix has opened it. */
@@ -164,24 +171,40 @@ export class CellLayers implements LayerWatch {
   }
 }
 
-export interface TrailCell extends Question {
+export interface TrailCell {
+  readonly travel: Travel;
+  readonly index: number;
   readonly atMs: TimeMs;
   /** By link, 0 = the client's: its name there, and what others can be shown of it. */
   readonly digests: readonly Uint8Array[];
   readonly shown: readonly ShownCell[];
 }
 
-/** What a client remembers of a circuit's last cells. */
+/**
+ * What a client remembers of a circuit's cells: some of those of the last seconds, drawn so that however fast they come there are
+ * some that are old enough to be asked about.
+ */
 export class AuditTrail {
   readonly cells: TrailCell[] = [];
+  readonly #dice: Exponential;
   #next = 0;
+  #consideredMs: TimeMs = Number.NEGATIVE_INFINITY;
   /** Of all that ever were. */
   count = 0;
 
-  note(travel: Travel, index: number, { digests, shown }: CellLayers, nowMs: TimeMs): void {
+  constructor(random: Random) {
+    this.#dice = new Exponential(random);
+  }
+
+  /** @param rttMs of the circuit. */
+  note(travel: Travel, index: number, { digests, shown }: CellLayers, rttMs: number, nowMs: TimeMs): void {
+    this.count++;
+    // As many in that time as there is room for.
+    const chance = (CLIENT_CELLS * (nowMs - this.#consideredMs)) / (TRAIL_SETTLED * settledMs(rttMs));
+    this.#consideredMs = nowMs;
+    if (this.cells.length === CLIENT_CELLS && this.#dice.uniform() > chance) return;
     this.cells[this.#next] = { travel, index, digests, shown, atMs: nowMs };
     this.#next = (this.#next + 1) % CLIENT_CELLS;
-    this.count++;
   }
 
   get memoryBytes(): number {
@@ -215,11 +238,11 @@ export class Auditor {
     this.#hops = hops;
   }
 
-  /** A question, if it is time for one. */
-  poll(nowMs: TimeMs): TrailCell | undefined {
+  /** A question, if it is time for one. @param rttMs of the circuit. */
+  poll(rttMs: number, nowMs: TimeMs): TrailCell | undefined {
     const { cells, count } = this.#trail;
     if (this.#asked !== undefined || count - this.#paid < GAP_CELLS || nowMs < this.#nextMs) return undefined;
-    const settled = cells.filter(({ atMs }) => nowMs - atMs >= SETTLED_MS);
+    const settled = cells.filter(({ atMs }) => nowMs - atMs >= settledMs(rttMs));
     if (settled.length === 0) return undefined;
     const dice = new Uint8Array(1);
     this.#random.fill(dice);
@@ -233,16 +256,22 @@ export class Auditor {
   }
 
   /** The question has gone without an answer for too long: hops that were not opened. Then it is over. */
-  expire(nowMs: TimeMs): readonly AuditHop[] {
-    if (this.#asked === undefined || nowMs - this.#askedMs < ANSWER_MS) return [];
+  expire(rttMs: number, nowMs: TimeMs): readonly AuditHop[] {
+    const answerMs = Math.max(MIN_ANSWER_MS, ANSWER_RTTS * rttMs);
+    if (this.#asked === undefined || nowMs - this.#askedMs < answerMs) return [];
     this.#asked = undefined;
     return this.#hops.filter((hop) => !this.#answered.has(hop));
   }
 
   /** The cell that an answer of the last hop is about, and then all others that are remembered. Undefined: it was not asked for. */
-  take({ travel, index }: Question, hop: AuditHop): readonly TrailCell[] | undefined {
+  take({ travel, digest }: Question, hop: AuditHop): readonly TrailCell[] | undefined {
     const asked = this.#asked;
-    if (asked === undefined || asked.travel !== travel || asked.index !== index) return undefined;
+    if (asked === undefined || asked.travel !== travel) return undefined;
+    if (compareBytes(asked.digests.at(-1)!, digest) !== 0) return undefined;
+    return this.#take(asked, hop);
+  }
+
+  #take(asked: TrailCell, hop: AuditHop): readonly TrailCell[] | undefined {
     if (!this.#hops.includes(hop) || this.#answered.has(hop)) return undefined;
     this.#answered.add(hop);
     if (this.#answered.size === this.#hops.length) this.#asked = undefined;
@@ -253,39 +282,12 @@ export class Auditor {
   takeNext(digest: Uint8Array): readonly TrailCell[] | undefined {
     const asked = this.#asked;
     if (asked === undefined || compareBytes(asked.digests[1]!, digest) !== 0) return undefined;
-    return this.take(asked, AuditHop.second);
+    return this.#take(asked, AuditHop.second);
   }
 
   /** What came of an answer, or of its not coming. True: it is time to suspect who has to give it. */
   settle(useful: boolean): boolean {
     this.#useless = useful ? 0 : this.#useless + 1;
     return this.#useless > 0 && this.#useless % MAX_USELESS === 0;
-  }
-}
-
-/** What a last hop remembers of a circuit's last cells. */
-export class LastHopTrail {
-  readonly #cells: (Question & { readonly digest: Uint8Array })[] = [];
-  #next = 0;
-  #answeredMs: TimeMs = Number.NEGATIVE_INFINITY;
-
-  note(travel: Travel, index: number, digest: Uint8Array): void {
-    this.#cells[this.#next] = { travel, index, digest };
-    this.#next = (this.#next + 1) % LAST_HOP_CELLS;
-  }
-
-  /** Whether a question is to be answered now at all. */
-  admit(nowMs: TimeMs): boolean {
-    if (nowMs - this.#answeredMs < MIN_ANSWER_GAP_MS) return false;
-    this.#answeredMs = nowMs;
-    return true;
-  }
-
-  get memoryBytes(): number {
-    return this.#cells.length * LAST_HOP_CELL_BYTES;
-  }
-
-  digestOf({ travel, index }: Question): Uint8Array | undefined {
-    return this.#cells.find((cell) => cell.travel === travel && cell.index === index)?.digest;
   }
 }

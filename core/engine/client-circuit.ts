@@ -87,7 +87,9 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner, Audit
   /** What others can be shown of a mix on this circuit, as soon as it has ended. */
   #shown: { readonly cheat: Cheat; readonly evidence: Uint8Array } | undefined = undefined;
   readonly #watch: CellLayers | undefined;
-  readonly #trail = new AuditTrail();
+  readonly #trail: AuditTrail;
+  /** There and back, as it was to be expected when the circuit was built. */
+  readonly #expectedRttMs: number;
   readonly #firstHopAudit: Auditor;
   readonly #lastHopAudit: Auditor;
   /** Cells in our own batches: a node that mixes for others sends its own cells among theirs, and has to prove them too. */
@@ -131,6 +133,8 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner, Audit
     this.#pledged = pledged;
     const tags = pledged.map(({ inward }) => inward);
     this.#watch = this.#batched ? new CellLayers(context.suite, tags) : undefined;
+    this.#trail = new AuditTrail(context.random);
+    this.#expectedRttMs = 2 * addedLatencyMs;
     this.#firstHopAudit = new Auditor(context.random, this.#trail, [AuditHop.second]);
     this.#lastHopAudit = new Auditor(context.random, this.#trail, [AuditHop.before, AuditHop.last]);
     this.handle = handle;
@@ -324,17 +328,25 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner, Audit
     this.#context.batches.suspectAnswers(this.hops.at(isFirst ? 0 : -1)!.nodeId);
   }
 
+  get #rttMs(): number {
+    return Math.max(this.#expectedRttMs, this.#path.stats.smoothedRttMs ?? 0);
+  }
+
   /** Asks about a cell, now and then. */
   #auditIfDue(nowMs: TimeMs): void {
     if (!this.#batched || !this.#ready) return;
     const { batches } = this.#context;
-    for (const hop of [...this.#firstHopAudit.expire(nowMs), ...this.#lastHopAudit.expire(nowMs)]) {
+    const rttMs = this.#rttMs;
+    for (const hop of [...this.#firstHopAudit.expire(rttMs, nowMs), ...this.#lastHopAudit.expire(rttMs, nowMs)]) {
       batches.noteUnanswered();
       this.audited(hop, false);
     }
-    const atLast = this.#lastHopAudit.poll(nowMs);
-    if (atLast !== undefined) sendKeyMessage(this.#path, CryptoMessage.audit, encodeQuestion(atLast));
-    const atFirst = this.hops.length > 1 ? this.#firstHopAudit.poll(nowMs) : undefined;
+    const atLast = this.#lastHopAudit.poll(rttMs, nowMs);
+    if (atLast !== undefined) {
+      const question = { travel: atLast.travel, digest: atLast.digests.at(-1)! };
+      sendKeyMessage(this.#path, CryptoMessage.audit, encodeQuestion(question));
+    }
+    const atFirst = this.hops.length > 1 ? this.#firstHopAudit.poll(rttMs, nowMs) : undefined;
     if (atFirst === undefined) return;
     const { travel, digests } = atFirst;
     batches.ask(this, this.#link, { cid: this.#forwardCid, travel, digest: digests[1]! });
@@ -367,7 +379,7 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner, Audit
     if (drop !== Drop.none) return drop;
     if (watch !== undefined) {
       this.#context.batches.got(this.#link, watch.digests[0]!, nowMs, watch.digests[1]);
-      this.#trail.note(Travel.backward, this.#onion.lastIndex, watch, nowMs);
+      this.#trail.note(Travel.backward, this.#onion.lastIndex, watch, this.#rttMs, nowMs);
     }
     this.#heardMs = nowMs;
     this.#cellsSinceRekey++;
@@ -438,7 +450,7 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner, Audit
     if (watch !== undefined) {
       const { digests } = watch;
       const [digest, beyond] = digests as [Uint8Array, Uint8Array | undefined];
-      this.#trail.note(Travel.forward, index, watch, this.#nowMs);
+      this.#trail.note(Travel.forward, index, watch, this.#rttMs, this.#nowMs);
       if (this.#mixesItself) {
         const begin = batches.beginOf(digest);
         const refused = batches.push(cell.bytes, this, 0, undefined, begin, this.#link, digest, this.#nowMs, beyond);

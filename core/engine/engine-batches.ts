@@ -80,7 +80,7 @@ const COUNTS = ['proved', 'lost', 'withheld', 'unproved', 'missed', 'exchanged',
 
 /** Batches that can still be opened to clients of circuits that end here: our own, and those of each neighbour. */
 const MAX_OWN_OPENED = 64;
-const MAX_OPENED = 32;
+const MAX_OPENED = 64;
 const OPENED_BYTES = 1400 + MAX_OPENING_BYTES;
 
 interface Opened extends OpenedBatch {

@@ -12,7 +12,7 @@ import { Session } from '../stream/session.ts';
 import type { SessionPath } from '../stream/session-path.ts';
 import type { LayeredCell } from '../wire/datagram.ts';
 import { CellType } from '../wire/datagram.ts';
-import { AuditHop, decodeQuestion, encodeAnswer, LastHopTrail } from './batch-audit.ts';
+import { AuditHop, decodeQuestion, encodeAnswer, MIN_ANSWER_GAP_MS } from './batch-audit.ts';
 import type { Cid } from './cid-table.ts';
 import {
   CELLS_PER_TURN,
@@ -63,7 +63,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
   readonly #tag: Uint8Array | undefined;
   readonly #pledged: PledgedCircuit | undefined;
   readonly #pledge: HopPledge | undefined;
-  readonly #trail = new LastHopTrail();
+  #auditedMs: TimeMs = Number.NEGATIVE_INFINITY;
   /** Cells in the engine's delay queue. */
   #delayed = 0;
   readonly #path: SessionPath;
@@ -208,10 +208,10 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
       this.#session.close(SessionError.protocolViolation, 'bad audit');
       return;
     }
-    if (!this.#trail.admit(this.#nowMs)) return;
-    const digest = this.#trail.digestOf(question);
-    const [before, last] =
-      digest === undefined ? [] : this.#context.batches.batchesOf(this.#link, question.travel, digest);
+    if (this.#nowMs - this.#auditedMs < MIN_ANSWER_GAP_MS) return;
+    this.#auditedMs = this.#nowMs;
+    const { travel, digest } = question;
+    const [before, last] = this.#context.batches.batchesOf(this.#link, travel, digest);
     for (const [hop, batch] of [
       [AuditHop.before, before],
       [AuditHop.last, last],
@@ -239,7 +239,6 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
       const end = batches.endOf(digest);
       const refused = batches.push(cell.bytes, this, this.#hop.lastIndex, this.#link, digest, undefined, end, nowMs);
       if (refused === Drop.none) this.#delayed++;
-      this.#trail.note(Travel.forward, this.#hop.lastIndex, digest);
       return refused;
     }
     if (this.#delayMs > 0) {
@@ -317,7 +316,6 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
       if (tag !== undefined) {
         const digest = batches.digest(tag, Travel.backward, counter, CellType.data, 0, cell.cell);
         const begin = batches.beginOf(digest);
-        this.#trail.note(Travel.backward, index, digest);
         if (batches.push(cell.bytes, this, OUTGOING, undefined, begin, link, digest, nowMs) === Drop.none) {
           this.#delayed++;
         }
@@ -377,6 +375,6 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     // A session's buffers are counted once, however many circuits it has. In whole bytes: sums of others drift.
     const { bufferedBytes, paths } = this.#session.stats;
     const share = Math.ceil(bufferedBytes / Math.max(1, paths.length));
-    return share + SESSION_BYTES + this.#hop.memoryBytes + this.#trail.memoryBytes;
+    return share + SESSION_BYTES + this.#hop.memoryBytes;
   }
 }

@@ -13,7 +13,8 @@
 (* sides; cells can leave before the delay is over; neighbours that have no link with each other can be told different       *)
 (* things. Outside of the model: neighbours that work with the mix, mixes without a name in the view when the link came up   *)
 (* (their evidence counts, their silence does not), how many cells a batch has and may have, audits of mixes further on       *)
-(* (which compare what u compares), and time.                                                                               *)
+(* (which compare what u compares), mixes that do not pledge their circuits (which end then), that evidence of an exchange    *)
+(* comes when the circuit has ended, and time.                                                                              *)
 EXTENDS Naturals, FiniteSets
 
 CONSTANTS
@@ -57,8 +58,8 @@ TypeOK ==
   /\ phase \in {"open", "closed", "delayed", "told"}
   /\ \A c \in Cells : given[c] \in {"no", "given", "receipted", "proved", "lost", "withheld"}
   /\ \A c \in Leaving : got[c] \in {"no", "got", "ahead", "proved", "unproved"}
-  /\ evidence \subseteq {"equivocation", "delay", "membership", "receipt", "opening"}
-  /\ suspicion \subseteq {"withheld", "unproved", "exchanged"}
+  /\ evidence \subseteq {"equivocation", "delay", "membership", "receipt", "opening", "exchange"}
+  /\ suspicion \subseteq {"withheld", "unproved"}
 
 Init ==
   /\ honest \in {TRUE, LiesTo = {}} /\ linked \in Linked
@@ -141,23 +142,23 @@ Fault(n) ==
   ELSE IF ~(proof[n] \subseteq IF n = "u" THEN shown.in ELSE shown.w) THEN {"opening"}
   ELSE {}
 
-\* Cells of u's that are proved to have gone in, and did not come out as what they have to become.
+\* Cells of u's that are proved to have gone in, and did not come out as what they have to become: u shows the cell and its
+\* layer's keys, which the mix has pledged.
 Exchanged == {c \in proof["u"] \cap Onward : given[c] \in {"given", "receipted"} /\ c \notin shown.u}
 
 JudgeProof(n) ==
   /\ phase = "told" /\ proof[n] # {} /\ n \notin judged
   /\ n = "u" => \A c \in receipt : given[c] # "given"
   /\ judged' = judged \cup {n}
-  /\ evidence' = evidence \cup Fault(n)
-  /\ IF Fault(n) # {} THEN UNCHANGED <<holds, given, got, suspicion>>
+  /\ evidence' = evidence \cup IF Fault(n) = {} /\ n = "u" /\ Exchanged # {} THEN {"exchange"} ELSE Fault(n)
+  /\ IF Fault(n) # {} THEN UNCHANGED <<holds, given, got>>
      ELSE /\ holds' = holds \cup {n}
-          /\ suspicion' = suspicion \cup IF n = "u" /\ Exchanged # {} THEN {"exchanged"} ELSE {}
           /\ given' = IF n = "w" THEN given
                       ELSE [c \in Cells |-> IF c \in proof[n] /\ given[c] \in {"given", "receipted"} THEN "proved" ELSE given[c]]
           /\ got' = IF n = "u" THEN got
                     ELSE [c \in Leaving |-> IF c \in proof[n] /\ got[c] = "got" THEN "proved"
                                             ELSE IF c \in proof[n] /\ got[c] = "no" THEN "ahead" ELSE got[c]]
-  /\ UNCHANGED <<mix, seen, twice>>
+  /\ UNCHANGED <<mix, seen, twice, suspicion>>
 
 \* "heard", answered by the other statement: whoever has both can show them.
 Compare ==
@@ -188,6 +189,9 @@ Receipts == {[number |-> 0, tag |-> "before", cells |-> {0}]}
             \cup IF receipt # {} THEN {[number |-> 1, tag |-> "u", cells |-> receipt]} ELSE {}
 Proofs == {[number |-> 1, tag |-> n, cells |-> proof[n]] : n \in {m \in {"u", "w"} : proof[m] # {}}}
 Differ(a, b) == a.number = b.number /\ a.is # b.is
+\* Every cell is one of a circuit of its own here, and u is the client of all: it may show a cell as one of any of them. What a
+\* cell is called in a batch says on which circuit it came.
+Names(c, circuit) == c = circuit
 Breaks(r, p) == r.number = p.number /\ r.tag = p.tag /\ ~(r.cells \subseteq p.cells)
 Frame ==
   /\ honest
@@ -195,6 +199,8 @@ Frame ==
         /\ evidence' = evidence \cup {"equivocation"}
      \/ /\ \E r \in Receipts, p \in Proofs : Breaks(r, p)
         /\ evidence' = evidence \cup {"receipt"}
+     \/ /\ phase = "told" /\ \E c \in in, circuit \in Onward : Names(c, circuit) /\ circuit \notin shown.u
+        /\ evidence' = evidence \cup {"exchange"}
   /\ UNCHANGED <<mix, seen, twice, given, got, judged, holds, suspicion>>
 
 Next ==
@@ -231,8 +237,8 @@ ProvedIsInBatch ==
 ProvedIsOpened ==
   /\ \A c \in Cells : given[c] = "proved" => c \in shown.in
   /\ \A c \in Leaving : got[c] = "proved" => c \in shown.w
-\* Its client knows of a cell that went in and did not come out.
-ExchangeIsKnown == \A c \in Onward : given[c] = "proved" => (c \in shown.u \/ "exchanged" \in suspicion)
+\* Of a cell that went in and did not come out its client has evidence.
+ExchangeIsShown == \A c \in Onward : given[c] = "proved" => (c \in shown.u \/ "exchange" \in evidence)
 ProvedWasDelayed == (\E c \in Cells : given[c] = "proved") \/ (\E c \in Leaving : got[c] = "proved") => computed
 \* A proof that leaves out a cell with a receipt is evidence.
 BrokenReceiptIsShown == "u" \in holds => receipt \subseteq proof["u"]

@@ -375,7 +375,7 @@ function auditCases(): Case[] {
     const message = concat(Uint8Array.of(AUDIT, 0, body.length), body);
     circuit.sendAcked(concat(Uint8Array.of(0x10, offset, message.length), message));
   };
-  const question = (travel: number, index: number) => concat(Uint8Array.of(travel), bytes(5), Uint8Array.of(index));
+  const question = (travel: number, digest: Uint8Array) => concat(Uint8Array.of(travel), digest);
   const opened = async ({ circuit }: Pick<Ended, 'circuit'>, count: number) => {
     await circuit.link.until(() => circuit.keyMessages(6).length >= count);
     return circuit.keyMessages(6);
@@ -383,9 +383,9 @@ function auditCases(): Case[] {
   const answers = async (circuit: Pick<Ended, 'circuit'>, asked: Uint8Array) => {
     const [before, last] = await opened(circuit, 2);
     check(before !== undefined && last !== undefined, 'there were no two answers');
-    for (const answer of [before, last]) check(equal(answer.subarray(0, 7), asked), 'an answer to another question');
-    check(before[7] === 0 && last[7] === 1, 'not of the hop before, and then of the last');
-    return { before: before.subarray(8), last: last.subarray(8) };
+    for (const answer of [before, last]) check(equal(answer.subarray(0, 33), asked), 'an answer to another question');
+    check(before[33] === 0 && last[33] === 1, 'not of the hop before, and then of the last');
+    return { before: before.subarray(34), last: last.subarray(34) };
   };
   const isOpen = (answer: Uint8Array, side: Side, digest: Uint8Array) => {
     check(answer.length > STATEMENT, 'the batch was not opened');
@@ -395,8 +395,8 @@ function auditCases(): Case[] {
   cases.push(
     caseOf('audit.forward', 'the last hop opens the batch with a cell that came', async (context) => {
       const circuit = await sharedEnded(context);
-      audit(circuit, question(0, 0));
-      const { before, last } = await answers(circuit, question(0, 0));
+      audit(circuit, question(0, circuit.asked));
+      const { before, last } = await answers(circuit, question(0, circuit.asked));
       isOpen(last, Side.in, circuit.asked);
       check(before.length === 0, 'the hop before has opened nothing');
     }),
@@ -405,30 +405,32 @@ function auditCases(): Case[] {
     caseOf('audit.backward', 'the last hop opens the batch with a cell that it sent', async (context) => {
       const circuit = await taken(context);
       await account(circuit.link, [], [circuit.replied]);
-      audit(circuit, question(1, 0));
-      isOpen((await answers(circuit, question(1, 0))).last, Side.out, circuit.replied);
+      audit(circuit, question(1, circuit.replied));
+      isOpen((await answers(circuit, question(1, circuit.replied))).last, Side.out, circuit.replied);
       leave(circuit);
     }),
     caseOf('audit.unknown', 'of a cell that is not known there is nothing to open', async (context) => {
       const circuit = await taken(context);
-      audit(circuit, question(0, 200));
-      const { before, last } = await answers(circuit, question(0, 200));
+      const unknown = random(32);
+      audit(circuit, question(0, unknown));
+      const { before, last } = await answers(circuit, question(0, unknown));
       check(before.length === 0 && last.length === 0, 'a batch was opened');
       leave(circuit);
     }),
   );
   of('often', 'audits are answered every 2 s at most', async (circuit) => {
-    audit(circuit, question(0, 0));
-    audit(circuit, question(1, 0), 10);
-    await answers(circuit, question(0, 0));
+    const asked = question(0, circuit.asked);
+    audit(circuit, asked);
+    audit(circuit, question(1, circuit.replied), 3 + asked.length);
+    await answers(circuit, asked);
     check(await circuit.circuit.ping(), 'the circuit died of it');
     check((await opened(circuit, 2)).length === 2, 'the second one was answered');
   });
   for (const [name, body] of [
-    ['length', bytes(8)],
-    ['travel', question(2, 0)],
+    ['length', bytes(34)],
+    ['travel', question(2, bytes(32))],
   ] as const) {
-    const rule = 'AUDIT is travel (0, 1) ‖ index (6), or the protocol is broken';
+    const rule = 'AUDIT is travel (0, 1) ‖ digest (32), or the protocol is broken';
     cases.push(
       caseOf(`audit.${name}`, rule, async (context) => {
         const circuit = await taken(context);
@@ -442,7 +444,7 @@ function auditCases(): Case[] {
     caseOf('audit.class', 'AUDIT on a circuit of another class breaks the protocol', async (context) => {
       const circuit = TestCircuit.build(await context.newLink(), encodeRoute({}));
       check(await circuit.ready(), 'a good set-up was not answered');
-      audit({ circuit }, question(0, 0));
+      audit({ circuit }, question(0, bytes(32)));
       const close = await circuit.closeFrame();
       check(close?.fields[0] === 1, 'the session went on, or ended with another code');
     }),
