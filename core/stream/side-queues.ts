@@ -1,5 +1,4 @@
 /** What a session sends beside streams: datagrams, PING and PONG, questions for names and their answers. */
-import type { TimeMs } from '../ports.ts';
 import { PAYLOAD_BYTES } from '../wire/datagram.ts';
 import {
   connectSize,
@@ -16,12 +15,10 @@ import {
   writeTimedDatagramHeader,
 } from '../wire/frames.ts';
 import type { SessionApi } from './contract.ts';
+import { DatagramQueue, MAX_SENT_MS } from './datagram-queue.ts';
 import { Answers, Questions } from './resolver.ts';
 import { Control, type SessionCore } from './session-core.ts';
 
-const MAX_DATAGRAM_QUEUE = 128;
-/** Takes as many bytes as any time will. */
-const MAX_SENT_MS = 2 ** 40;
 const MAX_PINGS = 16;
 const MAX_PONGS = 8;
 
@@ -31,23 +28,11 @@ interface Ping {
   readonly onPong: ((rttMs: number) => void) | undefined;
 }
 
-interface Datagram {
-  readonly flowId: number;
-  readonly data: Uint8Array;
-  /** 0 = it may become as old as it likes. */
-  readonly lifetimeMs: number;
-  /** When the session first had the time to look at it, by its own clock and by sessionMs. */
-  expiresMs: TimeMs;
-  sentMs: number;
-}
-
 export class SideQueues {
   readonly #core: SessionCore;
   /** Not sent, or not delivered, because their time had passed. */
   datagramsExpired = 0;
-  /** The newest so many have been queued outside of the session's own time. */
-  #unseen = 0;
-  readonly #datagrams: Datagram[] = [];
+  readonly #datagrams: DatagramQueue;
   readonly #pings: Ping[] = [];
   readonly #pingQueue: number[] = [];
   #nextPingId = 1;
@@ -58,60 +43,39 @@ export class SideQueues {
 
   constructor(core: SessionCore) {
     this.#core = core;
+    this.#datagrams = new DatagramQueue((flowId) => {
+      this.datagramsExpired++;
+      core.host.onDatagramExpired?.(flowId, true);
+    });
   }
 
   // ---- Datagrams
 
   get hasDatagrams(): boolean {
-    this.#dropExpired();
-    return this.#datagrams.length > 0;
+    this.#datagrams.expire(this.#core.nowMs, this.#core.sessionMs);
+    return this.#datagrams.next !== undefined;
   }
 
   /** What the next datagram takes of a payload; 0 = there is none. */
   get nextDatagramBytes(): number {
-    const next = this.#datagrams[0];
-    return next === undefined ? 0 : this.#headerSize(next) + next.data.length;
+    const { next } = this.#datagrams;
+    return next === undefined ? 0 : this.#headerSize(next.flowId, next.lifetimeMs, next.sentMs) + next.data.length;
   }
 
   get datagramBytes(): number {
-    let bytes = 0;
-    for (const { data } of this.#datagrams) bytes += data.length;
-    return bytes;
+    return this.#datagrams.bytes;
   }
 
-  /** Copies `data`; false when the queue is full or no payload could hold it. */
+  /** Copies `data`; false when the queue is full, or has enough of this flow, or no payload could hold it. */
   addDatagram(flowId: number, data: Uint8Array, lifetimeMs: number): boolean {
-    if (this.#datagrams.length >= MAX_DATAGRAM_QUEUE) return false;
-    const datagram = {
-      flowId,
-      data: new Uint8Array(data),
-      lifetimeMs,
-      expiresMs: Number.POSITIVE_INFINITY,
-      sentMs: MAX_SENT_MS,
-    };
-    if (this.#headerSize(datagram) + data.length > PAYLOAD_BYTES) return false;
-    this.#datagrams.push(datagram);
-    this.#unseen++;
+    if (!this.#datagrams.hasRoom(flowId)) return false;
+    if (this.#headerSize(flowId, lifetimeMs, MAX_SENT_MS) + data.length > PAYLOAD_BYTES) return false;
+    this.#datagrams.add(flowId, data, lifetimeMs);
     this.#core.wakeAll();
     return true;
   }
 
-  /** A datagram past its time is not sent. */
-  #dropExpired(): void {
-    const { nowMs, sessionMs } = this.#core;
-    for (; this.#unseen > 0; this.#unseen--) {
-      const datagram = this.#datagrams[this.#datagrams.length - this.#unseen]!;
-      datagram.sentMs = sessionMs;
-      if (datagram.lifetimeMs > 0) datagram.expiresMs = nowMs + datagram.lifetimeMs;
-    }
-    while (this.#datagrams.length > 0 && this.#datagrams[0]!.expiresMs < nowMs) {
-      const { flowId } = this.#datagrams.shift()!;
-      this.datagramsExpired++;
-      this.#core.host.onDatagramExpired?.(flowId, true);
-    }
-  }
-
-  #headerSize({ flowId, lifetimeMs, sentMs }: Datagram): number {
+  #headerSize(flowId: number, lifetimeMs: number, sentMs: number): number {
     return this.#isTimed(lifetimeMs) ? timedDatagramHeaderSize(flowId, sentMs, lifetimeMs) : datagramHeaderSize(flowId);
   }
 
@@ -123,14 +87,14 @@ export class SideQueues {
     let pos = at;
     // Looked at before each one: who may wait long can stand in front of one whose time is over.
     while (this.hasDatagrams) {
-      const { flowId, data, lifetimeMs, sentMs } = this.#datagrams[0]!;
-      if (this.#core.payloadEnd - pos < this.#headerSize(this.#datagrams[0]!) + data.length) break;
+      const { flowId, data, lifetimeMs, sentMs } = this.#datagrams.next!;
+      if (this.#core.payloadEnd - pos < this.nextDatagramBytes) break;
       pos = this.#isTimed(lifetimeMs)
         ? writeTimedDatagramHeader(out, pos, flowId, sentMs, lifetimeMs, data.length)
         : writeDatagramHeader(out, pos, flowId, data.length);
       out.set(data, pos);
       pos += data.length;
-      this.#datagrams.shift();
+      this.#datagrams.taken();
       this.#core.path.recovery.sent.addFrame(Frame.datagram, false, 0, flowId, 0);
     }
     return pos;
@@ -283,8 +247,7 @@ export class SideQueues {
 
   /** The session is over; questions are told by failQuestions. */
   clear(): void {
-    this.#datagrams.length = 0;
-    this.#unseen = 0;
+    this.#datagrams.clear();
     this.#pings.length = 0;
     this.#answers?.clear();
   }
