@@ -178,16 +178,22 @@ function circuits(of: Of): (step: NodeStep) => void {
   };
 }
 
+/** Circuits of a session over its whole life in its table's instance (tables.ts). */
+const SESSION_CIRCUITS = 3;
+
 /** Sessions whose first circuit came as far as the last hop; they are named by it. */
 function sessions(of: Of, names: ReadonlyMap<string, string>, steps: readonly NodeStep[]): (step: NodeStep) => void {
   const nameOf = ({ node, of: circuit }: NodeStep) => names.get(`${node} ${circuit}`);
   const begun = new Set(steps.filter(({ spec, action }) => spec === 'Session' && action === 'Begin').map(nameOf));
-  const ends = table(() => ({ client: 'open', server: 'open', count: 1 }));
+  const ends = table(() => ({ client: 'open', server: 'open', count: 1, total: 1 }));
   return (step) => {
     const name = nameOf(step);
     if (name === undefined || !begun.has(name)) return;
     const session = ends(name);
     const { action, count = 0 } = step;
+    if (action === 'Attach') session.total++;
+    // The module's circuits are used once, and its table has so many: of a session that gets more, it says nothing any longer.
+    if (session.total > SESSION_CIRCUITS) return;
     if (action === 'Done') session.client = 'done';
     else if (action === 'GiveUp') session.client = 'failed';
     else if (action === 'End') Object.assign(session, { server: 'ended', count: 0 });
