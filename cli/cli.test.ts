@@ -92,6 +92,32 @@ for (const command of ['status', 'paths', 'keys', 'events', 'bench', 'connect a:
   });
 }
 
+test('config check says that a file is good, or where each mistake is, without a daemon', async () => {
+  const directory = `directory:\n  sources: [http://127.0.0.1:9030]\n  authorities: { keys: [${'ab'.repeat(32)}] }\n`;
+  writeFileSync(join(dir, 'good.yaml'), directory);
+  writeFileSync(join(dir, 'bad.yaml'), `${directory}roles: [mix]\nlisten: 127.0.0.1:99999\nbandwith: 12\n`);
+  const io = testIo();
+  assert.equal(await run(['config', 'check', 'good.yaml'], io), 0);
+  assert.match(io.text('stdout'), /^good\.yaml: ok$/m);
+  assert.equal(await run(['config', 'check', 'bad.yaml'], io), 1);
+  const text = io.text('stdout');
+  assert.match(text, /^bad\.yaml:5:9 +listen +.*port/m);
+  assert.match(text, /^bad\.yaml:6:1 +bandwith +/m);
+  assert.match(io.text('stderr'), /bad\.yaml has 2 mistakes/);
+  assert.equal(await run(['config', 'check', 'bad.yaml', '--json'], io), 1);
+  const report = JSON.parse(io.text('stdout'));
+  assert.equal(report.ok, false);
+  assert.deepEqual(
+    report.issues.map(({ line, column, key }: Record<string, unknown>) => [line, column, key]),
+    [
+      [5, 9, 'listen'],
+      [6, 1, 'bandwith'],
+    ],
+  );
+  assert.equal(await run(['config', 'check', 'nowhere.yaml'], io), 1);
+  assert.match(io.text('stdout'), /nowhere\.yaml .*cannot be read/);
+});
+
 test('failures become exit codes and say what to do next', () => {
   const exit = (code: ConstructorParameters<typeof NyxError>[0]) => explainFailure(new NyxError(code, 'x'));
   assert.equal(exit('NO_PATH').exitCode, 4);

@@ -1,3 +1,5 @@
+import { resolve } from 'node:path';
+import { ConfigError } from '@nyx/daemon/config/config-error.ts';
 import type { ReloadConfigResponse } from '@nyx/proto/types.ts';
 import type { Command } from 'commander';
 import { CliError, ExitCode } from '../exit-codes.ts';
@@ -7,6 +9,23 @@ import { type CommonOptions, withApi } from './common.ts';
 
 export function addConfigCommand(program: Command, io: Io): void {
   const config = program.command('config').description('The daemon’s configuration.');
+  config
+    .command('check')
+    .description('reads a configuration as the daemon would: says that it is good, or where each mistake is')
+    .argument('<file>', 'e.g. nyx.yaml')
+    .option('--json', 'machine-readable output')
+    .action(async (file: string, options: { json?: boolean }) => {
+      const issues = await mistakesOf(resolve(io.cwd, file));
+      const report = { file, issues };
+      if (issues.length === 0) {
+        if (options.json) printJson(io, { ok: true, ...report });
+        else printLine(io, `${file}: ok`);
+        return;
+      }
+      if (!options.json) printLine(io, formatIssues(file, issues));
+      const count = issues.length === 1 ? 'a mistake' : `${issues.length} mistakes`;
+      throw new CliError(ExitCode.failure, `${file} has ${count}`, report);
+    });
   withApi(config.command('reload'))
     .description('has the daemon read its file again and go by it: all of it, or nothing')
     .option('--partial', 'leave what needs a restart as it is and apply the rest')
@@ -21,6 +40,36 @@ export function addConfigCommand(program: Command, io: Io): void {
     });
 }
 
+/** Line 0: the file as a whole. */
+interface Issue {
+  readonly line: number;
+  readonly column: number;
+  readonly key: string;
+  readonly message: string;
+}
+
+/** Without a daemon. Files that the configuration names are not opened. */
+async function mistakesOf(file: string): Promise<Issue[]> {
+  // Schema and YAML are loaded only where they are used: every command would wait for them.
+  const { loadConfig } = await import('@nyx/daemon/config/load.ts');
+  try {
+    loadConfig(file);
+    return [];
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return error.issues.map(({ line, column, path: key, message }) => ({ line, column, key, message }));
+  }
+}
+
+function formatIssues(file: string, issues: readonly Issue[]): string {
+  const rows = issues.map(({ line, column, key, message }) => [
+    line === 0 ? file : `${file}:${line}:${column}`,
+    key,
+    message,
+  ]);
+  return formatTable(['where', 'key', 'what is wrong'], rows);
+}
+
 /** Undefined: it was not refused. */
 function refusal({ outcome, file }: ReloadConfigResponse): string | undefined {
   if (outcome === 'invalid') return `${file} has mistakes; nothing has changed`;
@@ -31,11 +80,8 @@ function refusal({ outcome, file }: ReloadConfigResponse): string | undefined {
 
 function formatReport(report: ReloadConfigResponse): string {
   const { outcome, generation, file, changed, needRestart, issues, workersConfirmed, workersPending } = report;
+  if (outcome === 'invalid') return formatIssues(file, issues);
   const where = (line: number, column: number) => (line === 0 ? file : `${file}:${line}:${column}`);
-  if (outcome === 'invalid') {
-    const rows = issues.map(({ line, column, key, message }) => [where(line, column), key, message]);
-    return formatTable(['where', 'key', 'what is wrong'], rows);
-  }
   const rows = [
     ...changed.map((at) => [at.key, 'applied', where(at.line, at.column)]),
     ...needRestart.map((at) => [at.key, 'needs a restart', where(at.line, at.column)]),
