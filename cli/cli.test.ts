@@ -12,7 +12,7 @@ import { formatTree } from './commands/status.ts';
 import { explainFailure } from './exit-codes.ts';
 import { apiAddress } from './find-daemon.ts';
 import { run } from './main.ts';
-import type { Io } from './output.ts';
+import { type Io, printJson } from './output.ts';
 import { readPointer, writePointer } from './pointer.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'nyx-cli-'));
@@ -116,6 +116,12 @@ test('config check says that a file is good, or where each mistake is, without a
   );
   assert.equal(await run(['config', 'check', 'nowhere.yaml'], io), 1);
   assert.match(io.text('stdout'), /nowhere\.yaml .*cannot be read/);
+});
+
+test('JSON has the fields of a message and not the marks of those that are optional', () => {
+  const io = testIo();
+  printJson(io, { links: [{ linkId: 2, rttMs: 1.5, _rttMs: 'rttMs', _own: 'kept' }] });
+  assert.equal(io.text('stdout'), '{"links":[{"linkId":2,"rttMs":1.5,"_own":"kept"}]}\n');
 });
 
 test('failures become exit codes and say what to do next', () => {

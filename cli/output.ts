@@ -12,8 +12,12 @@ export interface Io {
 }
 
 export function printJson(io: Io, value: unknown): void {
-  io.stdout.write(`${JSON.stringify(value)}\n`);
+  io.stdout.write(`${JSON.stringify(value, withoutMarkers)}\n`);
 }
+
+/** The API's messages say of every optional field that is there, `x`, `_x: "x"` as well: of no use to readers. */
+const withoutMarkers = (key: string, value: unknown): unknown =>
+  key.startsWith('_') && value === key.slice(1) ? undefined : value;
 
 export function printLine(io: Io, text = ''): void {
   io.stdout.write(`${text}\n`);
