@@ -138,7 +138,7 @@ ${results
 Paths never take two hops of one /16, so without other rules four subnets hold at most four of a path's hops: that alone
 is no protection when three are enough. The puzzle is not in these figures. It costs each node of the view
 2^${defaultViewParams[ViewParam.puzzleBits]} runs of argon2id over ${defaultViewParams[ViewParam.puzzleMemoryKib] / 1024} MiB for each epoch, about two seconds of a core; it makes identities cost something
-where subnets and time do not. It can be solved ahead, as nothing that is not known long before goes into it.
+where subnets and time do not. The digest of a view that is at most three epochs old goes into it, so that nobody can solve it long ahead.
 `;
 mkdirSync(values.out, { recursive: true });
 const report = {
