@@ -704,6 +704,7 @@ export interface Node {
   viewBandwidthBytesPerSecond: number;
   firstEpoch: number;
   compliance: string;
+  contact?: string;
 }
 
 export interface ListKeysResponse {

@@ -33,6 +33,7 @@ const code = (expected: string, message?: RegExp) => (error: unknown) => {
 const full: Partial<DescriptorFields> = {
   nickname: 'relay-1',
   region: 'SE',
+  contact: 'Noc <noc@example.org>, PGP 0x1234',
   addresses: [
     { address: '203.0.113.7', port: 443 },
     { address: '2001:db8::7', port: 9001 },
@@ -188,6 +189,9 @@ describe('descriptor', () => {
       ['BAD_FIELD', /family must hold only/, (b) => Object.assign(b, { family: ['x'.repeat(65)] })],
       ['BAD_FIELD', /core, plus or full/, (b) => Object.assign(b, { compliance: 'none' })],
       ['BAD_FIELD', /nickname must be/, (b) => Object.assign(b, { nickname: 'a b' })],
+      ['BAD_FIELD', /contact must be/, (b) => Object.assign(b, { contact: 'clears\u001b[2J' })],
+      ['BAD_FIELD', /contact must be/, (b) => Object.assign(b, { contact: 'x'.repeat(257) })],
+      ['BAD_FIELD', /contact must be/, (b) => Object.assign(b, { contact: ' ' })],
       ['BAD_FIELD', /region must be/, (b) => Object.assign(b, { region: 'se' })],
       ['BAD_FIELD', /bandwidth must be an integer/, (b) => Object.assign(b, { bandwidth: -1 })],
       ['BAD_FIELD', /bandwidth must be an integer/, (b) => Object.assign(b, { bandwidth: -1 })],
@@ -248,6 +252,7 @@ describe('descriptor', () => {
       compliance: fc.constantFrom('core' as const, 'plus' as const, 'full' as const),
       bandwidthBytesPerSecond: fc.integer({ min: 0, max: 2 ** 40 }),
       nickname: fc.option(fc.stringMatching(/^[A-Za-z0-9._-]{1,32}$/), { nil: undefined }),
+      contact: fc.option(fc.stringMatching(/^[!-~]([ -~]{0,254}[!-~])?$/), { nil: undefined }),
     });
     fc.assert(
       fc.property(arbitrary, (fields) => {
@@ -255,6 +260,7 @@ describe('descriptor', () => {
         assert.deepEqual(decodeDescriptor(encodeDescriptor(descriptor), suite), descriptor);
         assert.deepEqual(descriptor.family, fields.family);
         assert.equal(descriptor.nickname, fields.nickname);
+        assert.equal(descriptor.contact, fields.contact);
       }),
       { seed: 7, numRuns: 60 },
     );

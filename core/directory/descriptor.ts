@@ -62,6 +62,8 @@ export interface DescriptorFields {
   readonly bandwidthBytesPerSecond: number;
   /** 1 to 32 of A–Z a–z 0–9 . _ - */
   readonly nickname?: string;
+  /** How its operator can be reached, in his own words: 1 to 256 printable ASCII characters, no space at either end. */
+  readonly contact?: string;
   /** Where the node stands, as its operator says: an ISO 3166-1 alpha-2 code. Used where no table knows the address. */
   readonly region?: string;
   /** Solves the admission puzzle (admission.ts) for `identity` and the last of `mixKeys`' epochs, 16 bytes. */
@@ -96,6 +98,7 @@ const bodyKeys = [
   'compliance',
   'bandwidth',
   'nickname',
+  'contact',
   'region',
   'admission',
   'published',
@@ -105,6 +108,7 @@ const bodyKeys = [
 const what = 'descriptor';
 const familyPattern = /^[\x21-\x7e]{1,64}$/;
 const nicknamePattern = /^[A-Za-z0-9._-]{1,32}$/;
+const contactPattern = /^(?! )[\x20-\x7e]{1,256}(?<! )$/;
 const regionPattern = /^[A-Z]{2}$/;
 
 /** BLAKE3-256 of the Ed25519 identity public key. */
@@ -257,6 +261,7 @@ function encodeBody(fields: DescriptorFields): Uint8Array {
     compliance: fields.compliance,
     bandwidth: fields.bandwidthBytesPerSecond,
     ...(fields.nickname === undefined ? {} : { nickname: fields.nickname }),
+    ...(fields.contact === undefined ? {} : { contact: fields.contact }),
     ...(fields.admission === undefined ? {} : { admission: fields.admission }),
     ...(fields.region === undefined ? {} : { region: fields.region }),
     published: fields.published,
@@ -282,6 +287,9 @@ function decodeBody(body: Uint8Array): DescriptorFields {
     bandwidthBytesPerSecond: reader.integer('bandwidth', 0, 2 ** 48),
     ...(reader.has('nickname')
       ? { nickname: reader.text('nickname', nicknamePattern, '1 to 32 of A-Z a-z 0-9 . _ -') }
+      : {}),
+    ...(reader.has('contact')
+      ? { contact: reader.text('contact', contactPattern, '1 to 256 printable ASCII characters') }
       : {}),
     ...(reader.has('region') ? { region: reader.text('region', regionPattern, 'two capital letters') } : {}),
     ...(reader.has('admission') ? { admission: reader.bytes('admission', ADMISSION_BYTES) } : {}),

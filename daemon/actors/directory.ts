@@ -391,6 +391,7 @@ export class Directory {
       ...(this.#families.length === 0 ? {} : { families: this.#families }),
       compliance: complianceOf(config),
       bandwidthBytesPerSecond: config.bandwidthBytesPerSecond,
+      ...(config.contact === undefined ? {} : { contact: config.contact }),
       ...(config.region === undefined ? {} : { region: config.region }),
       ...(admission === undefined ? {} : { admission }),
       published,

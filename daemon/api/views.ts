@@ -288,6 +288,7 @@ export const nodes = (host: ApiHost): Node[] => {
       viewBandwidthBytesPerSecond: status.bandwidthBytesPerSecond,
       firstEpoch: status.firstEpoch,
       compliance: node.compliance,
+      ...(node.contact === undefined ? {} : { contact: node.contact }),
     };
   });
 };

@@ -31,6 +31,7 @@ export const reloadClasses: Readonly<Record<ConfigKey, ReloadClass>> = {
   addressFamilies: restart,
   family: republished,
   familyKeyFiles: republished,
+  contact: republished,
   region: republished,
   bandwidthBytesPerSecond: republished,
   epochSeconds: restart,

@@ -158,6 +158,12 @@ export const configSchema = z.strictObject({
     .array(path)
     .max(MAX_PROVED_FAMILIES, { error: `must have at most ${MAX_PROVED_FAMILIES} files` })
     .default([]),
+  contact: z
+    .string()
+    .regex(/^(?! )[\x20-\x7e]{1,256}(?<! )$/, {
+      error: 'must be 1 to 256 printable ASCII characters, without a space at either end',
+    })
+    .optional(),
   region: z
     .string()
     .regex(/^[A-Z]{2}$/, { error: 'must be an ISO 3166-1 country code: two capital letters, e.g. SE' })

@@ -52,6 +52,7 @@ before(async () => {
             // Exits end paths and are nowhere else in them: whatever a path takes, another one is left beside it.
             ...(role === 'exit' ? { roles: ['exit'] as const } : {}),
             ...(role === 'mix' && index === 2 ? { cmix: { enabled: false } } : {}),
+            ...(role === 'exit' ? { contact: `noc at exit-${index}.example` } : {}),
             region: regions[(role === 'exit' ? index + 5 : index) % 3]!,
             family: role === 'mix' && index < 2 ? ['twins'] : [],
             familyKeyFiles: role === 'mix' && index < 2 ? [familyKeyFile] : [],
@@ -189,10 +190,12 @@ test('the command line says the same', async () => {
   assert.match(text.stdout, /strategy bandwidth: \d+\.\d\d bits/);
 });
 
-test('nodes claim the level of what they have switched on, and paths go by it', async () => {
+test('nodes say how their operators are reached and the level of what they have switched on, and paths go by that', async () => {
   const { api } = network.client;
   const { nodeId } = network.node('mix-2');
   const { nodes } = await api.paths.nodes({});
+  const contacts = nodes.flatMap(({ contact }) => contact ?? []).sort();
+  assert.deepEqual(contacts, ['noc at exit-0.example', 'noc at exit-1.example']);
   for (const node of nodes) assert.equal(node.compliance, node.nodeId === nodeId ? 'plus' : 'full');
   const used = async (pathClass: 'cmix' | 'fast') => {
     const paths = await Promise.all(

@@ -81,6 +81,7 @@ const descriptorKeys = [
   'plus',
   'full',
   'nickname',
+  'contact',
   'region',
   'expires',
 ];
@@ -96,6 +97,7 @@ const descriptors = () => {
       exitPolicy: ['reject *:25', 'accept *:*'],
       family: ['one', 'two'],
       nickname: 'nick',
+      contact: 'noc at example.org',
       region: 'SE',
       compliance: 'full',
     }),
