@@ -71,6 +71,11 @@ class Worker {
     return answer.promise;
   }
 
+  /** The ways between workers are no matter of the module. */
+  send(_message: unknown, ports: readonly { close(): void }[] = []): void {
+    for (const port of ports) port.close();
+  }
+
   take(): void {
     const { tuning, answer } = this.inbox.shift()!;
     answer.resolve(this.tuning.take(tuning));

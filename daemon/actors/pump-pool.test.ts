@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { MessagePort } from 'node:worker_threads';
 import type { NodeContact } from '@nyx/core/engine/contract.ts';
 import type { ToPump } from '../pump/contract.ts';
 import type { PumpClient, PumpReady } from '../pump/pump-client.ts';
@@ -55,6 +56,41 @@ test('a large view goes to a worker in pieces that make it whole; a small one in
   pool.attach(1, late.pump, ready);
   await late.complete;
   assert.equal(late.sent.length, 1);
+});
+
+test('each worker has a way to each other one, and to the one that takes the place of a crashed one', async () => {
+  const pool = new PumpPool();
+  const ways = new Map<string, MessagePort>();
+  const start = (worker: number, name: string) => {
+    const pump = {
+      send(message: ToPump) {
+        if (message.type === 'neighbour') ways.set(`${name} to ${message.worker}`, message.port);
+      },
+    } as unknown as PumpClient;
+    pool.attach(worker, pump, ready);
+    return pump;
+  };
+  start(0, 'first');
+  assert.equal(ways.size, 0, 'it is alone');
+  const second = start(1, 'second');
+  start(2, 'third');
+  assert.deepEqual([...ways.keys()].sort(), [
+    'first to 1',
+    'first to 2',
+    'second to 0',
+    'second to 2',
+    'third to 0',
+    'third to 1',
+  ]);
+  pool.detach(1, second);
+  const before = ways.get('first to 1');
+  start(1, 'next');
+  assert.notEqual(ways.get('first to 1'), before);
+  const received = new Promise((resolve) => ways.get('next to 2')!.once('message', resolve));
+  ways.get('third to 1')!.postMessage('for the next');
+  assert.equal(await received, 'for the next');
+  for (const port of ways.values()) port.close();
+  before!.close();
 });
 
 test('what leaves in a row leaves over one worker, and over the next one while that is down', () => {
