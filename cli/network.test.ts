@@ -31,6 +31,8 @@ test('a view is shown with its age, who signed it, and its parameters', () => {
   assert.match(text, /1111111111 {2}signed\n {2}2222222222 {2}signed\n {2}3333333333 {2}missing/);
   assert.match(text, /max-per-subnet 16, puzzle-bits 5/);
   assert.match(text, /take 1 lying authorities or more; 0 seen/);
+  assert.match(text, /views taken: 5; deltas that led to them: 4$/m);
+  assert.match(formatView({ ...view, deltasRefused: 2 }, 6400), /led to them: 4, of no use: 2$/m);
   assert.doesNotMatch(text, /ALARM|refused|votes/);
 });
 

@@ -56,9 +56,9 @@ export function formatView(view: View, nowUnixSeconds: number): string {
       `forks        two views of one epoch take ${view.forkNeeds} lying authorities or more; ${forks(view)} seen`,
     );
   }
-  const whole = view.deltasRefused === 0 ? '' : `; ${view.deltasRefused} times a step could not be used`;
+  const useless = view.deltasRefused === 0 ? '' : `, of no use: ${view.deltasRefused}`;
   lines.push(
-    `updates      ${view.viewsAccepted} views taken, by ${view.deltasAccepted} steps from the one before${whole}`,
+    `updates      views taken: ${view.viewsAccepted}; deltas that led to them: ${view.deltasAccepted}${useless}`,
   );
   const refused = counts(view.refused);
   if (refused !== '') lines.push(`refused      views that came: ${refused}`);
