@@ -12,6 +12,7 @@ test('every service and method of the definition is there under its name', () =>
     'GetNodeInfo',
     'ListPeers',
     'ReloadConfig',
+    'ShareEvidence',
     'Shutdown',
     'WatchEvents',
     'WatchStatistics',

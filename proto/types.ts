@@ -114,6 +114,10 @@ export interface Cheat {
   foundUnixMs: number;
 }
 
+export interface ShareEvidenceRequest {
+  evidence: Uint8Array;
+}
+
 export interface GetAnonymityRequest {
   assumedCellsPerSecond?: number;
 }
@@ -864,6 +868,7 @@ export interface NodeServiceClient extends Client {
   watchStatistics: ServerStreamMethod<WatchStatisticsRequest, Statistics>;
   getAnonymity: UnaryMethod<GetAnonymityRequest, GetAnonymityResponse>;
   reloadConfig: UnaryMethod<ReloadConfigRequest, ReloadConfigResponse>;
+  shareEvidence: UnaryMethod<ShareEvidenceRequest, Cheat>;
   shutdown: UnaryMethod<ShutdownRequest, Empty>;
   crashActor: UnaryMethod<CrashActorRequest, CrashActorResponse>;
 }

@@ -7,6 +7,7 @@ import type { AgentOptions as HttpsAgentOptions } from 'node:https';
 import type { Client, ClientReadableStream, Metadata } from '@grpc/grpc-js';
 import type {
   BuildPathResponse,
+  Cheat,
   ControlPlane,
   CrashActorResponse,
   Event,
@@ -397,6 +398,15 @@ export class NyxClient extends EventEmitter<NyxClientEvents> {
   reloadConfig(options: CallOptions & { readonly partial?: boolean } = {}): Promise<ReloadConfigResponse> {
     const { node } = this.#connection.services;
     return this.#unary(node, node.reloadConfig, { partial: options.partial ?? false }, options);
+  }
+
+  /**
+   * Gives the daemon evidence against a mix of class cmix (what is in a `.cheat` file): it checks and keeps it, and tells its
+   * neighbours. Rejects with BAD_REQUEST if it shows nothing.
+   */
+  shareEvidence(evidence: Uint8Array, options: CallOptions = {}): Promise<Cheat> {
+    const { node } = this.#connection.services;
+    return this.#unary(node, node.shareEvidence, { evidence: Buffer.from(evidence) }, options);
   }
 
   /** Asks the daemon to shut down in order; it answers at once. */

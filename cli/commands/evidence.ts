@@ -37,6 +37,16 @@ export function addEvidenceCommand(program: Command, io: Io): void {
         printLine(io, formatTable(['node', 'how', 'batch', 'evidence'], rows));
       });
     });
+  withApi(evidence.command('share'))
+    .argument('<file>', 'evidence, e.g. of a client that does not want to tell its own neighbours')
+    .description('has the daemon check evidence from a file, keep it and tell its neighbours')
+    .action(async (file: string, options: CommonOptions) => {
+      await withDaemon(options, io, async (client) => {
+        const cheat = await client.shareEvidence(readFileSync(file), { signal: io.signal });
+        if (options.json) printJson(io, cheat);
+        else printLine(io, `${cheat.nodeId} cheated (${cheat.kind}): the daemon's neighbours are told`);
+      });
+    });
   evidence
     .command('verify')
     .argument('<file>', 'evidence, e.g. from another node')

@@ -342,6 +342,8 @@ export interface EngineApi {
   batchProgress(progress: BatchProgress, nowMs: TimeMs): void;
   /** What came of CmixHost.check. */
   checked(id: number, verdict: Verdict, nowMs: TimeMs): void;
+  /** Tells the neighbours of class cmix evidence that was verified (core/mix/batch-evidence.ts). Borrows it. */
+  shareEvidence(evidence: Uint8Array, nowMs: TimeMs): void;
   /** What came of CmixHost.pledge. */
   pledged(id: number, slot: Uint8Array, nowMs: TimeMs): void;
   /** Memory of circuits, links and batches, bytes: queues, session buffers, replay windows, keys. At most a second old. */

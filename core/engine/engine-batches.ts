@@ -528,6 +528,11 @@ export class EngineBatches implements Timed {
     return this.#check({ kind: 'evidence', bytes }, from);
   }
 
+  /** Tells all neighbours what somebody has shown us, by whatever way it came. */
+  share(evidence: Uint8Array): void {
+    for (const { slot } of this.#neighbours.values()) this.#send(slot, About.evidence, evidence);
+  }
+
   // --- as either end of a circuit: spot checks (batch-audit.ts) ---
 
   /** The batches in which a cell of a circuit that ends here was: the previous hop's and our own, as far as they are known. */

@@ -316,6 +316,11 @@ export class Engine implements EngineApi {
     this.#call(() => this.#cmix.checked(id, verdict, nowMs));
   }
 
+  shareEvidence(evidence: Uint8Array, nowMs: TimeMs): void {
+    this.#nowMs = nowMs;
+    this.#call(() => this.#cmix.share(evidence));
+  }
+
   pledged(id: number, slot: Uint8Array, nowMs: TimeMs): void {
     this.#nowMs = nowMs;
     this.#call(() => this.#cmix.pledged(id, slot));

@@ -2,7 +2,14 @@
 import { MessageChannel } from 'node:worker_threads';
 import type { MixSecrets, NodeContact } from '@nyx/core/engine/contract.ts';
 import type { BatchRules } from '@nyx/core/mix/batch-records.ts';
-import { DialError, DialErrorCode, type ListenAddress, type PumpStats, type PumpTuning } from '../pump/contract.ts';
+import {
+  DialError,
+  DialErrorCode,
+  type ListenAddress,
+  type PumpStats,
+  type PumpTuning,
+  type ToPump,
+} from '../pump/contract.ts';
 import type { PumpClient, PumpReady } from '../pump/pump-client.ts';
 import type { SetupLogs } from './setup-logs.ts';
 
@@ -121,6 +128,11 @@ export class PumpPool {
       throw new DialError(DialErrorCode.internal, 'no pump worker is up; it is being restarted');
     const worker = workers[this.#next++ % workers.length]!;
     return { worker, pump: this.#pumps.get(worker)! };
+  }
+
+  /** To all workers that are up. */
+  send(message: ToPump): void {
+    for (const pump of this.#pumps.values()) pump.send(message);
   }
 
   get(worker: number): PumpClient | undefined {

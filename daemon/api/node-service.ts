@@ -1,6 +1,7 @@
 /** nyx.api.v1.NodeService */
 import { status } from '@grpc/grpc-js';
 import type {
+  Cheat,
   CrashActorRequest,
   CrashActorResponse,
   Empty,
@@ -11,6 +12,7 @@ import type {
   ListPeersResponse,
   ReloadConfigRequest,
   ReloadConfigResponse,
+  ShareEvidenceRequest,
   ShutdownRequest,
   Statistics,
   WatchEventsRequest,
@@ -111,6 +113,16 @@ export const nodeService = (host: ApiHost) => ({
       workersConfirmed: workers.confirmed,
       workersPending: workers.pending,
     };
+  }),
+
+  ShareEvidence: unary<ShareEvidenceRequest, Cheat>(({ evidence }) => {
+    const shown = host.cheats.read(evidence);
+    const validator = new Validator();
+    if (shown === undefined) validator.fail('evidence', 'shows nothing: it is not evidence, or was changed');
+    validator.check();
+    const known = host.cheats.keep(shown!, evidence, host.context.unixMs());
+    host.pool.send({ type: 'share-evidence', evidence });
+    return known === undefined ? { ...shown!, file: '', foundUnixMs: host.context.unixMs() } : { ...known };
   }),
 
   Shutdown: unary<ShutdownRequest, Empty>((request) => {

@@ -28,6 +28,7 @@ export interface KnownCheat {
 export class CheatStore {
   readonly #folder: string;
   readonly #suite: CryptoSuite;
+  readonly #records: BatchRecords;
   readonly #known = new Map<string, KnownCheat>();
   /** Without evidence for others: until this daemon ends. */
   readonly #excluded = new Set<string>();
@@ -37,18 +38,23 @@ export class CheatStore {
     this.#folder = folder;
     this.#suite = suite;
     mkdirSync(folder, { recursive: true, mode: 0o700 });
-    const records = new BatchRecords(suite, new RsaGroup(RSA_2048, createNativePowMod()));
+    this.#records = new BatchRecords(suite, new RsaGroup(RSA_2048, createNativePowMod()));
     for (const name of readdirSync(folder).sort()) {
       const match = NAME.exec(name);
       if (match === null || this.#known.size >= MAX_FILES) continue;
       const file = join(folder, name);
       const { size, mtimeMs } = statSync(file);
-      const cheat = size > MAX_EVIDENCE_BYTES ? undefined : verifyEvidence(records, readFileSync(file));
-      if (cheat === undefined || hex(cheat.nodeId) !== match[1]) continue;
-      const { kind, number } = cheat;
-      const foundUnixMs = Math.floor(mtimeMs);
-      this.#known.set(name, { nodeId: match[1], kind: cheatName(kind), batch: number, file, foundUnixMs });
+      const cheat = size > MAX_EVIDENCE_BYTES ? undefined : this.read(readFileSync(file));
+      if (cheat === undefined || cheat.nodeId !== match[1]) continue;
+      this.#known.set(name, { ...cheat, file, foundUnixMs: Math.floor(mtimeMs) });
     }
+  }
+
+  /** What evidence shows; undefined: nothing. */
+  read(evidence: Uint8Array): Pick<KnownCheat, 'nodeId' | 'kind' | 'batch'> | undefined {
+    const cheat = verifyEvidence(this.#records, evidence);
+    if (cheat === undefined) return undefined;
+    return { nodeId: hex(cheat.nodeId), kind: cheatName(cheat.kind), batch: cheat.number };
   }
 
   get all(): readonly KnownCheat[] {

@@ -338,6 +338,8 @@ export type ToPump =
   | { readonly type: 'close-circuit'; readonly circuit: number }
   /** Ends any client stream of the worker, by its id in StreamInfo, with CANCELLED. */
   | { readonly type: 'close-stream'; readonly id: number }
+  /** Evidence against a mix, verified: for the neighbours. */
+  | { readonly type: 'share-evidence'; readonly evidence: Uint8Array }
   | { readonly type: 'stats'; readonly request: number }
   | {
       readonly type: 'resolve';

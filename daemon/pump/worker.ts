@@ -474,6 +474,9 @@ class PumpWorker {
       case 'close-stream':
         this.#dialer.closeStream(message.id);
         break;
+      case 'share-evidence':
+        this.#engine.shareEvidence(message.evidence, nowMs());
+        break;
       case 'stats':
         this.#post({ type: 'stats', request: message.request, stats: this.#stats() });
         break;

@@ -160,10 +160,17 @@ test('the client finds out about the second hop by asking the first one for its 
   const { stdout } = await run(process.execPath, [CLI, 'evidence', 'verify', shown.file]);
   assert.ok(stdout.startsWith(`${liar} cheated: it took a cell into a batch and gave out another`), stdout);
   // Nobody else is told by us.
-  for (const name of ['mix-0', 'exit-0']) {
+  const knows = async (name: string) => {
     const { cheats } = (await network.node(name).api.status()).cmix!;
-    assert.ok(cheats.every(({ nodeId }) => nodeId !== liar));
-  }
+    return cheats.some(({ nodeId, kind }) => nodeId === liar && kind === 'exchange');
+  };
+  for (const name of ['mix-0', 'exit-0']) assert.ok(!(await knows(name)));
+  // Somebody who was given the file has it checked and kept by a node, which tells it on.
+  const given = readFileSync(shown.file);
+  await network.node('mix-0').api.shareEvidence(given);
+  assert.ok(await knows('mix-0'));
+  given[given.length - 1]! ^= 1;
+  await assert.rejects(network.node('mix-0').api.shareEvidence(given), /shows nothing/);
   for (let i = 0; i < 5; i++) {
     const { nodeIds } = await api.paths.build({});
     assert.ok(!nodeIds.includes(liar));

@@ -481,7 +481,16 @@ describe('a lying mix', () => {
     const shown = verifyEvidence(smallRecords(createNobleSuite()), evidence);
     assert.deepEqual([shown?.kind, shown?.nodeId], [CheatKind.exchange, world[who].mix.nodeId]);
     // Neighbours hear nothing of it: it would tell them what they do not know.
-    for (const { host } of [world.guard, world.middle, world.exit]) assert.equal(host.cheats.length, 0);
+    const nodes = [world.guard, world.middle, world.exit];
+    for (const { host } of nodes) assert.equal(host.cheats.length, 0);
+    // Somebody who was given the evidence has a node tell it: then it goes around.
+    const [sharer, ...others] = nodes.filter((part) => part !== world[who]);
+    sharer!.node.engine.shareEvidence(evidence, network.nowMs);
+    runBatches(network, hosts, 500);
+    for (const { host } of others) {
+      assert.deepEqual(host.cheats.at(-1)?.evidence, evidence);
+      assert.equal(host.cheats.at(-1)?.found, false);
+    }
   }
 
   for (const [seed, who, how] of [
