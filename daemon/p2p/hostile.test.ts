@@ -136,6 +136,18 @@ describe('a hostile peer', () => {
     assert.ok(asked >= 3);
   });
 
+  it('that ends a stream without an answer is not blamed, for it may only be closing a connection', async () => {
+    let asked = 0;
+    await hostile.handle(P2pProtocol.view, async (stream) => {
+      asked++;
+      await writeMessage(stream, [], AbortSignal.timeout(5000));
+    });
+    await until('it was asked some times', () => asked >= 3);
+    assert.equal(count(Refusal.malformed), 0);
+    assert.equal(peer.counters.peersDenied, 0);
+    assert.equal(peer.view(), undefined);
+  });
+
   it('that asks for the view too often', async () => {
     peer.hold(makeView(authority, []));
     const statuses: number[] = [];

@@ -68,7 +68,10 @@ export const writeMessage = async (
   await stream.close({ signal });
 };
 
-/** One question, one answer. */
+/**
+ * One question, one answer. That none came is nobody's offence: a peer that closes a second connection to us may not have
+ * seen the question yet.
+ */
 export const exchange = async (
   connection: Connection,
   protocol: string,
@@ -82,6 +85,7 @@ export const exchange = async (
       readMessage(stream, maxResponseBytes, signal),
       writeMessage(stream, request, signal),
     ]);
+    if (response.length === 0) throw new Error('the stream ended without an answer');
     return response;
   } catch (error) {
     stream.abort(error as Error);
