@@ -30,7 +30,7 @@ export class CheatStore {
   readonly #suite: CryptoSuite;
   readonly #records: BatchRecords;
   readonly #known = new Map<string, KnownCheat>();
-  /** Without evidence for others: until this daemon ends. */
+  /** Known without evidence for others, or ahead of it: until this daemon ends. */
   readonly #excluded = new Set<string>();
 
   /** Evidence of former runs counts when it holds, and is left alone when it does not. */
@@ -71,7 +71,7 @@ export class CheatStore {
     return [...this.#excluded];
   }
 
-  /** A mix that this node knows to have cheated, and can show nobody. False: it is known already, or there is no room. */
+  /** A mix that this node knows to have cheated, whether or not others can be shown. False: it is known already, or there is no room. */
   exclude(nodeId: string): boolean {
     if (this.#excluded.has(nodeId) || this.#excluded.size >= MAX_FILES) return false;
     this.#excluded.add(nodeId);

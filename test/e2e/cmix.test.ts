@@ -167,7 +167,9 @@ test('the client finds out about the second hop by asking the first one for its 
   for (const name of ['mix-0', 'exit-0']) assert.ok(!(await knows(name)));
   // Somebody who was given the file has it checked and kept by a node, which tells it on.
   const given = readFileSync(shown.file);
-  await network.node('mix-0').api.shareEvidence(given);
+  const { apiSocket } = network.node('mix-0');
+  const shared = await run(process.execPath, [CLI, 'evidence', 'share', shown.file, '--api', apiSocket]);
+  assert.ok(shared.stdout.startsWith(`${liar} cheated (exchange)`), shared.stdout);
   assert.ok(await knows('mix-0'));
   given[given.length - 1]! ^= 1;
   await assert.rejects(network.node('mix-0').api.shareEvidence(given), /shows nothing/);
