@@ -173,6 +173,46 @@ test('nothing is made while nothing is lost', () => {
   assert.equal(off.armed(2), false);
 });
 
+test("where losses come in runs, most of a message's repair symbols leave when the run is over", () => {
+  const make = (runs: number) => {
+    const loss = new LossProcess();
+    for (let i = 0; i < 20; i++) {
+      loss.onArrived(60);
+      for (let k = 0; k < runs; k++) loss.onLost(0);
+    }
+    const tally = new FecTally();
+    const wish = { policy: 'adaptive', codecs: [new ReedSolomon()] } as const;
+    return new FecSender(wish, new FecBudget(1e9), fecTunings.fast, 0, tally, loss);
+  };
+  const out = new Uint8Array(PAYLOAD_BYTES);
+  const drain = (sender: FecSender, nowMs: number) => {
+    let count = 0;
+    for (; sender.queued(nowMs); count++) sender.writeRepair(out);
+    return count;
+  };
+  const message = (sender: FecSender, nowMs: number) => {
+    for (let n = 0; n < 3; n++) sender.onSource(n, payloadOf(n), RTT_MS, nowMs);
+    const closesMs = sender.nextTimeoutMs;
+    sender.poll(closesMs, RTT_MS);
+    return closesMs;
+  };
+
+  const runs = make(4);
+  const closedMs = message(runs, 100);
+  assert.equal(drain(runs, closedMs), 1);
+  const lateMs = runs.nextTimeoutMs;
+  assert.equal(lateMs, closedMs + 20);
+  assert.equal(drain(runs, lateMs - 1), 0);
+  runs.poll(lateMs, RTT_MS);
+  assert.ok(runs.nextTimeoutMs > lateMs + 1000, 'what could not leave at its time does not ask for the time again');
+  assert.equal(drain(runs, lateMs), 5);
+
+  const single = make(1);
+  const doneMs = message(single, 100);
+  assert.ok(drain(single, doneMs) >= 2);
+  assert.ok(single.nextTimeoutMs > doneMs + 1000, 'all of them at once');
+});
+
 test('a repair that comes before a straggler waits for it', () => {
   const { sender, receiver, recovered, ...rest } = rig(0.5);
   rest.send(1, 0, true);

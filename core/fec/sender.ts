@@ -26,6 +26,20 @@ const SMALL_BLOCK = 8;
 const MIN_REACH_MS = 50;
 /** So many repairs a message of a few packets may get, whatever the ratio: a burst takes all of it at once. */
 const MESSAGE = 5;
+/**
+ * Where losses come in such runs, a message of a few packets goes as a whole, and with it what is sent right behind it: one
+ * symbol leaves at once, for a single loss, and as many as there are packets, and two to spare, when the burst is over. Of
+ * a packet on its own one: those that follow reach back to it.
+ */
+const BURST = 2;
+/** With fewer losses than this most that is hit is hit at its edge, and sooner is better. */
+const SPREAD_RATIO = 0.02;
+const EARLY = 1;
+const SPARE = 2;
+/** When that is: a quarter of the round trip later, within bounds. Long before a retransmission where the round trip is long. */
+const LATE_RTTS = 1 / 4;
+const MIN_LATE_MS = 20;
+const MAX_LATE_MS = 30;
 const MIN_SYMBOLS = 16;
 /** Without anything to protect for so long, the memory goes. */
 const IDLE_MS = 5000;
@@ -43,6 +57,9 @@ interface MadeBlock {
   readonly count: number;
   readonly expiresMs: TimeMs;
   next: number;
+  /** Symbols from `late` on wait until `lateMs`. */
+  late: number;
+  readonly lateMs: TimeMs;
 }
 
 export class FecSender {
@@ -61,6 +78,8 @@ export class FecSender {
   #dueMs: TimeMs = Number.POSITIVE_INFINITY;
   #usedMs: TimeMs = 0;
   #queue: MadeBlock[] = [];
+  /** Of them, the one whose turn it is. */
+  #ready = 0;
   /** What the present loss asks for, by the block's size; 0 = not computed yet. */
   readonly #needed = new Uint8Array(MAX_SOURCES + 1);
   #neededRatio = 0;
@@ -121,12 +140,15 @@ export class FecSender {
   }
 
   get nextTimeoutMs(): TimeMs {
-    if (this.#count > 0) return this.#dueMs;
+    let dueMs = this.#count > 0 ? this.#dueMs : Number.POSITIVE_INFINITY;
+    for (const block of this.#queue) if (block.next >= block.late) dueMs = Math.min(dueMs, block.lateMs);
+    if (dueMs < Number.POSITIVE_INFINITY) return dueMs;
     return this.#sources === undefined ? Number.POSITIVE_INFINITY : this.#usedMs + IDLE_MS;
   }
 
-  /** Closes the open block when its time has come. */
+  /** Closes the open block when its time has come, and lets late symbols go when theirs has. */
   poll(nowMs: TimeMs, rttMs: number): void {
+    for (const block of this.#queue) if (block.lateMs <= nowMs) block.late = block.count;
     if (this.#count > 0) {
       if (nowMs >= this.#dueMs) this.#close(nowMs, rttMs);
     } else if (this.#sources !== undefined && nowMs >= this.#usedMs + IDLE_MS) {
@@ -139,15 +161,22 @@ export class FecSender {
   /** Repair symbols that wait. */
   queued(nowMs: TimeMs): boolean {
     while (this.#queue.length > 0 && this.#queue[0]!.expiresMs < nowMs) this.#expire();
-    return this.#queue.length > 0;
+    for (let i = 0; i < this.#queue.length; i++) {
+      const block = this.#queue[i]!;
+      if (block.next < block.late || block.lateMs <= nowMs) {
+        this.#ready = i;
+        return true;
+      }
+    }
+    return false;
   }
 
   /** The next FEC_REPAIR into an empty payload; the end of it. Only while `queued`. */
   writeRepair(out: Uint8Array): number {
-    const block = this.#queue[0]!;
+    const block = this.#queue[this.#ready]!;
     const end = writeRepair(out, 0, block.header, block.next, block.symbols.at(block.next));
     this.#tally.add('repairsSent');
-    if (++block.next === block.count) this.#queue.shift();
+    if (++block.next === block.count) this.#queue.splice(this.#ready, 1);
     return end;
   }
 
@@ -167,8 +196,15 @@ export class FecSender {
     return this.loss.meanBurst >= LONG_BURST ? MAX_SOURCES : this.#tuning.blockPackets;
   }
 
+  #spreads(nowMs: TimeMs): boolean {
+    if (this.#wish.policy !== 'adaptive' || this.#count > SMALL_BLOCK) return false;
+    return this.loss.meanBurst >= BURST && this.loss.ratio(nowMs) >= SPREAD_RATIO;
+  }
+
   #close(nowMs: TimeMs, rttMs: number): void {
-    const repairs = this.armed(nowMs) ? this.#repairs(this.#count, nowMs) : 0;
+    const measured = this.armed(nowMs) ? this.#repairs(this.#count, nowMs) : 0;
+    const spreads = measured > 0 && this.#spreads(nowMs);
+    const repairs = spreads ? Math.max(measured, EARLY + this.#count + Math.min(this.#count, SPARE)) : measured;
     this.#reachBack(nowMs - Math.max(MIN_REACH_MS, rttMs));
     const k = this.#numbers.length;
     const sources = this.#sources!;
@@ -188,7 +224,9 @@ export class FecSender {
     }
     // Later than a retransmission it helps nobody.
     const expiresMs = nowMs + Math.max(rttMs, this.#tuning.maxBlockMs);
-    this.#queue.push({ header, symbols, count: repairs, next: 0, expiresMs });
+    const lateMs = nowMs + Math.min(MAX_LATE_MS, Math.max(MIN_LATE_MS, rttMs * LATE_RTTS));
+    const late = spreads ? EARLY : repairs;
+    this.#queue.push({ header, symbols, count: repairs, next: 0, expiresMs, late, lateMs });
     for (let waiting = this.#waiting(); waiting > MAX_QUEUED; waiting = this.#waiting()) this.#expire();
   }
 

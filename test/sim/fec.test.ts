@@ -43,6 +43,13 @@ for (const rttMs of [20, 100, 300]) {
 }
 
 for (const rttMs of [20, 100]) {
+  test(`5 % of the time nothing gets through for 8 ms, ${rttMs} ms: in 99 of 100 cases messages wait two thirds as long at most`, () => {
+    const condition = { rttMs, lossRatio: 0.05, burstMs: 8, seed: 7 };
+    const off = measureMessages({ ...condition, fec: fec('off') });
+    const adaptive = measureMessages({ ...condition, fec: fec('adaptive') });
+    assert.ok(adaptive.p99Ms * 1.5 <= off.p99Ms, `p99 ${adaptive.p99Ms} ms against ${off.p99Ms} ms`);
+  });
+
   test(`without loss, ${rttMs} ms: adaptive costs a transfer nothing`, () => {
     const condition = { rttMs, lossRatio: 0, burstMs: 0, seed: 3000 + rttMs };
     const off = measureBulk({ ...condition, fec: fec('off') });
