@@ -74,8 +74,13 @@ export class HopPledge {
   }
 
   #passOn(): void {
-    if (this.#own === undefined || this.#later === undefined || this.#done) return;
+    const own = this.#own;
+    const later = this.#later;
+    if (own === undefined || later === undefined || this.#done) return;
     this.#done = true;
-    this.#send(addPledge(this.#suite, this.#trainKey, this.#own, this.#later));
+    // Circuits live for long.
+    this.#own = undefined;
+    this.#later = undefined;
+    this.#send(addPledge(this.#suite, this.#trainKey, own, later));
   }
 }
