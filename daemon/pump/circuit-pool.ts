@@ -33,6 +33,7 @@ import {
   ONE_PATH,
   type PathWish,
   PooledCircuit,
+  type UnderCircuit,
   underCircuit,
 } from './pooled-circuit.ts';
 import { Resumption } from './resumption.ts';
@@ -451,9 +452,14 @@ export class CircuitPool {
   #suspect(racer: PooledCircuit, nowMs: TimeMs): void {
     if (racer.isSuspected) return;
     racer.isSuspected = true;
-    const first = racer.path[0]!;
+    this.#blame(racer.path, racer.builtAtMs, nowMs);
+  }
+
+  /** A set-up over this path, begun then, has not been answered. */
+  #blame(path: readonly string[], sinceMs: TimeMs, nowMs: TimeMs): void {
+    const first = path[0]!;
     // It acknowledges a set-up on its link whatever is behind it.
-    if (this.#isHeardSince(first, racer.builtAtMs)) this.#suspects.noteSilent(racer.path, racer.builtAtMs, nowMs);
+    if (this.#isHeardSince(first, sinceMs)) this.#suspects.noteSilent(path, sinceMs, nowMs);
     else this.#suspects.noteFirst(first, nowMs);
   }
 
@@ -487,19 +493,29 @@ export class CircuitPool {
     }
     const lostPath = record.path;
     const sinceMs = this.#host.nowMs();
+    // Of a first hop that owed no answer nothing is known.
     if (this.#isHeardSince(lostPath[0]!, sinceMs - 1000)) this.#suspects.noteSilent(lostPath, sinceMs, sinceMs);
+    /** Attempts that have been found late. */
+    const late = new Set<UnderCircuit>();
     const heard = record.session.stats.packetsReceived;
     this.#become(record, 'resuming');
     record.resumption = new Resumption({
-      requestPath: () =>
-        this.#host.requestPath({
+      requestPath: () => {
+        const nowMs = this.#host.nowMs();
+        for (const under of record.circuits.values()) {
+          if (under.readyAtMs !== undefined || late.has(under) || nowMs - under.builtAtMs < MIN_WAIT_MS) continue;
+          late.add(under);
+          this.#blame(under.path, under.builtAtMs, nowMs);
+        }
+        return this.#host.requestPath({
           hops: lostPath.length,
           class: record.class,
           needExit: undefined,
           lastHop: lostPath.at(-1)!,
-          avoid: [...new Set([...this.#suspects.list(this.#host.nowMs()), ...lostPath.slice(1, -1)])],
-          tried: this.#suspects.sets(this.#host.nowMs()),
-        }),
+          avoid: [...new Set([...this.#suspects.list(nowMs), ...lostPath.slice(1, -1)])],
+          tried: this.#suspects.sets(nowMs),
+        });
+      },
       attach: (hops) => this.#attach(record, hops),
       waitMs: (attempt) => this.#setupTimes.growingWaitMs(record.class, lostPath.length, attempt),
       schedule: (delayMs, callback) => this.#host.schedule(delayMs, callback),

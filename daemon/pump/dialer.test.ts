@@ -679,6 +679,23 @@ describe('a path that does not answer', () => {
     assert.equal(association.counts.expiredSending, 0);
   });
 
+  test('is replaced although the first paths tried for that are dead, too: none of their nodes is tried again', async () => {
+    const h = new Harness(40, echo, 100, 0, 8);
+    const connection = h.dialer.connect(target, {});
+    await h.until(connection.connected);
+    const data = pattern(3_000_000);
+    const received = collect(connection.duplex);
+    connection.duplex.end(data);
+    await h.pass(8);
+    // The middle of its path, and those that are given out first.
+    const [, m1, , , , , m6, m7] = h.mixes as SimNode[];
+    const dead = [m1!, m6!, m7!];
+    h.network.cut = (a, b) => dead.includes(a) || dead.includes(b);
+    assert.deepEqual(await h.until(received), data);
+    const [, second] = h.resumed;
+    assert.ok(second!.avoid!.includes(idsOf(m6!)[0]!), 'the first hop of the first attempt did not even answer');
+  });
+
   test('has a session given up in time when there is no other way to its last hop', async () => {
     const h = new Harness(38);
     const connection = h.dialer.connect(target, {});
