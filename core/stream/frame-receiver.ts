@@ -269,6 +269,7 @@ export class FrameReceiver {
     if (result === Received.badFinalSize) return core.violation(`final size of stream ${stream.id}`);
     core.path.dataMs = core.nowMs;
     core.path.asked = false;
+    core.path.recovery.quiet = false;
     if (growth > 0) flow.receivedBytes += growth;
     const finished = buffer.finalSize === buffer.contiguous;
     // The sender has nothing more to say that could carry news of its loss: tell it at once.

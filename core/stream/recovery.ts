@@ -22,6 +22,7 @@ export type AckResult = (typeof AckResult)[keyof typeof AckResult];
 /** Timers are not finer, and a busy event loop reorders as much. */
 const GRANULARITY_MS = 2;
 const MIN_PROBE_MS = 20;
+const QUIET_MS = 250;
 const MAX_PROBE_MS = 3000;
 const MAX_PEER_ACK_DELAY_MS = 25;
 const PROBE_PACKETS = 2;
@@ -70,6 +71,8 @@ export class Recovery {
   #probeCount = 0;
   /** It was silent, and has said nothing of our packets since. */
   #wasSilent = false;
+  /** Data was coming and comes no more, and the other end has been asked whether it lives. */
+  quiet = false;
   #graceForMs = Number.NEGATIVE_INFINITY;
   #graceUntilMs = 0;
   #lastElicitingMs = 0;
@@ -297,6 +300,14 @@ export class Recovery {
     );
   }
 
+  /**
+   * Where data was coming, nothing for this long is a reason to ask, and no answer for this long is one to ask again. A round trip that was
+   * long because of a queue says nothing here: the queue would still be delivering.
+   */
+  quietMs(): number {
+    return QUIET_MS + 2 * this.rtt.unqueuedMs;
+  }
+
   /** Returns true when the packet was in flight or counted as lost (a delivery), false for one that carried only an ACK. */
   #settle(seq: number, nowMs: number): boolean {
     const { sent } = this;
@@ -453,7 +464,7 @@ export class Recovery {
   }
 
   #probeDelayMs(): number {
-    const firstMs = this.probeTimeoutMs();
+    const firstMs = this.quiet ? Math.min(this.probeTimeoutMs(), this.quietMs()) : this.probeTimeoutMs();
     return Math.max(firstMs, Math.min(MAX_PROBE_MS, firstMs * 2 ** Math.min(this.#probeCount, 10)));
   }
 

@@ -27,6 +27,7 @@ export class RttEstimator {
   #floorMs = Number.POSITIVE_INFINITY;
   #pastFloorMs = Number.POSITIVE_INFINITY;
   #floorSinceMs = 0;
+  #setupMs = Number.POSITIVE_INFINITY;
 
   /** @param addedMs what is known to come on top of the usual before anything is measured. */
   constructor(addedMs = 0) {
@@ -39,6 +40,7 @@ export class RttEstimator {
    * round trip takes no longer. What is lost of the first packets then waits for two of those and not for a second.
    */
   noteSetup(setupMs: number): void {
+    this.#setupMs = Math.min(this.#setupMs, setupMs);
     if (this.smoothedMs !== undefined || setupMs >= this.#initialMs) return;
     this.#initialMs = setupMs;
     this.variationMs = setupMs / 4;
@@ -85,6 +87,13 @@ export class RttEstimator {
     const floorMs = Math.min(this.#floorMs, this.#pastFloorMs);
     const variationMs = Math.min(QUEUE_DEVIATIONS * this.variationMs, floorMs);
     return this.latestMs > floorMs + Math.max(MIN_QUEUE_MS, QUEUE_SHARE * floorMs, variationMs);
+  }
+
+  /** What it takes when nothing waits in a queue, as far as that is known: at most this. Infinity on a circuit of class mix. */
+  get unqueuedMs(): number {
+    return this.#samples > 0
+      ? Number.POSITIVE_INFINITY
+      : Math.min(this.#setupMs, this.minMs ?? Number.POSITIVE_INFINITY);
   }
 
   #noteFloor(rttMs: number, nowMs: number): void {

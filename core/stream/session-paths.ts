@@ -9,8 +9,8 @@ import { type PathHost, type PathOwner, PathState, SessionPath } from './session
 
 /** Probe time-outs in a row after which a session on one path asks for another: two are no accident. */
 const STALLED_PROBES = 2;
-/** A client asks for a sign of life when nothing has come for this long, or for two probe time-outs. */
-const QUIET_MS = 250;
+/** A client asks for a sign of life when nothing has come for this long or for two probe time-outs, the later of both. */
+const MIN_QUIET_MS = 250;
 
 export class SessionPaths {
   /** Packets of paths that are gone. */
@@ -157,7 +157,9 @@ export class SessionPaths {
    */
   quietDeadlineMs(path: SessionPath, streams: number): TimeMs {
     if (!this.#core.isClient || path.asked || streams === 0) return Number.POSITIVE_INFINITY;
-    return Math.max(path.dataMs + Math.max(QUIET_MS, 2 * path.recovery.probeTimeoutMs()), path.askNotBeforeMs);
+    const { recovery } = path;
+    const quietMs = Math.max(MIN_QUIET_MS, Math.min(2 * recovery.probeTimeoutMs(), recovery.quietMs()));
+    return Math.max(path.dataMs + quietMs, path.askNotBeforeMs);
   }
 
   askIfQuiet(path: SessionPath, streams: number, nowMs: TimeMs): void {
@@ -168,6 +170,7 @@ export class SessionPaths {
       return;
     }
     path.asked = true;
+    path.recovery.quiet = true;
     path.pingDue = true;
   }
 }

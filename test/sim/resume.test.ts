@@ -130,6 +130,21 @@ describe('a session whose circuit dies', () => {
     assert.ok(run.down.longestStallMs < 2000, `${run.down.longestStallMs} ms`);
   });
 
+  test('a round trip that was long for a while, as with a full queue, does not make the stall long', () => {
+    const run = new Resuming(8, { eager: true });
+    const { network } = run;
+    network.run(network.nowMs + 20_000, () => run.down.bytes > 0);
+    network.wire = { ...wire, latencyMs: 60 };
+    network.run(network.nowMs + 60_000, () => run.down.bytes > DOWN_BYTES / 2);
+    const [path] = run.session.stats.paths;
+    assert.ok(path!.smoothedRttMs! > 300, `${path!.smoothedRttMs} ms`);
+    network.wire = wire;
+    run.middles[0]!.down = true;
+    assert.ok(network.run(network.nowMs + 30_000, run.done), `${run.down.bytes} bytes down, ${run.up?.bytes} up`);
+    assert.equal(run.detached, 0, 'the new circuit came before the old one was given up');
+    assert.ok(run.down.longestStallMs < 2000, `${run.down.longestStallMs} ms`);
+  });
+
   test('again and again: four relays in turn', () => {
     const run = new Resuming(2);
     const { network } = run;
