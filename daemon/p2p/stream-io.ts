@@ -6,7 +6,8 @@ const CHUNK_BYTES = 64 * 1024;
 
 /**
  * All that the peer sends until it closes its half. Rejects with RefusedError `oversized` beyond `maxBytes`, and when the
- * stream is broken off: what came until then is no message.
+ * stream is broken off: what came until then is no message. Nothing at all is none either, and nobody's offence: whoever
+ * closes a second connection to us ends the streams on it.
  */
 export const readMessage = (stream: Stream, maxBytes: number, signal: AbortSignal): Promise<Uint8Array> =>
   new Promise((resolve, reject) => {
@@ -17,8 +18,9 @@ export const readMessage = (stream: Stream, maxBytes: number, signal: AbortSigna
       stream.removeEventListener('end', onEnd);
       stream.removeEventListener('close', onClose);
       signal.removeEventListener('abort', onAbort);
-      if (error === undefined) resolve(new Uint8Array(Buffer.concat(chunks)));
-      else reject(error);
+      if (error !== undefined) reject(error);
+      else if (sizeBytes === 0) reject(new Error('the stream ended without a message'));
+      else resolve(new Uint8Array(Buffer.concat(chunks)));
     };
     const fail = (error: Error) => {
       settle(error);
@@ -68,10 +70,7 @@ export const writeMessage = async (
   await stream.close({ signal });
 };
 
-/**
- * One question, one answer. That none came is nobody's offence: a peer that closes a second connection to us may not have
- * seen the question yet.
- */
+/** One question, one answer. */
 export const exchange = async (
   connection: Connection,
   protocol: string,
@@ -85,7 +84,6 @@ export const exchange = async (
       readMessage(stream, maxResponseBytes, signal),
       writeMessage(stream, request, signal),
     ]);
-    if (response.length === 0) throw new Error('the stream ended without an answer');
     return response;
   } catch (error) {
     stream.abort(error as Error);
