@@ -260,9 +260,14 @@ export class DirectWait {
     this.#calls.wait(this.#fds, this.#readable, waitMs);
   }
 
-  /** By the order of the descriptors: it can be read since the last wait. */
+  /** By the order of the descriptors: it could be read when the last wait ended. */
   isReadable(i: number): boolean {
     return this.#readable[i]!;
+  }
+
+  /** The event loop had something to do when the last wait ended. */
+  get isLoopReady(): boolean {
+    return this.#readable[this.#fds.length - 1]!;
   }
 }
 

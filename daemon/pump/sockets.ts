@@ -161,6 +161,11 @@ export class PumpSockets {
     return buffers;
   }
 
+  /** The last wait of `receive` ended with something for the event loop to do. */
+  get isLoopReady(): boolean {
+    return this.#attended?.wait.isLoopReady ?? false;
+  }
+
   #leave(socket: UdpSocket): void {
     this.endAttention();
     this.#leaving.delete(socket);

@@ -263,7 +263,7 @@ class PumpWorker {
     this.#engine.handleDatagrams(buffer, via, from, receivedMs);
     this.#handover?.flush();
     this.#loop.received(datagrams, receivedMs);
-    this.#prompt?.received(receivedMs);
+    this.#prompt?.received(datagrams, receivedMs);
   }
 
   /** Under the configuration that is in force, for what is made from now on. */
