@@ -1,6 +1,6 @@
 /**
  * `npm run sim:dht [-- --nodes 10000 --hours 3 --out docs/simulation]`: the DHT and the spreading of the view under churn.
- * Writes dht.json, dht.md and a plot; takes half an hour of a free core. Exit code 2: bad command line.
+ * Writes dht.json, dht.md and a plot; takes a quarter of an hour of a free core. Exit code 2: bad command line.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
