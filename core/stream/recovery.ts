@@ -71,7 +71,7 @@ export class Recovery {
   #probeCount = 0;
   /** It was silent, and has said nothing of our packets since. */
   #wasSilent = false;
-  /** Data was coming and comes no more, and the other end has been asked whether it lives. */
+  /** Data was coming and comes no more, and the other end has been asked whether it lives, and has not said so yet. */
   quiet = false;
   #graceForMs = Number.NEGATIVE_INFINITY;
   #graceUntilMs = 0;
@@ -188,6 +188,7 @@ export class Recovery {
       if (newest + 1 > this.#ackedEnd) this.#ackedEnd = newest + 1;
       this.#probeCount = 0;
       this.#wasSilent = false;
+      this.quiet = false;
       this.probes = 0;
       if (this.#mixed) this.#takeMixedSample(typical, nowMs);
       else this.#takeSample(newest, interrupted ? -1 : largest, ackDelayMs, nowMs);
