@@ -30,6 +30,7 @@ export class DeltaStore {
   /** Rejects when it could not be made or written. */
   async keep(from: string, delta: Uint8Array | Promise<Uint8Array>): Promise<void> {
     const work = this.#store(from, delta);
+    // Who asks meanwhile then finds none; why is told to our caller.
     const settled = work.catch(() => {});
     this.#coming.set(from, settled);
     try {

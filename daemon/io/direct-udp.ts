@@ -276,7 +276,8 @@ let loopDescriptor: number | undefined;
 
 /** The epoll descriptor of this thread's event loop: the one that watches `fds`. It is itself readable when one of its own is. */
 function watcherOf(fds: readonly number[]): number | undefined {
-  for (const name of loopDescriptor === undefined ? readdirSync('/proc/self/fd') : []) {
+  if (loopDescriptor !== undefined) return loopDescriptor;
+  for (const name of openDescriptors()) {
     try {
       if (readlinkSync(`/proc/self/fd/${name}`) !== 'anon_inode:[eventpoll]') continue;
       const watches = new RegExp(`^tfd:\\s*(${fds.join('|')})\\b`, 'm');
@@ -286,4 +287,13 @@ function watcherOf(fds: readonly number[]): number | undefined {
     }
   }
   return loopDescriptor;
+}
+
+/** None where there is no /proc, or no descriptor left to read it with. */
+function openDescriptors(): string[] {
+  try {
+    return readdirSync('/proc/self/fd');
+  } catch {
+    return [];
+  }
 }

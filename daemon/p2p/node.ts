@@ -269,8 +269,10 @@ export class P2pNode {
     if (nowMs >= this.#publishDueAtMs) work.push(this.#publishOwn(signal));
     if (nowMs >= this.#growthDueAtMs) {
       this.#growthDueAtMs = nowMs + GROWTH_MS;
-      // Nothing else waits for it; it ends early only when all of this does.
-      this.#walkGrown(signal).catch(() => {});
+      // Nothing else waits for it.
+      this.#walkGrown(signal).catch((error: Error) => {
+        if (!signal.aborted) this.#ports.log('warn', 'the routing table was not walked', { problem: error.message });
+      });
     }
     if (nowMs >= this.#expireDueAtMs) {
       this.#records.dropExpired();
