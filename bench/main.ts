@@ -225,6 +225,7 @@ function formatReport({ suites: done, notRun, targets }: Report): string {
           upload: undefined,
           build: measured.circuitBuild,
           inside: undefined,
+          readyDial: undefined,
           middleCpuSecondsPerGb: measured.oneStream.processes.find(({ name }) => name === 'middle')?.cpuSecondsPerGb,
         })),
     ];
@@ -237,6 +238,7 @@ function formatReport({ suites: done, notRun, targets }: Report): string {
     row('64-byte echo p50, ms', ...columns.map((column) => fixed(column.echo?.p50, 2)));
     row('64-byte echo p99, ms', ...columns.map((column) => fixed(column.echo?.p99, 2)));
     row('open a stream p50, ms', ...columns.map((column) => fixed(column.streamOpen?.p50, 2)));
+    row('dial with a circuit ready p50, ms', ...columns.map((column) => fixed(column.readyDial?.p50, 2)));
     row('build a circuit p50, ms', ...columns.map((column) => fixed(column.build?.p50, 2)));
     row('build a circuit p99, ms', ...columns.map((column) => fixed(column.build?.p99, 2)));
     row('the same inside the client, p50, ms', ...columns.map((column) => fixed(column.inside?.p50, 2)));

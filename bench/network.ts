@@ -25,6 +25,12 @@ import {
 import { Parts } from './lib/parts.ts';
 import { processUsage } from './lib/process-usage.ts';
 
+/** Circuits of this length are built ahead. */
+const READY_HOPS = 3;
+/** Dials that each find a circuit ready, and how often it is looked whether there is one. */
+const READY_DIALS = 30;
+const READY_LOOK_MS = 20;
+
 export interface NetworkOptions {
   readonly bytes: number;
   /** Downloads over a circuit before its measured one. */
@@ -54,6 +60,8 @@ export interface HopsMeasures {
   readonly streamOpen: Distribution | undefined;
   /** First stream under a fresh isolation key, through SOCKS. */
   readonly firstDial: Distribution | undefined;
+  /** The same when a circuit is ready that was built ahead; over 3 hops alone. */
+  readonly readyDial: Distribution | undefined;
   /** Circuit set-up as the client sees it, through the API. */
   readonly setup: Distribution | undefined;
   /** The same circuits as the client's pump saw them: from the request to the last hop's reply. */
@@ -100,7 +108,7 @@ export async function measureNetwork(options: NetworkOptions): Promise<NetworkMe
   const network = await startLocalNetwork({
     mixes: 6,
     exits: 1,
-    hops: 3,
+    hops: READY_HOPS,
     overrides: () => ({ limits: { maxSessions: options.idleCircuits + 4000 } }),
   });
   try {
@@ -184,6 +192,10 @@ async function measureHops(running: Running, hops: number, parts: Parts): Promis
   const firstDial = await part('first dials', () =>
     measureFirstDial(network, target, { ...bounds, count: options.count }),
   );
+  const readyDial =
+    hops === READY_HOPS
+      ? await part('dials with a circuit ready', () => measureReadyDial(running, network))
+      : undefined;
   const setups = await part('set-up', () => measureSetup(running, hops));
   return {
     hops,
@@ -194,6 +206,7 @@ async function measureHops(running: Running, hops: number, parts: Parts): Promis
     echo,
     streamOpen,
     firstDial,
+    readyDial,
     setup: setups?.api,
     setupInside: setups?.inside,
     middleCpuSecondsPerGb: oneStream?.processes.find(({ name }) => name === 'hop 2')?.cpuSecondsPerGb,
@@ -215,6 +228,32 @@ async function measureSetup(
     await client.paths.close(built.pathId);
   }
   return { api: distribution(api), inside: distribution(inside) };
+}
+
+/** As measureFirstDial, but each one when the circuit that takes the last one's place is ready. */
+async function measureReadyDial({ client, target, options }: Running, network: Network): Promise<Distribution> {
+  const bounds = { timeoutMs: options.timeoutMs, ...(options.signal === undefined ? {} : { signal: options.signal }) };
+  const known = new Set<number>();
+  const sample: number[] = [];
+  for (let index = 0; index <= READY_DIALS; index += 1) {
+    const before = await client.paths.list({ signal: options.signal });
+    for (const { pathId } of before) known.add(pathId);
+    const { p50 } = await measureFirstDial(network, target, { ...bounds, count: 1 });
+    // Who comes first takes what is there from the parts before.
+    if (index > 0) sample.push(p50);
+    await newReadyPath(client, known, options);
+  }
+  return distribution(sample);
+}
+
+async function newReadyPath(client: NyxClient, known: ReadonlySet<number>, options: NetworkOptions): Promise<void> {
+  const deadlineMs = performance.now() + options.timeoutMs;
+  while (performance.now() < deadlineMs) {
+    const paths = await client.paths.list({ signal: options.signal });
+    if (paths.some(({ pathId, setupMs }) => setupMs !== undefined && !known.has(pathId))) return;
+    await delay(READY_LOOK_MS);
+  }
+  throw new Error('no circuit was built ahead');
 }
 
 async function carriedByPath(client: NyxClient): Promise<Map<number, number>> {

@@ -27,6 +27,7 @@ const network = (mbit: number, idleBytes: number | undefined): NetworkMeasures =
       echo: spread(1),
       streamOpen: spread(1),
       firstDial: spread(1),
+      readyDial: spread(1),
       setup: spread(5.1),
       setupInside: spread(4),
       middleCpuSecondsPerGb: 4.9,
