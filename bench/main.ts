@@ -6,10 +6,10 @@ import { execFile } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { findTor, type TorVariant } from '@nyx/test/peers/tor/network.ts';
 import { Parts } from './lib/parts.ts';
 import type { NetworkMeasures } from './network.ts';
 import { measureTor, type TorMeasures } from './peers/tor/measure.ts';
-import { findTor, type TorVariant } from './peers/tor/network.ts';
 import { measurePrimitives } from './primitives.ts';
 import { checkTargets, type MixMeasures, type TargetResult } from './targets.ts';
 

@@ -48,7 +48,7 @@ export class Lab {
   async addHost(name: string, options: InterfaceOptions): Promise<LabHost> {
     const namespace = namespaceOf(name);
     await run('ip', ['netns', 'add', namespace]);
-    const host = new LabHost(this, name, namespace);
+    const host = new LabHost(this, name, namespace, options.addresses[0]!);
     this.hosts.set(name, host);
     await run('ip', ['-n', namespace, 'link', 'set', 'lo', 'up']);
     await host.addInterface('wan0', options);
@@ -112,13 +112,16 @@ export class Lab {
 export class LabHost {
   readonly name: string;
   readonly namespace: string;
+  /** The one it began with. */
+  readonly address: string;
   readonly #lab: Lab;
   readonly #children = new Set<ChildProcess>();
 
-  constructor(lab: Lab, name: string, namespace: string) {
+  constructor(lab: Lab, name: string, namespace: string, address: string) {
     this.#lab = lab;
     this.name = name;
     this.namespace = namespace;
+    this.address = address;
   }
 
   /** What to put before a command line, so that it runs here. The process id stays that of the command. */

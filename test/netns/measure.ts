@@ -8,13 +8,25 @@ import type { DownloadReport, MessagesReport } from './socks-process.ts';
 
 const run = promisify(execFile);
 const MAIN = fileURLToPath(new URL('./socks-process.ts', import.meta.url));
-/** No proxy: plain TCP. */
-export const PLAIN_TCP = '-';
+
+/** How a probe reaches the target from its host. */
+export interface Via {
+  /** On the same host; 0 = no proxy, plain TCP. */
+  readonly socksPort: number;
+  readonly username: string;
+}
+
+export const PLAIN_TCP: Via = { socksPort: 0, username: '' };
+
+/** The host's own daemon; what streams want is said by the user name. */
+export function throughNyx(username: string): Via {
+  return { socksPort: 9150, username };
+}
 
 export async function measureDownload(
   host: LabHost,
   target: HostPort,
-  username: string,
+  via: Via,
   limits: { readonly sizeBytes: number; readonly stopAfterMs: number },
 ): Promise<DownloadReport> {
   const { sizeBytes, stopAfterMs } = limits;
@@ -22,7 +34,8 @@ export async function measureDownload(
     'download',
     target.host,
     target.port,
-    username,
+    via.socksPort,
+    via.username,
     sizeBytes,
     stopAfterMs,
   ])) as DownloadReport;
@@ -31,7 +44,7 @@ export async function measureDownload(
 export async function measureMessages(
   host: LabHost,
   target: HostPort,
-  username: string,
+  via: Via,
   flow: { readonly count: number; readonly gapMs: number; readonly sizeBytes: number },
 ): Promise<MessagesReport> {
   const { count, gapMs, sizeBytes } = flow;
@@ -39,7 +52,8 @@ export async function measureMessages(
     'messages',
     target.host,
     target.port,
-    username,
+    via.socksPort,
+    via.username,
     count,
     gapMs,
     sizeBytes,

@@ -1,10 +1,10 @@
 /**
- * Runs on a client's host and measures through its daemon's SOCKS proxy at 127.0.0.1:9150. One JSON line.
+ * Runs on a client's host and measures through a SOCKS proxy at 127.0.0.1:PROXY-PORT. One JSON line.
  *
- *   download HOST PORT USERNAME BYTES MS       as probe-process.ts, with the arrival times of the data
- *   messages HOST PORT USERNAME COUNT GAP-MS BYTES   numbered messages to an echo, one each GAP-MS, and how long each took
+ *   download HOST PORT PROXY-PORT USERNAME BYTES MS       as probe-process.ts, with the arrival times of the data
+ *   messages HOST PORT PROXY-PORT USERNAME COUNT GAP-MS BYTES   numbered messages to an echo, one each GAP-MS, and how long each took
  *
- * With `-` for USERNAME there is no proxy: plain TCP to the same target.
+ * With 0 for PROXY-PORT there is no proxy: plain TCP to the same target.
  */
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
@@ -29,7 +29,8 @@ export interface MessagesReport {
   readonly timesMs: readonly number[];
 }
 
-const [mode, host, portText, username, ...rest] = process.argv.slice(2) as [
+const [mode, host, portText, proxyPortText, username, ...rest] = process.argv.slice(2) as [
+  string,
   string,
   string,
   string,
@@ -37,12 +38,12 @@ const [mode, host, portText, username, ...rest] = process.argv.slice(2) as [
   ...string[],
 ];
 const target = { host, port: Number(portText) };
-const PROXY = { host: '127.0.0.1', port: 9150 };
+const proxy = { host: '127.0.0.1', port: Number(proxyPortText) };
 const DIAL_MS = 60_000;
 
 async function dial(): Promise<Socket> {
-  if (username !== '-') {
-    return await socksConnect(PROXY, target, { auth: { username, password: 'x' }, timeoutMs: DIAL_MS });
+  if (proxy.port !== 0) {
+    return await socksConnect(proxy, target, { auth: { username, password: 'x' }, timeoutMs: DIAL_MS });
   }
   const socket = connect({ ...target, noDelay: true });
   await once(socket, 'connect');

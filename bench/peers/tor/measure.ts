@@ -2,6 +2,7 @@
 
 import { type Distribution, distribution } from '@nyx/cli/measure/quantiles.ts';
 import { spawnTarget } from '@nyx/cli/measure/server-process.ts';
+import { startTorNetwork, type TorVariant } from '@nyx/test/peers/tor/network.ts';
 import {
   type Bounds,
   measureDownload,
@@ -11,7 +12,6 @@ import {
   type Throughput,
   WARM_BYTES,
 } from '../../lib/measure.ts';
-import { startTorNetwork, type TorVariant } from './network.ts';
 
 export interface TorMeasures {
   readonly variant: TorVariant;
@@ -22,9 +22,6 @@ export interface TorMeasures {
   readonly streamOpen: Distribution;
   readonly circuitBuild: Distribution;
 }
-
-/** A first consensus that lacks a relay never heals in time: better to give up soon and begin anew. */
-const BOOTSTRAP_MS = 75_000;
 
 export async function measureTor(
   options: Bounds & {
@@ -39,12 +36,7 @@ export async function measureTor(
   const { variant, bytes, warmMs, rounds, circuits, timeoutMs, signal } = options;
   const progress = (message: string) => options.onProgress?.(`tor ${variant}: ${message}`);
   const bounds = { timeoutMs, signal };
-  const start = () => startTorNetwork({ variant, timeoutMs: BOOTSTRAP_MS, onProgress: progress, signal });
-  const tor = await start().catch((error: Error) => {
-    signal?.throwIfAborted();
-    progress(`${error.message.split('\n')[0]}; once more`);
-    return start();
-  });
+  const tor = await startTorNetwork({ variant, onProgress: progress, signal });
   try {
     const target = await spawnTarget();
     try {

@@ -4,7 +4,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Impairment } from '../impairment.ts';
-import { measureDownload } from '../measure.ts';
+import { measureDownload, throughNyx } from '../measure.ts';
 import { type LabNode, type LabNodeSpec, linkAddress, multiaddr, NyxLab, seconds } from '../nyx-lab.ts';
 import { startTargetOn } from '../probe.ts';
 import type { ScenarioContext } from '../scenario.ts';
@@ -240,7 +240,7 @@ async function dial(client: LabNode, isolation: string, target: typeof TARGET): 
   const startedMs = performance.now();
   for (let attempts = 1; ; attempts++) {
     try {
-      const report = await measureDownload(client.host, target, `nyx;isolation=${isolation}`, {
+      const report = await measureDownload(client.host, target, throughNyx(`nyx;isolation=${isolation}`), {
         sizeBytes: 2_000_000,
         stopAfterMs: 20_000,
       });

@@ -1,7 +1,7 @@
 /** A client whose address changes in the middle of a download: another network, with and without a gap, and a NAT that forgets. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Impairment } from '../impairment.ts';
-import { measureDownload, PLAIN_TCP } from '../measure.ts';
+import { measureDownload, PLAIN_TCP, throughNyx } from '../measure.ts';
 import { isChosen, type ScenarioContext } from '../scenario.ts';
 import { checkNetwork, type SmallNetwork, startSmallNetwork } from '../small-network.ts';
 
@@ -59,9 +59,9 @@ const moves: readonly Move[] = [
 ];
 
 const ways = [
-  { name: 'Nyx', username: 'nyx;hops=3;paths=1' },
-  { name: 'Nyx, 2 paths', username: 'nyx;hops=3;paths=2' },
-  { name: 'TCP', username: PLAIN_TCP },
+  { name: 'Nyx', via: throughNyx('nyx;hops=3;paths=1') },
+  { name: 'Nyx, 2 paths', via: throughNyx('nyx;hops=3;paths=2') },
+  { name: 'TCP', via: PLAIN_TCP },
 ] as const;
 
 export async function move(context: ScenarioContext): Promise<readonly MoveRow[]> {
@@ -84,7 +84,7 @@ export async function move(context: ScenarioContext): Promise<readonly MoveRow[]
         signal.throwIfAborted();
         const { host } = small.network.node(client);
         const startedMs = performance.now();
-        const outcome = measureDownload(host, small.target, way.username, {
+        const outcome = measureDownload(host, small.target, way.via, {
           sizeBytes: SIZE_BYTES,
           stopAfterMs: 30_000,
         }).then(
@@ -100,7 +100,7 @@ export async function move(context: ScenarioContext): Promise<readonly MoveRow[]
         say(
           `${name.padEnd(30)}${way.name.padEnd(14)}${(row.bytes / 1e6).toFixed(1).padStart(6)} MB in ${(row.tookMs / 1000).toFixed(1)} s, ${stall}`,
         );
-        if (way.username === PLAIN_TCP) continue;
+        if (way.via === PLAIN_TCP) continue;
         if (row.bytes !== SIZE_BYTES)
           fail(`${name}, ${way.name}: ${row.bytes} of ${SIZE_BYTES} bytes; ${row.problem ?? ''}`);
         else if (row.longestStallMs! > limitMs + gapMs)

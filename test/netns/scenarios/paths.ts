@@ -1,7 +1,7 @@
 /** Relays on lines of limited rate: what a second path adds to a download, and what a slow one takes from it. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Impairment } from '../impairment.ts';
-import { measureDownload } from '../measure.ts';
+import { measureDownload, throughNyx } from '../measure.ts';
 import type { ScenarioContext } from '../scenario.ts';
 import { checkNetwork, NEAR, type SmallNetwork, startSmallNetwork } from '../small-network.ts';
 
@@ -53,7 +53,10 @@ async function measureRow(small: SmallNetwork, name: string, username: string, s
   for (let i = 0; i < MIXES; i++) await lab.impair(`mix-${i}`, { up: relayLine, down: relayLine });
   const { api, host } = network.node('client-0');
   const before = new Set((await api.paths.list()).map(({ pathId }) => pathId));
-  const transfer = measureDownload(host, target, username, { sizeBytes: 2 ** 32, stopAfterMs: DOWNLOAD_MS });
+  const transfer = measureDownload(host, target, throughNyx(username), {
+    sizeBytes: 2 ** 32,
+    stopAfterMs: DOWNLOAD_MS,
+  });
   const used = async () =>
     (await api.paths.list())
       .filter(({ pathId, bytesReceived, streams }) => streams > 0 && (!before.has(pathId) || bytesReceived > 0))

@@ -1,10 +1,12 @@
 /**
  * A client behind a line with delay and loss: what a download gets through three hops, and how long messages take, next to
- * plain TCP over the same line. Conditions and ways are tables: one line more is one measurement more.
+ * plain TCP over the same line and to Tor on the same hosts, where it is installed. Conditions and ways are tables: one line
+ * more is one measurement more.
  */
 import { distribution } from '@nyx/cli/measure/quantiles.ts';
+import { findTor, startTorNetwork, type TorNetwork, type TorVariant } from '../../peers/tor/network.ts';
 import type { Impairment } from '../impairment.ts';
-import { measureDownload, measureMessages, PLAIN_TCP } from '../measure.ts';
+import { measureDownload, measureMessages, PLAIN_TCP, throughNyx, type Via } from '../measure.ts';
 import { isChosen, type ScenarioContext } from '../scenario.ts';
 import { checkNetwork, NEAR, type SmallNetwork, startSmallNetwork } from '../small-network.ts';
 
@@ -15,13 +17,11 @@ interface Condition {
   readonly line?: Impairment;
 }
 
-interface Way {
-  readonly name: string;
-  /** How to ask the proxy; PLAIN_TCP = no proxy. */
-  readonly username: string;
-  /** Of the target's host, which sends. */
-  readonly tcp: 'cubic' | 'bbr';
-}
+type Way = { readonly name: string } & (
+  | { /** Of the target's host, which sends. */ readonly tcp: 'cubic' | 'bbr' }
+  | { /** What the dial asks for. */ readonly nyx: string }
+  | { readonly tor: TorVariant }
+);
 
 const conditions: readonly Condition[] = [
   ...[20, 100, 300].map((rttMs) => ({ name: `${rttMs} ms`, rttMs })),
@@ -38,12 +38,16 @@ const conditions: readonly Condition[] = [
 ];
 
 const ways: readonly Way[] = [
-  { name: 'TCP cubic', username: PLAIN_TCP, tcp: 'cubic' },
-  { name: 'TCP bbr', username: PLAIN_TCP, tcp: 'bbr' },
-  { name: 'Nyx', username: 'nyx;paths=1;fec=off', tcp: 'cubic' },
-  { name: 'Nyx fec', username: 'nyx;paths=1;fec=adaptive', tcp: 'cubic' },
-  { name: 'Nyx x3', username: 'nyx;paths=3;fec=off', tcp: 'cubic' },
-  { name: 'Nyx x3 fec', username: 'nyx;paths=3;fec=adaptive', tcp: 'cubic' },
+  { name: 'TCP cubic', tcp: 'cubic' },
+  { name: 'TCP bbr', tcp: 'bbr' },
+  { name: 'Tor', tor: 'stock' },
+  { name: 'Tor tuned', tor: 'tuned' },
+  { name: 'Nyx', nyx: 'paths=1;fec=off' },
+  { name: 'Nyx fec', nyx: 'paths=1;fec=adaptive' },
+  { name: 'Nyx fec 0.3', nyx: 'paths=1;fec=0.3' },
+  { name: 'Nyx x3', nyx: 'paths=3;fec=off' },
+  { name: 'Nyx x3 fec', nyx: 'paths=3;fec=adaptive' },
+  { name: 'Nyx x3 fec 0.3', nyx: 'paths=3;fec=0.3' },
 ];
 
 const RATE_MBIT = 20;
@@ -70,22 +74,44 @@ interface Row {
   readonly packetsRecovered: number;
 }
 
-export async function transfer(context: ScenarioContext): Promise<readonly Row[]> {
+/** What was not measured, and why. */
+interface NoRow {
+  readonly condition: string;
+  readonly way: string;
+  readonly problem: string;
+}
+
+export async function transfer(context: ScenarioContext): Promise<readonly (Row | NoRow)[]> {
   const { only, runs, say, fail, signal } = context;
   const small = await startSmallNetwork(context, {
     clients: { 'client-0': { addresses: ['10.20.0.2'] } },
     mixes: 6, // three paths that share no relay but the exit
   });
   const { network, targetHost } = small;
+  const tor = new Map<TorVariant, TorNetwork>();
   try {
-    const rows: Row[] = [];
+    const chosen = (way: Way) => conditions.some(({ name }) => isChosen(only, `${name}: ${way.name}`));
+    const absent = await startTors(
+      small,
+      context,
+      ways.flatMap((way) => ('tor' in way && chosen(way) ? [way.tor] : [])),
+      tor,
+    );
+    const rows: (Row | NoRow)[] = [];
     let sessions = 0;
     say(
-      `${'condition'.padEnd(28)}${'way'.padEnd(14)}   Mbit/s  with start  longest stall   message p50 / p99    dial  repairs, recovered`,
+      `${'condition'.padEnd(28)}${'way'.padEnd(16)}   Mbit/s  with start  longest stall   message p50 / p99    dial  repairs, recovered`,
     );
     for (const { name, rttMs, line } of conditions) {
       for (const way of ways) {
         if (!isChosen(only, `${name}: ${way.name}`)) continue;
+        const label = `${name.padEnd(28)}${way.name.padEnd(16)}`;
+        const problem = 'tor' in way ? absent.get(way.tor) : undefined;
+        if (problem !== undefined) {
+          rows.push({ condition: name, way: way.name, problem });
+          say(`${label}${problem}`);
+          continue;
+        }
         const whole: Impairment = {
           ...line,
           delayMs: rttMs / 2 - 2 * NEAR.delayMs!,
@@ -93,24 +119,34 @@ export async function transfer(context: ScenarioContext): Promise<readonly Row[]
           queueBytes: QUEUE_MS * RATE_MBIT * 125,
         };
         await network.lab.impair('client-0', { up: whole, down: whole });
-        await targetHost.useCongestionControl(way.tcp);
+        await targetHost.useCongestionControl('tcp' in way ? way.tcp : 'cubic');
+        if ('tor' in way) await tor.get(way.tor)!.reconnect();
         const measured: Row[] = [];
         for (let run = 0; run < runs; run++) {
           signal.throwIfAborted();
-          // A session of its own: what an earlier one knows of the line is not true any more.
-          const username = way.username === PLAIN_TCP ? PLAIN_TCP : `${way.username};isolation=${sessions++}`;
+          // A session or circuit of its own: what an earlier one knows of the line is not true any more.
+          const own = `isolation=${sessions++}`;
+          const via =
+            'nyx' in way
+              ? throughNyx(`nyx;${way.nyx};${own}`)
+              : 'tor' in way
+                ? { socksPort: tor.get(way.tor)!.socks.port, username: own }
+                : PLAIN_TCP;
           try {
-            measured.push(await measureRow(small, name, way.name, username));
+            measured.push(await measureRow(small, name, way.name, via));
           } catch (error) {
-            fail(`${name}, ${way.name}: ${(error as Error).message}`);
+            const { message } = error as Error;
+            // Tor's failures are a figure of the table, not of what is tested.
+            if ('tor' in way) rows.push({ condition: name, way: way.name, problem: message });
+            else fail(`${name}, ${way.name}: ${message}`);
+            say(`${label}failed: ${message.split('\n').find((text) => /Error/.test(text)) ?? message}`);
           }
         }
         if (measured.length === 0) continue;
         const row = medianRow(measured);
         rows.push(row);
         const cells = [
-          name.padEnd(28),
-          way.name.padEnd(14),
+          label,
           row.goodputMbit.toFixed(2).padStart(9),
           row.wholeMbit.toFixed(2).padStart(12),
           `${row.longestStallMs.toFixed(0).padStart(12)} ms`,
@@ -125,11 +161,42 @@ export async function transfer(context: ScenarioContext): Promise<readonly Row[]
     await checkNetwork(network, fail);
     return rows;
   } finally {
+    await Promise.all([...tor.values()].map((peer) => peer.stop()));
     await network.close();
   }
 }
 
-async function measureRow(small: SmallNetwork, condition: string, way: string, username: string): Promise<Row> {
+/** Those variants that can run here, into `started`; returns of the others why not. */
+async function startTors(
+  { network }: SmallNetwork,
+  { say, signal }: ScenarioContext,
+  variants: readonly TorVariant[],
+  started: Map<TorVariant, TorNetwork>,
+): Promise<ReadonlyMap<TorVariant, string>> {
+  const absent = new Map<TorVariant, string>();
+  if (variants.length === 0) return absent;
+  const found = await findTor();
+  const hostOf = (name: string) => network.node(name).host;
+  // Its relays on the hosts of ours, its client behind the same line.
+  const hosts = {
+    auth: hostOf('mix-0'),
+    guard: hostOf('mix-1'),
+    middle: hostOf('mix-2'),
+    exit: hostOf('exit-0'),
+    client: hostOf('client-0'),
+  };
+  for (const variant of variants) {
+    if ('missing' in found) absent.set(variant, found.missing);
+    else if (variant === 'tuned' && !found.compiler) absent.set(variant, 'no C compiler for its preload');
+    else {
+      const onProgress = (message: string) => say(`tor ${found.version} ${variant}: ${message}`);
+      started.set(variant, await startTorNetwork({ variant, hosts, onProgress, signal }));
+    }
+  }
+  return absent;
+}
+
+async function measureRow(small: SmallNetwork, condition: string, way: string, via: Via): Promise<Row> {
   const { network, target } = small;
   const { api, host } = network.node('client-0');
   const repairs = async () => {
@@ -141,9 +208,9 @@ async function measureRow(small: SmallNetwork, condition: string, way: string, u
     }
     return { received, recovered };
   };
-  const messages = await measureMessages(host, target, username, MESSAGES);
+  const messages = await measureMessages(host, target, via, MESSAGES);
   const before = await repairs();
-  const download = await measureDownload(host, target, username, { sizeBytes: 2 ** 32, stopAfterMs: DOWNLOAD_MS });
+  const download = await measureDownload(host, target, via, { sizeBytes: 2 ** 32, stopAfterMs: DOWNLOAD_MS });
   const after = await repairs();
   const { p50, p99 } = distribution(messages.timesMs.slice(START_MS / MESSAGES.gapMs));
   const afterStart = download.tenths.slice(START_MS / 100).reduce((sum, bytes) => sum + bytes, 0);

@@ -2,7 +2,6 @@
 import { readFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
-import type { HostPort } from '@nyx/cli/measure/socks.ts';
 
 export class TorControl {
   readonly #socket: Socket;
@@ -16,9 +15,9 @@ export class TorControl {
     socket.on('close', () => this.#onClose(new Error('the control connection closed')));
   }
 
-  static async connect(at: HostPort, cookieFile: string): Promise<TorControl> {
-    const socket = connect(at.port, at.host);
-    socket.setNoDelay(true);
+  /** `path` is that of the client's ControlSocket. */
+  static async connect(path: string, cookieFile: string): Promise<TorControl> {
+    const socket = connect(path);
     await new Promise<void>((resolve, reject) => {
       socket.once('connect', resolve);
       socket.once('error', reject);
@@ -45,6 +44,12 @@ export class TorControl {
     });
     await this.#command(`CLOSECIRCUIT ${circuit}`);
     return built;
+  }
+
+  /** Closes every connection of this Tor; it makes new ones at once. */
+  async reconnect(): Promise<void> {
+    await this.#command('SETCONF DisableNetwork=1');
+    await this.#command('SETCONF DisableNetwork=0');
   }
 
   close(): void {

@@ -1,9 +1,9 @@
 /**
- * A private Tor network on loopback, for comparison: one directory authority, guard, middle, exit and client, five
- * processes of the machine's own `tor`. Paths are always guard → middle → exit. Needs `tor` and `tor-gencert`
- * (Debian: `apt-get install tor`); where they are missing `findTor` says so and nothing is measured.
+ * A private Tor network, for comparison: one directory authority, guard, middle, exit and client, five processes of the
+ * machine's own `tor`, on loopback or on hosts with addresses of their own. Paths are always guard → middle → exit. Needs
+ * `tor` and `tor-gencert` (Debian: `apt-get install tor`); where they are missing `findTor` says so and nothing is measured.
  *
- * Two variants: `stock` is what a user gets; `tuned` has the settings that make Tor fastest on loopback
+ * Two variants: `stock` is what a user gets; `tuned` has the settings that make Tor fastest without a network between
  * (`Schedulers Vanilla`, the consensus parameter `cc_alg=0`, TCP_NODELAY on every socket).
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
@@ -17,7 +17,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { HostPort } from '@nyx/cli/measure/socks.ts';
-import type { MeasuredProcess } from '../../lib/measure.ts';
 import { TorControl } from './control.ts';
 
 const run = promisify(execFile);
@@ -27,11 +26,14 @@ export type TorVariant = 'stock' | 'tuned';
 export interface TorNetwork {
   readonly variant: TorVariant;
   readonly version: string;
+  /** On the client's host, at 127.0.0.1. A user name of its own gives a stream a circuit of its own. */
   readonly socks: HostPort;
   /** Guard, middle, exit, client: those a stream's bytes pass through. */
-  readonly processes: readonly MeasuredProcess[];
-  /** Builds one fresh 3-hop circuit through the control port and closes it; the time from request to BUILT. */
+  readonly processes: readonly { readonly name: string; readonly pid: number }[];
+  /** Builds one fresh 3-hop circuit and closes it; the time from request to BUILT. */
   buildCircuitMs(): Promise<number>;
+  /** The client closes all its connections and begins anew, so that nothing remembers the line as it was. */
+  reconnect(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -62,25 +64,52 @@ export async function findTor(): Promise<TorFound | { readonly missing: string }
 
 /** A divisor of half an hour, as tor demands, and long enough for the relays to publish. */
 const INITIAL_VOTING_INTERVAL_SECONDS = 20;
+const LOOPBACK: TorHost = { address: '127.0.0.1', launcher: [] };
 
 const roles = ['auth', 'guard', 'middle', 'exit', 'client'] as const;
 type Role = (typeof roles)[number];
 
+/** Where a member runs. */
+export interface TorHost {
+  /** IPv4, at which the others reach it. */
+  readonly address: string;
+  /** What to put before a command line so that it runs there; the process id has to stay that of the command. */
+  readonly launcher: readonly string[];
+}
+
+export type TorHosts = Readonly<Record<Role, TorHost>>;
+
 interface Member {
+  readonly host: TorHost;
   readonly role: Role;
   readonly dir: string;
+  /** The client's is its SOCKS port. */
   readonly orPort: number;
   readonly dirPort: number;
   fingerprint: string;
 }
 
-/** Starts the five processes and resolves once the client can build circuits. Rejects after `timeoutMs`. */
-export async function startTorNetwork(options: {
+export interface TorNetworkOptions {
   readonly variant: TorVariant;
-  readonly timeoutMs: number;
   readonly onProgress?: (message: string) => void;
   readonly signal?: AbortSignal;
-}): Promise<TorNetwork> {
+  /** Default: all on loopback. */
+  readonly hosts?: TorHosts;
+}
+
+/** A first consensus that lacks a relay never heals in time: better to give up soon and begin anew. */
+const BOOTSTRAP_MS = 75_000;
+
+/** Starts the five processes, a second time if the first does not come up, and resolves once the client can build circuits. */
+export async function startTorNetwork(options: TorNetworkOptions): Promise<TorNetwork> {
+  return await start(options).catch((error: Error) => {
+    options.signal?.throwIfAborted();
+    options.onProgress?.(`${error.message.split('\n')[0]}; once more`);
+    return start(options);
+  });
+}
+
+async function start(options: TorNetworkOptions): Promise<TorNetwork> {
   const found = await findTor();
   if ('missing' in found) throw new Error(found.missing);
   if (options.variant === 'tuned' && !found.compiler) {
@@ -96,9 +125,11 @@ export async function startTorNetwork(options: {
     await rm(root, { recursive: true, force: true });
   };
   try {
+    // Free here is not always free on other hosts; whose port is taken there says so and ends.
     const ports = await freePorts(10);
     const members = roles.map((role, index): Member => {
       return {
+        host: options.hosts?.[role] ?? LOOPBACK,
         role,
         dir: join(root, role),
         orPort: ports[index * 2]!,
@@ -126,10 +157,11 @@ export async function startTorNetwork(options: {
     const intervalMs = INITIAL_VOTING_INTERVAL_SECONDS * 1000;
     await delay(intervalMs - (Date.now() % intervalMs), undefined, { signal: options.signal });
     progress('starting five tor processes, waiting for the first consensus');
-    const timeout = AbortSignal.timeout(options.timeoutMs);
+    const timeout = AbortSignal.timeout(BOOTSTRAP_MS);
     const signal = options.signal ? AbortSignal.any([timeout, options.signal]) : timeout;
     const started = members.map((member) => {
-      const child = spawn('tor', ['--defaults-torrc', '/dev/null', '-f', join(member.dir, 'torrc')], {
+      const words = [...member.host.launcher, 'tor', '--defaults-torrc', '/dev/null', '-f', join(member.dir, 'torrc')];
+      const child = spawn(words[0]!, words.slice(1), {
         env,
         stdio: ['ignore', 'pipe', 'pipe'],
       });
@@ -139,10 +171,7 @@ export async function startTorNetwork(options: {
     });
     await Promise.all(started.map(({ ready }) => ready));
     const client = members[4]!;
-    control = await TorControl.connect(
-      { host: '127.0.0.1', port: client.dirPort },
-      join(client.dir, 'control_auth_cookie'),
-    );
+    control = await TorControl.connect(controlSocket(client), join(client.dir, 'control_auth_cookie'));
     const path = members.slice(1, 4).map((member) => `$${member.fingerprint}`);
     const owned = control;
     return {
@@ -151,6 +180,7 @@ export async function startTorNetwork(options: {
       socks: { host: '127.0.0.1', port: client.orPort },
       processes: started.slice(1).map(({ member, child }) => ({ name: member.role, pid: child.pid! })),
       buildCircuitMs: () => owned.buildCircuitMs(path, 30_000),
+      reconnect: () => owned.reconnect(),
       stop,
     };
   } catch (error) {
@@ -166,17 +196,18 @@ function torrc(member: Member, members: readonly Member[], v3ident: string, vari
     `DataDirectory ${member.dir}`,
     'Log notice stdout',
     `Nickname ${member.role}`,
-    'Address 127.0.0.1',
+    `Address ${member.host.address}`,
     'ShutdownWaitLength 0',
     'SafeLogging 0',
     `__OwningControllerProcess ${process.pid}`,
-    `DirAuthority auth orport=${auth.orPort} no-v2 v3ident=${v3ident} 127.0.0.1:${auth.dirPort} ${auth.fingerprint}`,
+    `DirAuthority auth orport=${auth.orPort} no-v2 v3ident=${v3ident} ${auth.host.address}:${auth.dirPort} ${auth.fingerprint}`,
   ];
   if (variant === 'tuned') lines.push('Schedulers Vanilla');
   if (member.role === 'client') {
     lines.push(
       `SocksPort 127.0.0.1:${member.orPort}`,
-      `ControlPort 127.0.0.1:${member.dirPort}`,
+      // By a file, which whoever measures reaches from any host of this machine.
+      `ControlSocket ${controlSocket(member)}`,
       'CookieAuthentication 1',
       'ClientOnly 1',
       'ClientRejectInternalAddresses 0',
@@ -190,7 +221,7 @@ function torrc(member: Member, members: readonly Member[], v3ident: string, vari
     return `${lines.join('\n')}\n`;
   }
   lines.push(
-    `ORPort 127.0.0.1:${member.orPort}`,
+    `ORPort ${member.host.address}:${member.orPort}`,
     'SocksPort 0',
     'AssumeReachable 1',
     'ContactInfo bench@example.invalid',
@@ -202,7 +233,7 @@ function torrc(member: Member, members: readonly Member[], v3ident: string, vari
   }
   if (member.role === 'auth') {
     lines.push(
-      `DirPort 127.0.0.1:${member.dirPort}`,
+      `DirPort ${member.host.address}:${member.dirPort}`,
       'AuthoritativeDirectory 1',
       'V3AuthoritativeDirectory 1',
       `TestingV3AuthInitialVotingInterval ${INITIAL_VOTING_INTERVAL_SECONDS}`,
@@ -220,6 +251,8 @@ function torrc(member: Member, members: readonly Member[], v3ident: string, vari
   }
   return `${lines.join('\n')}\n`;
 }
+
+const controlSocket = (client: Member): string => join(client.dir, 'control');
 
 async function makeAuthorityKeys(auth: Member): Promise<string> {
   const keys = join(auth.dir, 'keys');
@@ -239,7 +272,7 @@ async function makeAuthorityKeys(auth: Member): Promise<string> {
       '-m',
       '12',
       '-a',
-      `127.0.0.1:${auth.dirPort}`,
+      `${auth.host.address}:${auth.dirPort}`,
     ],
     { timeout: 60_000 },
   );
