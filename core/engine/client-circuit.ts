@@ -510,10 +510,10 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner, Audit
   }
 
   /** Its first hop is heard again: so may be the last one. */
-  linkAnswered(nowMs: TimeMs): void {
+  linkAnswered(nowMs: TimeMs, moved: boolean): void {
     if (this.#ended || !this.#ready) return;
     this.#nowMs = nowMs;
-    this.#path.reachable(nowMs);
+    this.#path.reachable(nowMs, moved);
     this.#context.markCircuit(this);
   }
 

@@ -211,7 +211,7 @@ export class Engine implements EngineApi {
           onUp: (link) => this.#onUp(link),
           onRekeyed: (link) => this.#tellLink('rekeyed', this.#slots.get(link)),
           onMoved: (link) => this.#tellLink('moved', this.#slots.get(link)),
-          onAnswered: (link) => this.#onAnswered(link),
+          onAnswered: (link, moved) => this.#onAnswered(link, moved),
           onIdsChanged: (link, added, removed) => this.#onIdsChanged(link, added, removed),
           onClosed: (link, reason) => this.#onLinkClosed(link, reason),
           newLinkId: () => this.#newLinkId(),
@@ -874,9 +874,9 @@ export class Engine implements EngineApi {
     this.#messages.linkUp(slot);
   }
 
-  #onAnswered(link: Link): void {
+  #onAnswered(link: Link, moved: boolean): void {
     for (const circuit of this.#slots.get(link)?.circuits ?? []) {
-      if (circuit instanceof ClientCircuit) circuit.linkAnswered(this.#nowMs);
+      if (circuit instanceof ClientCircuit) circuit.linkAnswered(this.#nowMs, moved);
     }
   }
 

@@ -13,7 +13,10 @@ export const TOKEN_BYTES = 8;
 const AMPLIFICATION = 3;
 const VALIDATION_MS = 3000;
 const MIN_GAP_MS = 50;
-/** One address is looked into for at least so long before the next one. */
+/**
+ * One address is looked into for at least so long before the next one, unless the next one comes under a link id that was kept for a
+ * move: who knows that it moves may have been seen moving a little before.
+ */
 const LEAST_MS = 100;
 
 interface Candidate {
@@ -23,6 +26,8 @@ interface Candidate {
   /** The peer itself uses a new link id: so do we. */
   readonly fresh: boolean;
   readonly sinceMs: TimeMs;
+  /** Before that no other address takes its place. */
+  untilMs: TimeMs;
   receivedBytes: number;
   sentBytes: number;
   dueMs: TimeMs;
@@ -49,7 +54,8 @@ export class AddressValidation {
       present.receivedBytes += DATAGRAM_BYTES;
       return;
     }
-    if (present !== undefined && nowMs < present.sinceMs + LEAST_MS) return;
+    const knows = fresh && present?.fresh === false;
+    if (present !== undefined && !knows && nowMs < present.untilMs) return;
     const token = new Uint8Array(TOKEN_BYTES);
     this.#random.fill(token);
     this.#candidate = {
@@ -58,6 +64,7 @@ export class AddressValidation {
       token,
       fresh,
       sinceMs: nowMs,
+      untilMs: nowMs + LEAST_MS,
       receivedBytes: DATAGRAM_BYTES,
       sentBytes: 0,
       dueMs: nowMs,
@@ -77,8 +84,12 @@ export class AddressValidation {
   /** The peer has repeated a token, from `from`. Gives where it is, once that is proved. */
   answered(token: Uint8Array, from: PeerAddress): Candidate | undefined {
     const candidate = this.#candidate;
-    if (candidate === undefined || !sameAddress(candidate.address, from)) return undefined;
-    if (!this.#suite.equal(token, candidate.token)) return undefined;
+    if (candidate === undefined || !this.#suite.equal(token, candidate.token)) return undefined;
+    if (!sameAddress(candidate.address, from)) {
+      // It was asked there and has moved on meanwhile: that proves nothing, but where it is now need not wait.
+      candidate.untilMs = Number.NEGATIVE_INFINITY;
+      return undefined;
+    }
     this.#candidate = undefined;
     return candidate;
   }

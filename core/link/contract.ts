@@ -50,8 +50,11 @@ export interface LinkHost {
   onRekeyed(link: Link): void;
   /** The peer has another address now, and has proved it. */
   onMoved?(link: Link): void;
-  /** Initiator: the peer is heard after an interruption, or asks for a proof of our new address: what waited for it may go now. */
-  onAnswered?(link: Link): void;
+  /**
+   * Initiator: the peer is heard after an interruption, or (`moved`) asks for a proof of our new address or is heard from there:
+   * what waited for it may go now.
+   */
+  onAnswered?(link: Link, moved: boolean): void;
   /**
    * Receive link ids to map to this link, or to forget. The first call of a new link, accepted ones included,
    * is this one; the last comes just before `onClosed`.

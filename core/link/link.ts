@@ -143,6 +143,9 @@ export class Link {
   readonly #validation: AddressValidation;
   /** What the peer wants to hear from where we are now. */
   #answer: Uint8Array | undefined;
+  /** What it wanted to hear last time: a question is repeated, a move is not. */
+  #answered: Uint8Array = new Uint8Array(TOKEN_BYTES);
+  #isAsked = false;
   /** The peer's receive id for the time after a move; 0 = it has given none. */
   #peerSpareId = 0;
   #state: LinkState = 'handshaking';
@@ -696,12 +699,13 @@ export class Link {
 
   /** The peer was heard, which had not answered for `silentMs`. Tells the host if that ends an interruption. */
   #noteAnswer(silentMs: number, nowMs: number): void {
-    const isBack =
-      this.#migrating || this.#answer !== undefined || silentMs > Math.max(interruptionMs, 2 * (this.rttMs ?? 0));
+    const moved = this.#migrating || this.#isAsked;
+    const isBack = moved || this.#answer !== undefined || silentMs > Math.max(interruptionMs, 2 * (this.rttMs ?? 0));
     this.#migrating = false;
+    this.#isAsked = false;
     if (!isBack || !this.initiator || this.#state !== 'up') return;
     this.#sender.retryNow(nowMs);
-    this.#deps.host.onAnswered?.(this);
+    this.#deps.host.onAnswered?.(this, moved);
   }
 
   // --- receiving ---
@@ -762,6 +766,8 @@ export class Link {
     if ((this.#fields.flags & ControlFlag.challenge) !== 0) {
       if (!this.initiator || this.#state !== 'up') return;
       this.#answer = token;
+      this.#isAsked ||= !this.#deps.suite.equal(token, this.#answered);
+      this.#answered = token;
       // The peer sees us elsewhere than before: new keys bring new ids.
       this.#rekeyAtMs = Math.min(this.#rekeyAtMs, this.#nowMs);
     } else if (from !== undefined) {

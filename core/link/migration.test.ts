@@ -107,6 +107,23 @@ test('an address that changes on the way, unknown to the client: noticed with th
   assert.equal(guard.closed.length, 0);
 });
 
+test('seen at another address before it knows, then at a third, of which it knows: no wait for the second', () => {
+  const pair = connected(8);
+  const { wire, client, guard, link, far } = pair;
+  talks(pair, 5);
+  // As when the kernel's routes change under the socket of before, and a new one comes a little later.
+  client.move('train');
+  assert.ok(link.send(9, Uint8Array.of(1)));
+  wire.run(3);
+  client.move('office');
+  link.migrate(wire.nowMs);
+  const movedMs = wire.nowMs;
+  assert.ok(wire.run(3000, () => guard.moved.length === 1));
+  assert.ok(wire.nowMs - movedMs <= 31, `${wire.nowMs - movedMs} ms`);
+  assert.deepEqual(far.address, { address: 'office', port: 9 });
+  talks(pair, 5);
+});
+
 test('who sends a copy first, from elsewhere, gets challenges and nothing else, three for one at most', () => {
   const pair = connected(3);
   const { wire, client, guard, link, far, seen } = pair;

@@ -10,6 +10,11 @@ const MIN_DELAY_MS = 1;
 /** The peer has no round trip time yet: the first packets are acknowledged at once. */
 const IMMEDIATE_PACKETS = 2;
 const PRUNE_DELAY_MS = 100;
+/**
+ * An ACK delay of this and more says that what it leaves out of all that was sent is lost: the way was interrupted
+ * (docs/protocol.md §5.5). Real delays are told as less.
+ */
+export const INTERRUPTION_US = 2 ** 26;
 
 export class AckTracker {
   readonly ranges = new RangeSet(MAX_RANGES);
@@ -17,6 +22,8 @@ export class AckTracker {
   pending = 0;
   /** Send one now, whatever else. */
   now = false;
+  /** The next ACK says that the way was interrupted, and now works again. */
+  interrupted = false;
   #deadlineMs = Number.POSITIVE_INFINITY;
   #eliciting = 0;
   #largest = -1;
@@ -51,7 +58,8 @@ export class AckTracker {
   }
 
   delayUs(nowMs: number): number {
-    return Math.max(0, Math.round((nowMs - this.#largestAtMs) * 1000));
+    if (this.interrupted) return INTERRUPTION_US;
+    return Math.min(INTERRUPTION_US - 1, Math.max(0, Math.round((nowMs - this.#largestAtMs) * 1000)));
   }
 
   get largest(): number {
@@ -61,6 +69,7 @@ export class AckTracker {
   onAckSent(): void {
     this.pending = 0;
     this.now = false;
+    this.interrupted = false;
     this.#deadlineMs = Number.POSITIVE_INFINITY;
   }
 

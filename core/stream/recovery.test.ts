@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PAYLOAD_BYTES } from '../wire/datagram.ts';
 import { Frame, FrameDecoder, writeAck } from '../wire/frames.ts';
+import { INTERRUPTION_US } from './ack-tracker.ts';
 import { Bbr } from './bbr.ts';
 import { RangeSet } from './ranges.ts';
 import { AckResult, Recovery } from './recovery.ts';
@@ -15,11 +16,16 @@ function send(recovery: Recovery, from: number, to: number, nowMs: number): void
 }
 
 /** The peer says that it has these packets. */
-function acknowledge(recovery: Recovery, ranges: readonly (readonly [number, number])[], nowMs: number): void {
+function acknowledge(
+  recovery: Recovery,
+  ranges: readonly (readonly [number, number])[],
+  nowMs: number,
+  delayUs = 0,
+): void {
   const set = new RangeSet(64);
   for (const [from, to] of ranges) set.insert(from, to);
   const payload = new Uint8Array(PAYLOAD_BYTES);
-  writeAck(payload, 0, PAYLOAD_BYTES, 0, set);
+  writeAck(payload, 0, PAYLOAD_BYTES, delayUs, set);
   const decoder = new FrameDecoder();
   decoder.reset(payload);
   assert.ok(decoder.next());
@@ -82,4 +88,19 @@ test('what was given up in a silence is not, whatever comes after it', () => {
     400,
   );
   assert.equal(recovery.loss.ratio(400), 0);
+});
+
+test('who was cut off and says so gets all that is missing at once, but not again and again', () => {
+  const recovery = rig();
+  send(recovery, 100, 120, 30);
+  // A long delay alone is no news: the other end had nothing to acknowledge.
+  acknowledge(recovery, [[0, 105]], 55, INTERRUPTION_US - 1);
+  assert.deepEqual([recovery.inFlight, recovery.packetsLost], [15, 0]);
+  acknowledge(recovery, [[0, 106]], 56, INTERRUPTION_US);
+  assert.deepEqual([recovery.inFlight, recovery.packetsLost], [0, 14]);
+  send(recovery, 120, 140, 60);
+  acknowledge(recovery, [[0, 106]], 62, INTERRUPTION_US);
+  assert.deepEqual([recovery.inFlight, recovery.packetsLost], [20, 14]);
+  acknowledge(recovery, [[0, 106]], 80, INTERRUPTION_US);
+  assert.equal(recovery.inFlight, 0);
 });

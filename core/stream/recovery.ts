@@ -6,6 +6,7 @@
 
 import { LossProcess } from '../fec/loss-process.ts';
 import { Frame, type FrameDecoder } from '../wire/frames.ts';
+import { INTERRUPTION_US } from './ack-tracker.ts';
 import type { AckSample, CongestionController } from './congestion.ts';
 import { RttEstimator } from './rtt.ts';
 import { SentPackets } from './sent-packets.ts';
@@ -71,6 +72,8 @@ export class Recovery {
   #probeCount = 0;
   /** It was silent, and has said nothing of our packets since. */
   #wasSilent = false;
+  /** Before this nobody is believed again that the way was interrupted. */
+  #nextInterruptionMs = Number.NEGATIVE_INFINITY;
   /** Data was coming and comes no more, and the other end has been asked whether it lives, and has not said so yet. */
   quiet = false;
   #graceForMs = Number.NEGATIVE_INFINITY;
@@ -197,9 +200,16 @@ export class Recovery {
     this.#detectLoss(nowMs);
     if (newest >= 0) this.#report(nowMs);
     // It says what it has got, and that no more is to come.
-    if (interrupted && silent) this.giveUp();
+    if (interrupted && (silent || this.#isTold(ack.value, nowMs))) this.giveUp();
     this.#evict(nowMs);
     return AckResult.ok;
+  }
+
+  /** The other end's link has moved. Not without end: each time may cost a window that is sent again. */
+  #isTold(delayUs: number, nowMs: number): boolean {
+    if (delayUs < INTERRUPTION_US || nowMs < this.#nextInterruptionMs) return false;
+    this.#nextInterruptionMs = nowMs + MIN_PROBE_MS;
+    return true;
   }
 
   /** Absolute; Infinity = nothing to wait for. */

@@ -44,7 +44,7 @@ export interface PathOwner {
   wantsSend(path: SessionPath, nowMs: TimeMs): boolean;
   nextTimeoutMs(path: SessionPath): TimeMs;
   handleTimeout(path: SessionPath, nowMs: TimeMs): void;
-  reachable(path: SessionPath, nowMs: TimeMs): void;
+  reachable(path: SessionPath, nowMs: TimeMs, moved: boolean): void;
   sendCryptoMessage(path: SessionPath, type: number, body: Uint8Array): void;
   /** What becomes of frames sent on the path. */
   readonly fate: FrameFate;
@@ -170,8 +170,8 @@ export class SessionPath {
   }
 
   /** The way was interrupted, and perhaps is not any more: the other end is asked at once. */
-  reachable(nowMs: TimeMs): void {
-    if (this.state !== PathState.gone) this.owner.reachable(this, nowMs);
+  reachable(nowMs: TimeMs, moved: boolean): void {
+    if (this.state !== PathState.gone) this.owner.reachable(this, nowMs, moved);
   }
 
   /** Throws RangeError when the body is too long or too many messages are unacknowledged. */

@@ -41,6 +41,8 @@ import { StreamTable } from './stream-table.ts';
 const MAX_CLOSE_FRAMES = 5;
 const MAX_REASON_BYTES = 256;
 const TRIM_AFTER_MS = 2000;
+/** A path that has moved and over which nothing came for so long was cut off at the old address. */
+const MIN_INTERRUPTION_MS = 10;
 
 export class Session implements SessionApi, SessionCloser {
   readonly #core: SessionCore;
@@ -189,7 +191,7 @@ export class Session implements SessionApi, SessionCloser {
       wantsSend: (path, now) => this.#wantsSend(path, now),
       nextTimeoutMs: (path) => this.#nextTimeoutMs(path),
       handleTimeout: (path, now) => this.#handleTimeout(path, now),
-      reachable: (path, now) => this.#reachable(path, now),
+      reachable: (path, now, moved) => this.#reachable(path, now, moved),
       sendCryptoMessage: (path, type, body) => this.#sendCryptoMessage(path, type, body),
       fate: this.#fate,
       lost: (path, now) => this.#pathLost(path, now),
@@ -216,7 +218,7 @@ export class Session implements SessionApi, SessionCloser {
     core.inHandle = false;
     // Still nothing of ours is acknowledged. Once for each silence: a path of which only the way there is dead gets no more.
     const { recovery } = path;
-    if (recovery.silentProbes > 0 && silentMs >= recovery.probeTimeoutMs()) this.#reachable(path, nowMs);
+    if (recovery.silentProbes > 0 && silentMs >= recovery.probeTimeoutMs()) this.#reachable(path, nowMs, false);
     // What came (credit, losses) may be another path's to act upon, and only this one is polled now.
     if (core.paths.length > 1 && this.#writer.hasWork()) core.wakeAll();
     this.#events.dispatch();
@@ -293,14 +295,15 @@ export class Session implements SessionApi, SessionCloser {
     this.#events.dispatch();
   }
 
-  #reachable(path: SessionPath, nowMs: TimeMs): void {
+  #reachable(path: SessionPath, nowMs: TimeMs, moved: boolean): void {
     const core = this.#core;
     core.nowMs = Math.max(core.nowMs, nowMs);
     if (core.state !== 'open') return;
     path.recovery.probeNow(nowMs);
     path.pingDue = true;
-    // What has arrived need not come again.
+    // What has arrived need not come again. Where nothing has for a while, all else went to the old address.
     path.acks.now = true;
+    if (moved && nowMs - path.lastReceivedMs >= MIN_INTERRUPTION_MS) path.acks.interrupted = true;
     core.wakeAll();
   }
 

@@ -7,6 +7,12 @@ import { networkInterfaces } from 'node:os';
 /** What the kernel says when it knows no way out. */
 const unreachable: readonly string[] = ['ENETUNREACH', 'EHOSTUNREACH', 'ENETDOWN', 'EADDRNOTAVAIL', 'EPERM'];
 
+/**
+ * An address more is seldom alone: the route follows, the other family's address, the end of the network before. A move in the
+ * middle of another's validation costs twice the time, and while all addresses of before are there nothing presses.
+ */
+const SETTLE_MS = 300;
+
 export interface NetworkWatchHost {
   /** Addresses that others may see us at, in any order. Default: those of the interfaces. */
   readonly addresses?: () => readonly string[];
@@ -17,7 +23,9 @@ export interface NetworkWatchHost {
 
 export class NetworkWatch {
   readonly #host: NetworkWatchHost;
-  #addresses: string;
+  #addresses: ReadonlySet<string>;
+  /** Addresses have come, and none has gone: when that is a change. */
+  #settledMs = Number.POSITIVE_INFINITY;
   #errors = 0;
   #wasAway = false;
 
@@ -27,22 +35,32 @@ export class NetworkWatch {
     this.#errors = this.#count();
   }
 
-  /** Call it some times a second. */
-  poll(): void {
+  /** Call it some times a second; where something waits for it, more often. */
+  poll(nowMs: number): void {
+    const before = this.#addresses;
     const addresses = this.#look();
     const errors = this.#count();
     const isAway = errors > this.#errors;
-    const changed = addresses !== this.#addresses;
     const back = this.#wasAway && !isAway;
     this.#addresses = addresses;
     this.#errors = errors;
     this.#wasAway = isAway;
-    if (changed) this.#host.onChange('addresses');
-    else if (back) this.#host.onChange('route');
+    const gone = [...before].some((address) => !addresses.has(address));
+    const isNew = [...addresses].some((address) => !before.has(address));
+    // Without one there was no network.
+    if (gone || (isNew && before.size === 0)) this.#change('addresses');
+    else if (back) this.#change('route');
+    else if (isNew) this.#settledMs = Math.min(this.#settledMs, nowMs + SETTLE_MS);
+    else if (nowMs >= this.#settledMs) this.#change('addresses');
   }
 
-  #look(): string {
-    return [...(this.#host.addresses ?? outsideAddresses)()].sort().join(' ');
+  #change(what: 'addresses' | 'route'): void {
+    this.#settledMs = Number.POSITIVE_INFINITY;
+    this.#host.onChange(what);
+  }
+
+  #look(): ReadonlySet<string> {
+    return new Set((this.#host.addresses ?? outsideAddresses)());
   }
 
   #count(): number {

@@ -70,8 +70,9 @@ const MIX_BATCH_MS = 1;
 /** How often memory, idle circuits and (while draining) open streams are looked at. */
 const HOUSEKEEPING_MS = 250;
 const DRAIN_LOOK_MS = 20;
-/** A session stands still until a new network is noticed; a look takes a fifth of a millisecond. */
-const NETWORK_LOOK_MS = 200;
+/** Streams stand still until a new network is noticed; a look takes some 50 µs. Where none is open, or nothing has come for a while, it can wait. */
+const NETWORK_LOOK_MS = { busy: 40, idle: 250 } as const;
+const BUSY_MS = 3000;
 /** The main thread must answer for a path within this. */
 const PATH_REQUEST_TIMEOUT_MS = 10_000;
 /** Closing words may take this long to leave the socket. */
@@ -110,8 +111,9 @@ class PumpWorker {
   #socks: ProxyServer | undefined;
   #httpConnect: ProxyServer | undefined;
   #housekeeping: NodeJS.Timeout | undefined;
-  #network: NetworkWatch | undefined;
-  #networkDueMs = 0;
+  #networkLook: NodeJS.Timeout | undefined;
+  /** Datagrams that had come when it was looked at, and when that had changed last. */
+  #networkSeen = { datagrams: 0, sinceMs: 0 };
   #draining = false;
   #loops: LoopCover | undefined;
   readonly #cmix: CmixWorker;
@@ -245,6 +247,7 @@ class PumpWorker {
     this.#port.on('message', (message: ToPump) => this.#onMessage(message));
     this.#startLoops();
     this.#housekeeping = setInterval(() => this.#keepHouse(), HOUSEKEEPING_MS);
+    this.#watchNetwork();
     this.#loop.wake();
     this.#post({
       type: 'ready',
@@ -547,13 +550,21 @@ class PumpWorker {
   #watchNetwork(): void {
     const sockets = this.#sockets;
     const { roles, listen } = this.#options;
-    if (sockets === undefined || !roles.client || listen.length > 0 || nowMs() < this.#networkDueMs) return;
-    this.#networkDueMs = nowMs() + NETWORK_LOOK_MS;
-    this.#network ??= new NetworkWatch({
+    if (sockets === undefined || !roles.client || listen.length > 0) return;
+    const network = new NetworkWatch({
       sendErrors: () => sockets.dialErrors,
       onChange: (what) => void this.#moveTo(what, sockets),
     });
-    this.#network.poll();
+    const look = () => {
+      network.poll(nowMs());
+      const { datagramsIn } = this.#engine.counters;
+      if (datagramsIn !== this.#networkSeen.datagrams) {
+        this.#networkSeen = { datagrams: datagramsIn, sinceMs: nowMs() };
+      }
+      const busy = this.#dialer.active > 0 && nowMs() < this.#networkSeen.sinceMs + BUSY_MS;
+      this.#networkLook = setTimeout(look, busy ? NETWORK_LOOK_MS.busy : NETWORK_LOOK_MS.idle);
+    };
+    look();
   }
 
   async #moveTo(what: string, sockets: PumpSockets): Promise<void> {
@@ -569,7 +580,6 @@ class PumpWorker {
   }
 
   #keepHouse(): void {
-    this.#watchNetwork();
     this.#dialer.sweep(nowMs());
     const shed = this.#memory.check();
     if (shed > 0) {
@@ -665,6 +675,7 @@ class PumpWorker {
     this.#engine.shutdown(nowMs());
     this.#loop.stop();
     clearInterval(this.#housekeeping);
+    clearTimeout(this.#networkLook);
     for (const { reject, timer } of this.#pathWaiters.values()) {
       clearTimeout(timer);
       reject(new DialError(DialErrorCode.shutdown, 'the daemon is shutting down'));

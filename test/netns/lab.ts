@@ -6,6 +6,7 @@ import { type ChildProcess, execFile, execFileSync, type SpawnOptions, spawn } f
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 import type { Impairment } from './impairment.ts';
+import type { FirstPackets } from './packet-switch.ts';
 import { Router, type RouterCounts } from './router.ts';
 
 const run = promisify(execFile);
@@ -91,6 +92,11 @@ export class Lab {
     await this.router.tell({ do: 'rebind', id });
   }
 
+  /** When the first datagrams of an interface passed since it is there, or its NAT forgot, on the machine's monotonic clock. */
+  async firsts(id: string): Promise<FirstPackets> {
+    return (await this.router.tell({ do: 'firsts', id })) as FirstPackets;
+  }
+
   count(): Promise<RouterCounts> {
     return this.router.count();
   }
@@ -134,10 +140,12 @@ export class LabHost {
     await this.#lab.attach(this, device, options);
   }
 
-  /** As when a cable is pulled: address and routes are gone. */
-  async removeInterface(device: string): Promise<void> {
+  /** As when a cable is pulled: address and routes are gone. Returns when the kernel was about to be told, by monotonicMs. */
+  async removeInterface(device: string): Promise<number> {
+    const nowMs = monotonicMs();
     await this.ip('link', 'set', device, 'down');
     await this.ip('addr', 'flush', 'dev', device);
+    return nowMs;
   }
 
   async ip(...words: string[]): Promise<void> {
@@ -167,6 +175,9 @@ export class LabHost {
     await Promise.all(ended);
   }
 }
+
+/** The machine's clock that all its processes share, milliseconds. */
+export const monotonicMs = (): number => Number(process.hrtime.bigint()) / 1e6;
 
 /** Name of a namespace of this process. */
 export function namespaceOf(name: string): string {

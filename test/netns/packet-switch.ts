@@ -43,7 +43,19 @@ interface Port {
   readonly down: ImpairedLine;
   readonly nat: PortNat | undefined;
   part: number;
+  firsts: FirstPackets;
 }
+
+/** When the first large packets passed since a port is there, or its NAT forgot, on the switch's clock; undefined = none yet. */
+export interface FirstPackets {
+  /** Sent by the host. */
+  upMs: number | undefined;
+  /** Handed to the host. */
+  downMs: number | undefined;
+}
+
+/** Larger than control packets of the kernel, no larger than a datagram of ours. */
+const LARGE_BYTES = 1280;
 
 const Stage = { arrives: 0, leaves: 1 } as const;
 
@@ -96,6 +108,7 @@ export class PacketSwitch {
       down: new ImpairedLine(options.down ?? {}, lineSeed()),
       nat,
       part: 0,
+      firsts: { upMs: undefined, downMs: undefined },
     });
     for (const address of addresses) {
       const hash = addressHash(address);
@@ -117,9 +130,14 @@ export class PacketSwitch {
   }
 
   rebind(id: string): void {
-    const { nat } = this.#named(id);
-    if (nat === undefined) throw new RangeError(`${id} has no NAT`);
-    nat.rebind();
+    const port = this.#named(id);
+    if (port.nat === undefined) throw new RangeError(`${id} has no NAT`);
+    port.nat.rebind();
+    port.firsts = { upMs: undefined, downMs: undefined };
+  }
+
+  firsts(id: string): FirstPackets {
+    return this.#named(id).firsts;
   }
 
   counted(): { readonly network: SwitchCounts; readonly lines: Record<string, { up: LineCounts; down: LineCounts }> } {
@@ -177,6 +195,7 @@ export class PacketSwitch {
       return;
     }
     this.#to[slot] = to;
+    if (this.#size[slot]! >= LARGE_BYTES) port.firsts.upMs ??= this.#nowMs;
     this.#pass(slot, port.up, Stage.arrives);
   }
 
@@ -205,13 +224,14 @@ export class PacketSwitch {
 
   #leave(slot: number): void {
     const to = this.#to[slot]!;
-    const { nat } = this.#ports[to]!;
+    const { nat, firsts } = this.#ports[to]!;
     const packet = this.#buffers[slot]!;
     const size = this.#size[slot]!;
     if (nat !== undefined && !nat.enter(packet, size)) {
       this.#drop(slot, 'nat');
       return;
     }
+    if (size >= LARGE_BYTES) firsts.downMs ??= this.#nowMs;
     this.counts.delivered++;
     this.counts.deliveredBytes += size;
     this.#deliver(to, packet, size);

@@ -13,6 +13,7 @@ export type RouterCommand =
   | { readonly do: 'impair'; readonly id: string; readonly up?: Impairment; readonly down?: Impairment }
   | { readonly do: 'partition'; readonly parts: Readonly<Record<string, number>> }
   | { readonly do: 'rebind'; readonly id: string }
+  | { readonly do: 'firsts'; readonly id: string }
   | { readonly do: 'count' };
 
 export type RouterAnswer =
@@ -25,6 +26,12 @@ const PACKETS = 16_384;
 const BURST = 64;
 const STDIN = 0;
 const STDOUT = 1;
+
+/** Of performance.now() to the machine's monotonic clock. */
+const CLOCK_OFFSET_MS = Number(process.hrtime.bigint()) / 1e6 - performance.now();
+
+const machineTime = (ms: number | undefined): number | undefined =>
+  ms === undefined ? undefined : ms + CLOCK_OFFSET_MS;
 
 function run(seed: number): void {
   const ready = new ReadyDescriptors();
@@ -53,6 +60,10 @@ function run(seed: number): void {
         return network.partition(command.parts);
       case 'rebind':
         return network.rebind(command.id);
+      case 'firsts': {
+        const { upMs, downMs } = network.firsts(command.id);
+        return { upMs: machineTime(upMs), downMs: machineTime(downMs) };
+      }
       case 'count':
         return { ...network.counted(), refused, cpu: process.cpuUsage(), rssBytes: process.memoryUsage.rss() };
     }

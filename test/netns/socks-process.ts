@@ -21,7 +21,16 @@ export interface DownloadReport {
   readonly tenths: readonly number[];
   /** Longest time in which nothing came. */
   readonly longestStallMs: number;
+  /** All times without data of MIN_STALL_MS and more, on the machine's monotonic clock. */
+  readonly stalls: readonly Stall[];
 }
+
+export interface Stall {
+  readonly fromMs: number;
+  readonly toMs: number;
+}
+
+const MIN_STALL_MS = 30;
 
 export interface MessagesReport {
   readonly dialMs: number;
@@ -57,12 +66,20 @@ async function measureDownload(sizeBytes: number, stopAfterMs: number): Promise<
   const tenths: number[] = [];
   let lastMs = startMs;
   let longestStallMs = 0;
+  const stalls: Stall[] = [];
+  const noteGap = (nowMs: number) => {
+    const gapMs = nowMs - lastMs;
+    longestStallMs = Math.max(longestStallMs, gapMs);
+    if (gapMs < MIN_STALL_MS) return;
+    const toMs = Number(process.hrtime.bigint()) / 1e6;
+    stalls.push({ fromMs: toMs - gapMs, toMs });
+  };
   const bytes = await download(socket, sizeBytes, {
     signal: AbortSignal.timeout(stopAfterMs + 30_000),
     stopAfterMs,
     onBytes: (size) => {
       const nowMs = performance.now();
-      longestStallMs = Math.max(longestStallMs, nowMs - lastMs);
+      noteGap(nowMs);
       lastMs = nowMs;
       const tenth = Math.floor((nowMs - startMs) / 100);
       while (tenths.length <= tenth) tenths.push(0);
@@ -71,8 +88,8 @@ async function measureDownload(sizeBytes: number, stopAfterMs: number): Promise<
   });
   const endMs = performance.now();
   socket.destroy();
-  longestStallMs = Math.max(longestStallMs, bytes < sizeBytes ? endMs - lastMs : 0);
-  return { bytes, tookMs: endMs - startMs, dialMs: startMs - dialledMs, tenths, longestStallMs };
+  if (bytes < sizeBytes) noteGap(endMs);
+  return { bytes, tookMs: endMs - startMs, dialMs: startMs - dialledMs, tenths, longestStallMs, stalls };
 }
 
 async function measureMessages(count: number, gapMs: number, sizeBytes: number): Promise<MessagesReport> {

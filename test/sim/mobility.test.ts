@@ -98,7 +98,7 @@ for (const [how, told] of [
       assert.equal(guard.linkEvents.filter(({ kind }) => kind === 'moved').length, 1);
       assert.equal(guard.engine.links().find(({ initiator }) => !initiator)!.address.address, '172.16.0.9');
       if (told) for (const id of after) assert.ok(!before.has(id), 'the old and the new network see one id');
-      const limitMs = LINK_RTT_MS + SESSION_RTT_MS + 60;
+      const limitMs = LINK_RTT_MS + SESSION_RTT_MS + 20;
       const stallMs = reader()!.longestStallMs;
       assert.ok(stallMs <= limitMs, `${stallMs} ms without a byte, ${limitMs} allowed`);
     });
