@@ -413,6 +413,10 @@ export interface DatagramCounts {
   received: number;
   expiredReceiving: number;
   droppedReceiving: number;
+  exitArrived: number;
+  exitExpired: number;
+  exitDropped: number;
+  exitAnswersDropped: number;
 }
 
 export interface ListStreamsResponse {

@@ -68,6 +68,10 @@ test('answers of two targets are told apart by their senders; the exit, the path
     received: 2,
     expiredReceiving: 3,
     droppedReceiving: 4,
+    exitArrived: 5,
+    exitExpired: 6,
+    exitDropped: 7,
+    exitAnswersDropped: 8,
   });
   const closed = once(socket, 'close');
   socket.close();

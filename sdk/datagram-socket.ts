@@ -44,6 +44,14 @@ export interface DatagramStatistics {
   readonly expiredReceiving: number;
   /** Not read in time, or nobody listened. */
   readonly droppedReceiving: number;
+  /** Of those sent: reached the exit, by its own word, which is up to a second old; as all that follow. */
+  readonly exitArrived: number;
+  /** Of them: too old when they came there. */
+  readonly exitExpired: number;
+  /** Of them: not sent on for another reason; policy, no such name, no room. */
+  readonly exitDropped: number;
+  /** Answers that it could not send back. */
+  readonly exitAnswersDropped: number;
 }
 
 export interface NyxDatagramSocketEvents {
@@ -183,6 +191,10 @@ export class NyxDatagramSocket
       received: this.#received,
       expiredReceiving: counts.expiredReceiving,
       droppedReceiving: counts.droppedReceiving + this.#droppedReceiving,
+      exitArrived: counts.exitArrived,
+      exitExpired: counts.exitExpired,
+      exitDropped: counts.exitDropped,
+      exitAnswersDropped: counts.exitAnswersDropped,
     };
   }
 

@@ -187,7 +187,8 @@ function serveDatagrams(call: DatagramsCall, known: TestDaemon['datagrams'], vio
       }
     } else if (count) {
       const none = { expiredSending: 1, droppedSending: 2, expiredReceiving: 3, droppedReceiving: 4 };
-      call.write({ counts: { sent, received: 999, ...none } });
+      const atExit = { exitArrived: 5, exitExpired: 6, exitDropped: 7, exitAnswersDropped: 8 };
+      call.write({ counts: { sent, received: 999, ...none, ...atExit } });
     }
   };
   socket.on('message', (data, { address, port }) => call.write({ datagram: { host: address, port, data } }));

@@ -120,6 +120,10 @@ const NO_COUNTS: DatagramCounts = {
   received: 0,
   expiredReceiving: 0,
   droppedReceiving: 0,
+  exitArrived: 0,
+  exitExpired: 0,
+  exitDropped: 0,
+  exitAnswersDropped: 0,
 };
 
 const UNSET: StreamOptions = {

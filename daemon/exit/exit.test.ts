@@ -7,6 +7,7 @@ import { type TestContext, test } from 'node:test';
 import { type ResolvedAddress, SessionError, type SessionStream } from '@nyx/core/stream/contract.ts';
 import type { ExitOptions } from '../pump/contract.ts';
 import { decodeUdpFrame, encodeUdpFrame } from '../pump/udp-frame.ts';
+import { decodeUdpReport, type UdpReport } from '../pump/udp-report.ts';
 import { Exit } from './exit.ts';
 import type { NameService } from './resolver.ts';
 import { connectToExit, type SessionPair } from './testing/session-pair.ts';
@@ -359,9 +360,14 @@ test('UDP: datagrams reach literals and names; only targets that were sent to ca
   const reader = new Reader(pair, '-', 0, 'udp');
   await reader.until(() => reader.connectedFrom !== undefined);
   const answers: string[] = [];
+  let report: UdpReport | undefined;
   const answer = () =>
     new Promise<void>((resolve) => {
       pair.onDatagram = (flowId, data) => {
+        if (data[0] === 0) {
+          report = decodeUdpReport(data)!;
+          return;
+        }
         const frame = decodeUdpFrame(data)!;
         assert.equal(flowId, reader.stream.id);
         answers.push(`${frame.host} ${frame.port === port} ${Buffer.from(frame.data)}`);
@@ -390,6 +396,9 @@ test('UDP: datagrams reach literals and names; only targets that were sent to ca
   send('127.0.0.1', port, 'three');
   await next;
   assert.equal(pair.exit.datagramsDropped, 6);
+  // Of its own flow the client hears what became of it; neither the stranger nor the unknown flow is its business.
+  await become(() => report?.arrived ?? 0, 6);
+  assert.deepEqual(report, { arrived: 6, expired: 0, dropped: 3, answersDropped: 1 });
   assert.equal(pair.exit.streams, 1);
   reader.stream.end();
   assert.equal(await reader.closed(), SessionError.noError);

@@ -75,8 +75,9 @@ export class Exit {
       onStream: (stream) => served.open(stream),
       onResolve: (requestId, kind, value) => served.resolve(requestId, kind, value),
       onDatagram: (flowId, data, lifetimeMs) => served.handleDatagram(flowId, data, lifetimeMs),
-      onDatagramExpired: () => {
+      onDatagramExpired: (flowId, own) => {
         this.#datagramsDropped += 1;
+        if (!own) served.datagramExpired(flowId);
       },
       onClose: () => this.sessionEnded(circuit),
     };
@@ -190,6 +191,10 @@ class ExitSession {
     const association = this.#associations.get(flowId);
     if (association === undefined) this.#shared.onDropped();
     else association.handle(data, lifetimeMs);
+  }
+
+  datagramExpired(flowId: number): void {
+    this.#associations.get(flowId)?.expired();
   }
 
   end(code: number): void {

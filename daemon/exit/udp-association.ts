@@ -11,6 +11,7 @@ import { parseTarget } from '@nyx/core/directory/address.ts';
 import type { ExitPolicy } from '@nyx/core/directory/exit-policy.ts';
 import { type SessionApi, SessionError, type SessionStream } from '@nyx/core/stream/contract.ts';
 import { decodeUdpFrame, encodeUdpFrame } from '../pump/udp-frame.ts';
+import { encodeUdpReport } from '../pump/udp-report.ts';
 import { sessionErrorOf } from './exit-error.ts';
 import type { Resolver } from './resolver.ts';
 
@@ -19,6 +20,9 @@ export const udpIdleTimeoutMs = 60_000;
 const targetLifetimeMs = 60_000;
 const maxTargets = 64;
 const maxQueuedBytes = 256 * 1024;
+/** A report follows the first news after so long, and comes twice, as the last one may be lost. */
+export const udpReportMs = 500;
+const REPORTS = 2;
 /** Datagrams that wait for their names. */
 const maxUnresolved = 32;
 
@@ -48,6 +52,12 @@ export class UdpAssociation {
   #idleTimer: NodeJS.Timeout | undefined;
   #lifetimeMs = 0;
   #closed = false;
+  #arrived = 0;
+  #expired = 0;
+  #dropped = 0;
+  #answersDropped = 0;
+  #reportsDue = 0;
+  #reportTimer: NodeJS.Timeout | undefined;
 
   constructor(session: SessionApi, stream: SessionStream, options: UdpAssociationOptions) {
     this.#session = session;
@@ -73,9 +83,11 @@ export class UdpAssociation {
   /** One frame of the client. Borrows. Answers live as long as the client lets its own datagrams live. */
   handle(frame: Uint8Array, lifetimeMs: number): void {
     this.#lifetimeMs = lifetimeMs;
+    this.#arrived++;
+    this.#news();
     const datagram = decodeUdpFrame(frame);
     if (this.#closed || datagram === undefined || !this.#options.policy.mayAllowPort(datagram.port)) {
-      this.#options.onDropped();
+      this.#drop();
       return;
     }
     this.#lastUsedMs = this.#options.nowMs();
@@ -84,6 +96,13 @@ export class UdpAssociation {
     const data = Buffer.from(datagram.data);
     if (literal !== undefined) this.#send(literal.toString(), port, data);
     else this.#sendToName(host, port, data);
+  }
+
+  /** One came that was too old; the exit has counted it. */
+  expired(): void {
+    this.#arrived++;
+    this.#expired++;
+    this.#news();
   }
 
   reset(code: number): void {
@@ -98,7 +117,7 @@ export class UdpAssociation {
 
   #sendToName(name: string, port: number, data: Buffer): void {
     if (this.#unresolved >= maxUnresolved) {
-      this.#options.onDropped();
+      this.#drop();
       return;
     }
     this.#unresolved += 1;
@@ -108,12 +127,12 @@ export class UdpAssociation {
         const allowed = addresses.filter(({ address }) => this.#options.policy.allows(address, port));
         // IPv4 first: without an answer to each datagram there is no telling whether IPv6 works.
         const chosen = allowed.find(({ family }) => family === 4) ?? allowed[0];
-        if (chosen === undefined || this.#closed) this.#options.onDropped();
+        if (chosen === undefined || this.#closed) this.#drop();
         else this.#send(chosen.address, port, data);
       },
       () => {
         this.#unresolved -= 1;
-        this.#options.onDropped();
+        this.#drop();
       },
     );
   }
@@ -125,13 +144,13 @@ export class UdpAssociation {
       !this.#options.policy.allows(address, port) ||
       !this.#remember(`${address} ${port}`)
     ) {
-      this.#options.onDropped();
+      this.#drop();
       return;
     }
     this.#queuedBytes += data.length;
     this.#socketFor(address).send(data, port, address, (error) => {
       this.#queuedBytes -= data.length;
-      if (error !== null) this.#options.onDropped();
+      if (error !== null) this.#drop();
     });
   }
 
@@ -170,8 +189,36 @@ export class UdpAssociation {
     }
     this.#lastUsedMs = nowMs;
     const frame = encodeUdpFrame(from.address, from.port, message);
-    if (!this.#session.sendDatagram(this.#stream.id, frame, this.#lifetimeMs)) this.#options.onDropped();
+    if (this.#session.sendDatagram(this.#stream.id, frame, this.#lifetimeMs)) return;
+    this.#options.onDropped();
+    this.#answersDropped++;
+    this.#news();
   };
+
+  #drop(): void {
+    this.#options.onDropped();
+    this.#dropped++;
+    this.#news();
+  }
+
+  #news(): void {
+    this.#reportsDue = REPORTS;
+    if (!this.#closed) this.#reportTimer ??= setTimeout(() => this.#report(), udpReportMs);
+  }
+
+  #report(): void {
+    this.#reportTimer = undefined;
+    this.#session.sendDatagram(
+      this.#stream.id,
+      encodeUdpReport({
+        arrived: this.#arrived,
+        expired: this.#expired,
+        dropped: this.#dropped,
+        answersDropped: this.#answersDropped,
+      }),
+    );
+    if (--this.#reportsDue > 0) this.#reportTimer = setTimeout(() => this.#report(), udpReportMs);
+  }
 
   /** The client ends the association by ending the stream; bytes have no business in it. */
   #onReadable(): void {
@@ -195,6 +242,7 @@ export class UdpAssociation {
     if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#idleTimer);
+    clearTimeout(this.#reportTimer);
     this.#socket4?.close();
     this.#socket6?.close();
     this.#targets.clear();

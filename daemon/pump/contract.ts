@@ -257,7 +257,7 @@ export interface NyxDatagrams {
   close(): void;
 }
 
-/** What became of the datagrams of an association, as far as this side can know. */
+/** What became of the datagrams of an association, as far as this side can know; `exit…`: by the exit's word, which is up to a second old. */
 export interface DatagramCounts {
   /** Taken for sending. */
   readonly sent: number;
@@ -270,6 +270,14 @@ export interface DatagramCounts {
   readonly expiredReceiving: number;
   /** Not read in time. */
   readonly droppedReceiving: number;
+  /** Of those sent: reached the exit. */
+  readonly exitArrived: number;
+  /** Of them: too old when they came there. */
+  readonly exitExpired: number;
+  /** Of them: not sent on for another reason; policy, no such name, no room. */
+  readonly exitDropped: number;
+  /** Answers that the exit could not send back. */
+  readonly exitAnswersDropped: number;
 }
 
 /** What the proxies and the API bridge need of the session manager in their worker. */

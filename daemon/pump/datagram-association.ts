@@ -7,6 +7,7 @@ import { type DatagramCounts, DialError, DialErrorCode, type NyxDatagrams } from
 import { describeSessionError, dialCodeOf } from './dial-code.ts';
 import type { CircuitUser, DatagramFlow, PooledCircuit } from './pooled-circuit.ts';
 import { decodeUdpFrame, encodeUdpFrame } from './udp-frame.ts';
+import { decodeUdpReport, type UdpReport } from './udp-report.ts';
 
 /** What CONNECT names for an association: it has no target of its own. */
 export const ASSOCIATION_TARGET = { kind: 'udp', host: '0.0.0.0', port: 0 } as const;
@@ -30,6 +31,7 @@ export class DatagramAssociation implements NyxDatagrams, CircuitUser, DatagramF
   #droppedSending = 0;
   #received = 0;
   #expiredReceiving = 0;
+  #atExit: UdpReport = { arrived: 0, expired: 0, dropped: 0, answersDropped: 0 };
 
   /** Takes over the stream. `onReleased` is called once, when it is over. */
   constructor(
@@ -58,6 +60,10 @@ export class DatagramAssociation implements NyxDatagrams, CircuitUser, DatagramF
       received: this.#received,
       expiredReceiving: this.#expiredReceiving,
       droppedReceiving: 0,
+      exitArrived: this.#atExit.arrived,
+      exitExpired: this.#atExit.expired,
+      exitDropped: this.#atExit.dropped,
+      exitAnswersDropped: this.#atExit.answersDropped,
     };
   }
 
@@ -75,7 +81,17 @@ export class DatagramAssociation implements NyxDatagrams, CircuitUser, DatagramF
 
   onDatagram(bytes: Uint8Array): void {
     const frame = decodeUdpFrame(bytes);
-    if (frame === undefined) return; // a broken exit; UDP may lose what it likes
+    if (frame === undefined) {
+      const report = decodeUdpReport(bytes);
+      // Anything else: a broken exit; UDP may lose what it likes. Reports overtake each other.
+      if (
+        report !== undefined &&
+        report.arrived + report.answersDropped >= this.#atExit.arrived + this.#atExit.answersDropped
+      ) {
+        this.#atExit = report;
+      }
+      return;
+    }
     this.#received++;
     this.bytesReceived += frame.data.length;
     // The session lends the bytes for the call only.

@@ -366,7 +366,10 @@ describe('a dial', () => {
     first.send('dns.test', 53, Buffer.from('query'));
     first.send('dns.test', 53, new Uint8Array(1200));
     await h.until(answer);
-    const none = { expiredSending: 0, droppedSending: 0, expiredReceiving: 0, droppedReceiving: 0 };
+    const none = {
+      ...{ expiredSending: 0, droppedSending: 0, expiredReceiving: 0, droppedReceiving: 0 },
+      ...{ exitArrived: 0, exitExpired: 0, exitDropped: 0, exitAnswersDropped: 0 },
+    };
     assert.deepEqual(first.counts, { ...none, sent: 1, received: 1, droppedSending: 1 });
     assert.deepEqual(second.counts, { ...none, sent: 0, received: 0 });
     // More than may be on the way at once: the others wait for longer than they may.

@@ -172,6 +172,11 @@ test('datagrams to two targets, with error correction: the answers are told apar
   assert.equal(answers.size, wanted.length);
   const { sent, received } = await socket.statistics();
   assert.ok(sent >= wanted.length && received >= wanted.length, `${sent} sent, ${received} received`);
+  // Half a second behind, by the exit's own word.
+  await until('the report of the exit', async () => {
+    const { exitArrived, exitDropped } = await socket.statistics();
+    return exitArrived >= wanted.length && exitArrived <= sent && exitDropped === 0;
+  });
   const { fec } = (await nyx.paths.list()).find(({ pathId }) => pathId === socket.pathId)!;
   assert.equal(fec?.policy, '0.5');
   assert.ok(fec.sourcesSent > 0 && fec.repairsSent > 0, JSON.stringify(fec));

@@ -30,6 +30,7 @@ import {
   parseRequest,
 } from '@nyx/daemon/proxy/socks5-codec.ts';
 import { decodeUdpFrame, encodeUdpFrame, MAX_UDP_BYTES } from '@nyx/daemon/pump/udp-frame.ts';
+import { decodeUdpReport, encodeUdpReport } from '@nyx/daemon/pump/udp-report.ts';
 import { decodeErrorDetails, encodeStatusDetails, STATUS_DETAILS_KEY } from '@nyx/proto/errors.ts';
 import { loadApi } from '@nyx/proto/load.ts';
 import { NyxError, nyxErrorCodes, nyxErrorFromGrpc } from '@nyx/sdk/errors.ts';
@@ -126,8 +127,11 @@ export const udpFrame: FuzzTarget = {
     encodeUdpFrame('192.0.2.1', 53, ascii('query')),
     encodeUdpFrame('2001:db8::1', 53, ascii('query')),
     encodeUdpFrame('ä.example', 65_535, new Uint8Array(0)),
+    encodeUdpReport({ arrived: 70_000, expired: 2, dropped: 3, answersDropped: 4 }),
   ],
   run(input) {
+    const report = decodeUdpReport(input);
+    if (report !== undefined) check(Buffer.compare(encodeUdpReport(report), input) === 0, 'encode(decode(x)) is x');
     const frame = decodeUdpFrame(input);
     if (frame === undefined) return;
     check(isPort(frame.port) && frame.host.length >= 1 && frame.host.length <= 255, 'a host and a port');
