@@ -44,6 +44,18 @@ describe('an impaired line', () => {
     }
   });
 
+  test('loses by time, as much of little traffic as of much', () => {
+    for (const gapPackets of [1, 20]) {
+      const exits = through({ lossShare: 0.1, lossBurstMs: 8 }, 100_000).filter((_exit, i) => i % gapPackets === 0);
+      const lost = exits.filter(Number.isNaN).length / exits.length;
+      assert.ok(lost > 0.085 && lost < 0.115, `${lost} lost`);
+      const runs = exits.filter((exit, i) => Number.isNaN(exit) && !Number.isNaN(exits[i - 1] ?? 0)).length;
+      const mean = (lost * exits.length) / runs;
+      // A packet each millisecond; at one in twenty of them a burst seldom meets two.
+      assert.ok(gapPackets === 1 ? mean > 7 && mean < 10 : mean < 1.3, `runs of ${mean}`);
+    }
+  });
+
   test('has a bad state that loses a part', () => {
     const exits = through({ lossShare: 0.1, lossBurstPackets: 50, badStateLossShare: 0.5 }, 50_000);
     const lost = exits.filter(Number.isNaN).length;
@@ -87,6 +99,7 @@ describe('an impaired line', () => {
       [{ rateMbit: 0 }, /rateMbit/],
       [{ delayMs: Number.NaN }, /delayMs/],
       [{ lossShare: 0.5, lossBurstPackets: 5, badStateLossShare: 0.4 }, /badStateLossShare/],
+      [{ lossShare: 0.5, lossBurstPackets: 5, lossBurstMs: 5 }, /by packets or by time/],
     ] as const) {
       assert.throws(() => new ImpairedLine(impairment, seededRandom(1)), message);
     }

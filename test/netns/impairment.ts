@@ -15,6 +15,8 @@ export interface Impairment {
    * average.
    */
   readonly lossBurstPackets?: number;
+  /** The same by time: for so long on average nothing gets through, however much or little is sent. Not with lossBurstPackets. */
+  readonly lossBurstMs?: number;
   /** Of Gilbert–Elliott: share lost in the bad state, more than `lossShare`. */
   readonly badStateLossShare?: number;
   /** Share of packets that come `reorderMs` late, so that later ones overtake them. */
@@ -51,6 +53,8 @@ export class ImpairedLine {
   readonly #random: () => number;
   #is: Settings;
   #bad = false;
+  /** With lossBurstMs: when that changes. */
+  #turnsMs = Number.NEGATIVE_INFINITY;
   #busyUntilMs = 0;
   #lastExitMs = 0;
   #jitterAtMs = Number.NEGATIVE_INFINITY;
@@ -67,6 +71,7 @@ export class ImpairedLine {
   change(impairment: Impairment): void {
     this.#is = settingsOf(impairment);
     this.#bad = false;
+    this.#turnsMs = Number.NEGATIVE_INFINITY;
   }
 
   /** A packet comes at `nowMs`, which never goes back. Returns how many come out, 0…2; `exitMs` says when. */
@@ -86,7 +91,7 @@ export class ImpairedLine {
       atMs = startMs + sizeBytes / bytesPerMs;
       this.#busyUntilMs = atMs;
     }
-    if (is.lossShare > 0 && this.#isLost()) {
+    if (is.lossShare > 0 && (is.lossBurstMs > 0 ? this.#isInterrupted(atMs) : this.#isLost())) {
       counts.lost++;
       return 0;
     }
@@ -119,6 +124,17 @@ export class ImpairedLine {
     return this.#bad && this.#random() < badStateLossShare;
   }
 
+  #isInterrupted(atMs: number): boolean {
+    const { lossShare, lossBurstMs } = this.#is;
+    if (this.#turnsMs === Number.NEGATIVE_INFINITY) this.#turnsMs = atMs;
+    while (atMs >= this.#turnsMs) {
+      this.#bad = !this.#bad;
+      const meanMs = this.#bad ? lossBurstMs : (lossBurstMs * (1 - lossShare)) / lossShare;
+      this.#turnsMs -= meanMs * Math.log(1 - this.#random());
+    }
+    return this.#bad;
+  }
+
   /** 0…1, sliding from one drawn value to the next. */
   #jitterShare(nowMs: number): number {
     if (nowMs - this.#jitterAtMs >= JITTER_STEP_MS) {
@@ -137,6 +153,7 @@ function settingsOf(impairment: Impairment): Settings {
     jitterMs: impairment.jitterMs ?? 0,
     lossShare: impairment.lossShare ?? 0,
     lossBurstPackets: impairment.lossBurstPackets ?? 1,
+    lossBurstMs: impairment.lossBurstMs ?? 0,
     badStateLossShare: impairment.badStateLossShare ?? 1,
     reorderShare: impairment.reorderShare ?? 0,
     reorderMs: impairment.reorderMs ?? DEFAULT_REORDER_MS,
@@ -150,6 +167,9 @@ function settingsOf(impairment: Impairment): Settings {
     if (name.endsWith('Ms') && value > 60_000) throw new RangeError(`${name} must be at most 60 000, got ${value}`);
   }
   if (!(is.rateMbit > 0)) throw new RangeError('rateMbit must be more than 0');
+  if (is.lossBurstMs > 0 && (is.lossBurstPackets > 1 || is.badStateLossShare < 1)) {
+    throw new RangeError('bursts are by packets or by time, and by time nothing gets through in them');
+  }
   if (is.lossBurstPackets > 1 && is.badStateLossShare <= is.lossShare && is.lossShare < 1) {
     throw new RangeError(
       `badStateLossShare must be more than lossShare (${is.lossShare}), got ${is.badStateLossShare}`,
