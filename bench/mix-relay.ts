@@ -9,7 +9,7 @@ import type { PeerAddress } from '@nyx/core/ports.ts';
 import { BATCH_DATAGRAMS, DATAGRAM_BYTES } from '@nyx/core/wire/datagram.ts';
 import { openUdp, type UdpSocket } from '@nyx/daemon/io/udp.ts';
 import { FlushLoop } from '@nyx/daemon/pump/flush-loop.ts';
-import { deterministicSuite, type Recorded, record, upToReady } from './lib/relay-replay.ts';
+import { cutOff, deterministicSuite, type Recorded, record, upToReady } from './lib/relay-replay.ts';
 
 const ROUNDS = 3;
 /** Cells that are under way to the relay at most: what its socket holds. */
@@ -42,12 +42,13 @@ const open = (onDatagrams: (buffer: Uint8Array) => void): Promise<UdpSocket> =>
     },
   });
 
-async function relay({ circuitClass, sink, arrived }: Task): Promise<void> {
+async function run({ circuitClass, sink, arrived }: Task): Promise<void> {
   let socket: UdpSocket;
-  const { network, wire, middle, guard } = upToReady(deterministicSuite(), circuitClass, {
+  const relay = upToReady(deterministicSuite(), circuitClass, {
     mixBatchMs: 1,
     send: (batch, length, release) => void socket.send(sink, batch, length, release),
   });
+  const { network, middle, guard } = relay;
   const { engine } = middle;
   const offsetMs = network.nowMs - performance.now();
   const nowMs = () => performance.now() + offsetMs;
@@ -63,7 +64,7 @@ async function relay({ circuitClass, sink, arrived }: Task): Promise<void> {
       cpu = process.threadCpuUsage();
     }
   });
-  wire.cut = true;
+  cutOff(relay);
   before = engine.counters.cellsForward;
   parentPort!.once('message', async () => {
     const { user, system } = process.threadCpuUsage(cpu);
@@ -127,4 +128,4 @@ async function main(): Promise<void> {
 }
 
 if (isMainThread) await main();
-else await relay(workerData as Task);
+else await run(workerData as Task);

@@ -4,6 +4,7 @@ import type { CryptoSuite } from '@nyx/core/crypto/suite.ts';
 import { type CircuitClass, Via } from '@nyx/core/engine/contract.ts';
 import { BATCH_DATAGRAMS, DATAGRAM_BYTES } from '@nyx/core/wire/datagram.ts';
 import { createNativeSuite } from '@nyx/daemon/io/native-suite.ts';
+import { systemRandom } from '@nyx/daemon/io/system-random.ts';
 import { VirtualNetwork } from '@nyx/test/sim/virtual-network.ts';
 
 const SEED = 1;
@@ -81,6 +82,12 @@ export function upToReady(suite: CryptoSuite, circuitClass: CircuitClass, option
   return { network, wire, session, middle: path[1]!, guard: path[0]!, exit: path[2]!, received: () => received };
 }
 
+/** Cuts it off from the other nodes. From now on it draws from a daemon's generator: the seeded one costs several times as much. */
+export function cutOff({ network, wire }: ReturnType<typeof upToReady>): void {
+  wire.cut = true;
+  network.random.fill = systemRandom.fill;
+}
+
 export function record(suite: CryptoSuite, circuitClass: CircuitClass, sizeBytes: number): Recorded[] {
   const { network, session, middle, guard, exit, received } = upToReady(suite, circuitClass);
   const recorded: Recorded[] = [];
@@ -119,7 +126,7 @@ export class Replay {
 
   constructor(suite: CryptoSuite, recorded: readonly Recorded[], circuitClass: CircuitClass) {
     this.#relay = upToReady(suite, circuitClass);
-    this.#relay.wire.cut = true;
+    cutOff(this.#relay);
     this.#nowMs = this.#relay.network.nowMs;
     // One direction behind the other: both classes then come in batches of the same size.
     this.#cells = [...recorded.filter(({ forward }) => !forward), ...recorded.filter(({ forward }) => forward)];

@@ -116,7 +116,7 @@ export class BatchQueue {
     if (slot < 0) throw new Error('the batches are full: push without hasRoom');
     this.#known.add(inKey);
     this.#known.add(outKey);
-    this.#store.view(slot).set(bytes);
+    this.#store.put(slot, bytes);
     if (this.#open.length === 0) this.#openedMs = nowMs;
     this.#open.push({ slot, owner, note, from, inDigest, to, outDigest });
     this.#waiting++;

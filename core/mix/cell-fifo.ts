@@ -27,7 +27,7 @@ export class CellFifo {
     if (this.#length === this.#ring.length) return false;
     const slot = this.#store.take();
     if (slot < 0) return false;
-    this.#store.view(slot).set(bytes);
+    this.#store.put(slot, bytes);
     this.#ring[(this.#head + this.#length++) & (this.#ring.length - 1)] = slot;
     return true;
   }

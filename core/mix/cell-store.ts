@@ -1,19 +1,21 @@
 /**
  * Room for waiting datagrams: slots of 1280 bytes in slabs that come when they are needed and go when they are empty.
- * A slot's view is made once with its slab, so that storing a cell allocates nothing. Of all free slots the one in the
- * lowest slab is taken first: after a burst the upper slabs run empty and can be given back.
+ * Of all free slots the one in the lowest slab is taken first: after a burst the upper slabs run empty and can be given
+ * back. Within a slab it is the one that was given back last, whose memory is still in the cache.
+ *
+ * What has waited for some milliseconds has left the cache. A view kept for each slot would have left it too, and its
+ * two lines had to come back before those of the cell: making one anew for the moment that it is needed takes less.
  */
 import { DATAGRAM_BYTES } from '../wire/datagram.ts';
 
 const SLAB_BITS = 8;
 const SLAB_CELLS = 1 << SLAB_BITS;
 const SLAB_MASK = SLAB_CELLS - 1;
-/** What a view costs beside the slot's 1280 bytes, about. */
-const VIEW_BYTES = 120;
-const SLAB_BYTES = SLAB_CELLS * (DATAGRAM_BYTES + VIEW_BYTES);
+const SLAB_BYTES = SLAB_CELLS * DATAGRAM_BYTES;
 
 interface Slab {
-  readonly views: readonly Uint8Array[];
+  readonly buffer: ArrayBuffer;
+  readonly bytes: Uint8Array;
   /** Free places, as a stack. */
   readonly free: Uint16Array;
   freeCount: number;
@@ -57,9 +59,15 @@ export class CellStore {
     return (index << SLAB_BITS) | place;
   }
 
-  /** The 1280 bytes of a slot in use. */
+  /** Copies 1280 bytes into a slot in use. */
+  put(slot: number, bytes: Uint8Array): void {
+    this.#slabs[slot >>> SLAB_BITS]!.bytes.set(bytes, (slot & SLAB_MASK) * DATAGRAM_BYTES);
+  }
+
+  /** The 1280 bytes of a slot in use. Until it is given back. */
   view(slot: number): Uint8Array {
-    return this.#slabs[slot >>> SLAB_BITS]!.views[slot & SLAB_MASK]!;
+    const { buffer } = this.#slabs[slot >>> SLAB_BITS]!;
+    return new Uint8Array(buffer, (slot & SLAB_MASK) * DATAGRAM_BYTES, DATAGRAM_BYTES);
   }
 
   give(slot: number): void {
@@ -81,9 +89,10 @@ export class CellStore {
   }
 
   #add(index: number): Slab {
-    const buffer = new ArrayBuffer(SLAB_CELLS * DATAGRAM_BYTES);
+    const buffer = new ArrayBuffer(SLAB_BYTES);
     const slab: Slab = {
-      views: Array.from({ length: SLAB_CELLS }, (_, i) => new Uint8Array(buffer, i * DATAGRAM_BYTES, DATAGRAM_BYTES)),
+      buffer,
+      bytes: new Uint8Array(buffer),
       free: Uint16Array.from({ length: SLAB_CELLS }, (_, i) => SLAB_MASK - i),
       freeCount: SLAB_CELLS,
     };

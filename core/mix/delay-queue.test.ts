@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import fc from 'fast-check';
 import { createSeededRandom } from '../crypto/seeded-random.ts';
 import { DATAGRAM_BYTES } from '../wire/datagram.ts';
 import { boundedDelayMs, type DelayOwner, DelayQueue } from './delay-queue.ts';
@@ -140,6 +141,77 @@ describe('the delay queue', () => {
     assert.ok(turns < 150, `${turns} turns`);
     const meanMs = owner.out.reduce((sum, { atMs }) => sum + atMs, 0) / 1000;
     assert.ok(Math.abs(queue.waitedMs / 1000 - meanMs) < 1e-6 && meanMs > 18 && meanMs < 23, `${meanMs}`);
+  });
+
+  test('does what a sorted list would do, whatever the delays and the gaps', () => {
+    // Delays within one day of the calendar, over many, and over more than it has; time that stands still and jumps.
+    const delayMs = fc.oneof(
+      fc.constantFrom(0, 1, 5),
+      fc.double({ min: 0, max: 3, noNaN: true }),
+      fc.integer({ max: 400_000, min: 0 }),
+    );
+    const gapMs = fc.oneof(
+      fc.constant(0),
+      fc.double({ min: 0, max: 2, noNaN: true }),
+      fc.integer({ min: 0, max: 5000 }),
+    );
+    const step = fc.record({ gapMs, delays: fc.array(delayMs, { maxLength: 5 }) });
+    fc.assert(
+      fc.property(fc.constantFrom(0, 1), fc.array(step, { maxLength: 60 }), (batchMs, steps) => {
+        const queue = new DelayQueue(createSeededRandom('queue 7'), 4096, batchMs);
+        const owner = new Collector();
+        const waiting = new Map<number, number>();
+        let nowMs = 0;
+        let turnMs = Number.NEGATIVE_INFINITY;
+        let pushed = 0;
+        const turn = () => {
+          const firstMs = Math.max(Math.min(...waiting.values()), turnMs + batchMs);
+          assert.equal(queue.nextMs(), firstMs);
+          if (firstMs <= nowMs) turnMs = nowMs;
+          while (queue.releaseNext(nowMs)) {
+            const { value, note, atMs } = owner.out.pop()!;
+            assert.equal(note, waiting.get(value));
+            assert.ok(firstMs <= nowMs && note <= nowMs && atMs === nowMs, `a cell left ${note - nowMs} ms early`);
+            waiting.delete(value);
+          }
+          if (firstMs <= nowMs) assert.ok([...waiting.values()].every((dueMs) => dueMs > nowMs));
+          assert.equal(queue.length, waiting.size);
+        };
+        for (const { gapMs, delays } of steps) {
+          nowMs += gapMs;
+          for (const delay of delays) {
+            queue.pushFor(numbered(pushed), owner, nowMs + delay, delay, nowMs);
+            waiting.set(pushed++, nowMs + delay);
+          }
+          turn();
+          if (queue.length === 0) queue.trim();
+        }
+        while (waiting.size > 0) {
+          nowMs = queue.nextMs();
+          turn();
+        }
+        assert.equal(queue.nextMs(), Number.POSITIVE_INFINITY);
+      }),
+    );
+  });
+
+  test('what is due together leaves in random order, also if it came with the same delay', () => {
+    const queue = new DelayQueue(createSeededRandom('queue 8'), 4096, 1);
+    const owner = new Collector();
+    const trials = 400;
+    const cells = 10;
+    let inversions = 0;
+    for (let trial = 0; trial < trials; trial++) {
+      for (let i = 0; i < cells; i++) queue.pushFor(numbered(i), owner, 0, 5, trial * 10);
+      while (queue.releaseNext(trial * 10 + 6));
+      const order = owner.out.splice(0).map(({ value }) => value);
+      assert.equal(order.length, cells);
+      for (let i = 0; i < cells; i++) for (let k = 0; k < i; k++) if (order[k]! > order[i]!) inversions++;
+    }
+    // Of a random permutation of n: mean n(n−1)/4, variance n(n−1)(2n+5)/72.
+    const mean = (trials * cells * (cells - 1)) / 4;
+    const deviation = Math.sqrt((trials * cells * (cells - 1) * (2 * cells + 5)) / 72);
+    assert.ok(Math.abs(inversions - mean) < 3 * deviation, `${inversions} inversions, not ${mean} ± ${deviation}`);
   });
 
   test('a throwing owner loses its cell only', () => {

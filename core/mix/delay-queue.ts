@@ -3,8 +3,12 @@
  * order in which cells leave says nothing about the order in which they came. Only finished cells wait; when one's time
  * has come, its owner gets it back.
  *
- * A heap of four-way nodes over typed arrays orders them: O(log n) per cell, no objects, no allocation but when it
- * grows. Memory is bounded: at the bound new cells are dropped and counted. Sending the oldest ones early instead would
+ * A calendar: a quarter of a millisecond to a day, and a list of cells for each day. What lies further ahead than its 4096
+ * days goes to the day that has the same place, and is passed over until it is due. At a release the days that have come
+ * are gone through; what is due of them leaves in an order drawn at random. So a cell costs O(1), whatever the number
+ * that waits, no time is rounded, and all of it lies in typed arrays, without an object for a cell.
+ *
+ * Memory is bounded: at the bound new cells are dropped and counted. Sending the oldest ones early instead would
  * let anybody empty a mix at will by filling it up, which is the first half of an n−1 attack; what is dropped is lost
  * in plain sight. A circuit may hold no more than a quarter of the room that is left (the dynamic threshold of
  * Choudhury and Hahne, 1998), so that one flood leaves room for the others.
@@ -27,11 +31,15 @@ export const MIN_DELAY_MS = 1;
 export const MAX_DELAY_MS = 10_000;
 
 const OWNER_SHARE = 0.25;
-const MIN_HEAP = 64;
-const EMPTY_DOUBLES = new Float64Array(0);
-const EMPTY_SLOTS = new Uint32Array(0);
-/** Beside the cell: its place in the heap, its owner, its note. */
-const PLACE_BYTES = 8 + 4 + 8 + 8;
+/** A power of two: that a time falls into a day is then exact. */
+const DAYS_PER_MS = 4;
+const DAYS = 4096;
+const NO_SLOT = -1;
+const MIN_SLOTS = 64;
+const NO_DOUBLES = new Float64Array(0);
+const NO_SLOTS = new Int32Array(0);
+/** Beside the cell, by slot: its time, its note, its owner, the next of its day, a place among those that are due. */
+const SLOT_BYTES = 8 + 8 + 8 + 4 + 4;
 
 export class DelayQueue {
   readonly #times: Exponential;
@@ -39,11 +47,22 @@ export class DelayQueue {
   readonly #batchMs: number;
   /** When cells were last released. */
   #turnMs: TimeMs = Number.NEGATIVE_INFINITY;
-  #due = EMPTY_DOUBLES;
-  #slots = EMPTY_SLOTS;
+
   /** By slot. */
   #owners: (DelayOwner | undefined)[] = [];
-  #notes = EMPTY_DOUBLES;
+  #notes = NO_DOUBLES;
+  #dues = NO_DOUBLES;
+  #nexts = NO_SLOTS;
+
+  /** First cell of each day from `#today` on; of the days before, none is left. */
+  #days = NO_SLOTS;
+  #today = 0;
+  /** The first time of those in the days; undefined = to be looked for. */
+  #aheadMs: TimeMs | undefined = Number.POSITIVE_INFINITY;
+  /** Cells that were due at the last release and have not left. */
+  #leaving = NO_SLOTS;
+  #leavingCount = 0;
+
   #length = 0;
   /** Most cells at once since the last trim. */
   #peak = 0;
@@ -67,7 +86,7 @@ export class DelayQueue {
   }
 
   get memoryBytes(): number {
-    return this.#store.memoryBytes + this.#due.length * PLACE_BYTES;
+    return this.#store.memoryBytes + this.#dues.length * SLOT_BYTES + this.#days.byteLength;
   }
 
   /** Whether an owner that has `waiting` cells here may put in another one. */
@@ -84,41 +103,43 @@ export class DelayQueue {
   pushFor(bytes: Uint8Array, owner: DelayOwner, note: number, delayMs: number, nowMs: TimeMs): void {
     const slot = this.#store.take();
     if (slot < 0) throw new Error('the delay queue is full: push without hasRoom');
-    this.#store.view(slot).set(bytes);
-    if (slot >= this.#notes.length) this.#growNotes(slot);
+    this.#store.put(slot, bytes);
+    if (slot >= this.#dues.length) this.#growSlots(slot);
+    const dueMs = nowMs + delayMs;
     this.#owners[slot] = owner;
     this.#notes[slot] = note;
+    this.#dues[slot] = dueMs;
     this.waitedMs += delayMs;
-    if (this.#length === this.#due.length) this.#growHeap();
-    this.#up(this.#length++, nowMs + delayMs, slot);
-    if (this.#length > this.#peak) this.#peak = this.#length;
+    this.#enter(Math.max(dayOf(dueMs), this.#today), slot);
+    if (this.#aheadMs !== undefined && dueMs < this.#aheadMs) this.#aheadMs = dueMs;
+    if (++this.#length > this.#peak) this.#peak = this.#length;
   }
 
   /** When the first cell may leave; Infinity when none waits. */
   nextMs(): TimeMs {
-    return this.#length === 0 ? Number.POSITIVE_INFINITY : Math.max(this.#due[0]!, this.#turnMs + this.#batchMs);
+    if (this.#aheadMs === undefined) this.#aheadMs = this.#firstAheadMs();
+    const firstMs = this.#leavingCount > 0 ? this.#turnMs : this.#aheadMs;
+    return Math.max(firstMs, this.#turnMs + this.#batchMs);
   }
 
   /**
-   * Hands the next cell that is due to its owner; false when none is, or none may leave yet. What release() throws comes out of here, with the
-   * cell already gone from the queue.
+   * Hands a cell that is due to its owner; false when none is, or none may leave yet. What release() throws comes out of
+   * here, with the cell already gone from the queue.
    */
   releaseNext(nowMs: TimeMs): boolean {
-    if (this.#length === 0 || this.#due[0]! > nowMs) return false;
-    if (nowMs !== this.#turnMs) {
-      if (nowMs < this.#turnMs + this.#batchMs) return false;
+    if (this.#leavingCount === 0 || nowMs !== this.#turnMs) {
+      if (this.nextMs() > nowMs) return false;
       this.#turnMs = nowMs;
+      this.#gather(nowMs);
     }
-    const slot = this.#slots[0]!;
-    this.waitedMs += nowMs - this.#due[0]!;
+    const slot = this.#draw();
+    this.waitedMs += nowMs - this.#dues[slot]!;
     this.#length--;
-    if (this.#length > 0) this.#down(this.#due[this.#length]!, this.#slots[this.#length]!);
     const owner = this.#owners[slot]!;
     this.#owners[slot] = undefined;
     this.released++;
-    const bytes = this.#store.view(slot);
     try {
-      owner.release(bytes, this.#notes[slot]!, nowMs);
+      owner.release(this.#store.view(slot), this.#notes[slot]!, nowMs);
     } finally {
       this.#store.give(slot);
     }
@@ -129,68 +150,89 @@ export class DelayQueue {
   trim(): void {
     this.#store.trim(Math.max(this.#length, this.#peak));
     this.#peak = this.#length;
-    if (this.#length === 0 && this.#due.length > MIN_HEAP) {
-      this.#due = EMPTY_DOUBLES;
-      this.#slots = EMPTY_SLOTS;
-      this.#notes = EMPTY_DOUBLES;
-      this.#owners = [];
+    if (this.#length > 0 || this.#dues.length === 0) return;
+    this.#owners = [];
+    this.#notes = NO_DOUBLES;
+    this.#dues = NO_DOUBLES;
+    this.#nexts = NO_SLOTS;
+    this.#days = NO_SLOTS;
+    this.#leaving = NO_SLOTS;
+  }
+
+  #enter(day: number, slot: number): void {
+    const place = placeOf(day);
+    this.#nexts[slot] = this.#days[place]!;
+    this.#days[place] = slot;
+  }
+
+  /** Takes what is due out of its days. A jump over the whole calendar looks at each place once. */
+  #gather(nowMs: TimeMs): void {
+    const nowDay = dayOf(nowMs);
+    for (let day = Math.max(this.#today, nowDay - DAYS + 1); day <= nowDay; day++) {
+      const place = placeOf(day);
+      let slot = this.#days[place]!;
+      if (slot === NO_SLOT) continue;
+      this.#days[place] = NO_SLOT;
+      while (slot !== NO_SLOT) {
+        const next = this.#nexts[slot]!;
+        if (this.#dues[slot]! <= nowMs) this.#leaving[this.#leavingCount++] = slot;
+        else this.#enter(day, slot);
+        slot = next;
+      }
     }
+    this.#today = nowDay;
+    this.#aheadMs = undefined;
   }
 
-  #up(from: number, dueMs: number, slot: number): void {
-    const due = this.#due;
-    const slots = this.#slots;
-    let index = from;
-    while (index > 0) {
-      const parent = (index - 1) >> 2;
-      if (due[parent]! <= dueMs) break;
-      due[index] = due[parent]!;
-      slots[index] = slots[parent]!;
-      index = parent;
+  /** One of the cells that leave, each with the same probability. */
+  #draw(): number {
+    const leaving = this.#leaving;
+    const last = --this.#leavingCount;
+    if (last === 0) return leaving[0]!;
+    const place = Math.ceil(this.#times.uniform() * (last + 1)) - 1;
+    const slot = leaving[place]!;
+    leaving[place] = leaving[last]!;
+    return slot;
+  }
+
+  /** The first time of all cells in the days. Each is looked at once at most. */
+  #firstAheadMs(): TimeMs {
+    let firstMs = Number.POSITIVE_INFINITY;
+    if (this.#length === this.#leavingCount) return firstMs;
+    for (let day = this.#today; day < this.#today + DAYS; day++) {
+      for (let slot = this.#days[placeOf(day)]!; slot !== NO_SLOT; slot = this.#nexts[slot]!) {
+        if (this.#dues[slot]! < firstMs) firstMs = this.#dues[slot]!;
+      }
+      // What is in later days is later, unless it comes round another time and is later still.
+      if (dayOf(firstMs) <= day) break;
     }
-    due[index] = dueMs;
-    slots[index] = slot;
+    return firstMs;
   }
 
-  /** Puts a cell where the first one was. */
-  #down(dueMs: number, slot: number): void {
-    const due = this.#due;
-    const slots = this.#slots;
-    const length = this.#length;
-    let index = 0;
-    for (;;) {
-      const first = 4 * index + 1;
-      if (first >= length) break;
-      const end = Math.min(first + 4, length);
-      let least = first;
-      for (let child = first + 1; child < end; child++) if (due[child]! < due[least]!) least = child;
-      if (due[least]! >= dueMs) break;
-      due[index] = due[least]!;
-      slots[index] = slots[least]!;
-      index = least;
-    }
-    due[index] = dueMs;
-    slots[index] = slot;
-  }
-
-  #growHeap(): void {
-    const size = Math.max(MIN_HEAP, this.#due.length * 2);
-    const due = new Float64Array(size);
-    const slots = new Uint32Array(size);
-    due.set(this.#due);
-    slots.set(this.#slots);
-    this.#due = due;
-    this.#slots = slots;
-  }
-
-  #growNotes(slot: number): void {
-    const notes = new Float64Array(Math.max(MIN_HEAP, this.#notes.length * 2, slot + 1));
-    notes.set(this.#notes);
-    this.#notes = notes;
+  #growSlots(slot: number): void {
+    if (this.#days.length === 0) this.#days = new Int32Array(DAYS).fill(NO_SLOT);
+    const size = Math.max(MIN_SLOTS, this.#dues.length * 2, slot + 1);
+    this.#notes = grown(this.#notes, new Float64Array(size));
+    this.#dues = grown(this.#dues, new Float64Array(size));
+    this.#nexts = grown(this.#nexts, new Int32Array(size));
+    this.#leaving = grown(this.#leaving, new Int32Array(size));
   }
 }
 
 /** The mean that a relay applies for what a set-up asks. */
 export function boundedDelayMs(delayMeanUs: number): number {
   return Math.min(MAX_DELAY_MS, Math.max(MIN_DELAY_MS, delayMeanUs / 1000));
+}
+
+function dayOf(timeMs: TimeMs): number {
+  return Math.floor(timeMs * DAYS_PER_MS);
+}
+
+function placeOf(day: number): number {
+  return day & (DAYS - 1);
+}
+
+function grown<T extends Float64Array | Int32Array>(from: T, into: T): T {
+  into.set(from);
+  return into;
 }
