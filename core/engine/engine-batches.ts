@@ -68,6 +68,13 @@ const MAX_CHECKS_OF_ONE = 32;
 const MAX_CHECKS = 256;
 /** Evidence that a neighbour may send, a minute. */
 const MAX_EVIDENCE_PER_MINUTE = 4;
+/**
+ * So long a neighbour is told nothing more that was signed with the same batch key, after it has been told once or has told
+ * us: who cheats in every batch would otherwise fill what there is room for, and what others have done would not get about.
+ */
+const TOLD_MS = 600_000;
+/** Batch keys of which one neighbour has been told, as far as that is remembered. */
+const MAX_TOLD = 64;
 /** Questions of one client about its second hops are answered no more often. */
 const MIN_NEXT_GAP_MS = 500;
 /** Own questions that wait for an answer. */
@@ -126,6 +133,8 @@ interface Neighbour {
   checks: number;
   evidence: number;
   evidenceSinceMs: TimeMs;
+  /** When it was told of a cheat, or told us, by the batch key. */
+  readonly told: Map<string, TimeMs>;
   suspectedMs: TimeMs;
   answeredMs: TimeMs;
 }
@@ -392,6 +401,7 @@ export class EngineBatches implements Timed {
         checks: 0,
         evidence: 0,
         evidenceSinceMs: nowMs,
+        told: new Map(),
         suspectedMs: Number.NEGATIVE_INFINITY,
         answeredMs: Number.NEGATIVE_INFINITY,
       };
@@ -652,8 +662,12 @@ export class EngineBatches implements Timed {
           as: cheatName(cheat.kind),
           count: cheat.number,
         });
+        const key = cheat.key.join();
+        if (job.kind === 'evidence') noteTold(from, key, nowMs);
         for (const other of this.#neighbours.values()) {
-          if (other !== from || job.kind !== 'evidence') this.#send(other.slot, About.evidence, evidence);
+          if (nowMs - (other.told.get(key) ?? Number.NEGATIVE_INFINITY) < TOLD_MS) continue;
+          noteTold(other, key, nowMs);
+          this.#send(other.slot, About.evidence, evidence);
         }
         return;
       }
@@ -742,6 +756,13 @@ export class EngineBatches implements Timed {
       this.#context.host.cmix?.suspected(slot.link.nodeId!, { ...ledger.counts });
     }
   }
+}
+
+/** The newest are last. */
+function noteTold({ told }: Neighbour, key: string, nowMs: TimeMs): void {
+  told.delete(key);
+  if (told.size >= MAX_TOLD) told.delete(told.keys().next().value!);
+  told.set(key, nowMs);
 }
 
 /** The newest are last. A batch is proved to a neighbour once for either side. */

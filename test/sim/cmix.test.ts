@@ -6,7 +6,7 @@ import type { CryptoSuite } from '@nyx/core/crypto/suite.ts';
 import { Drop } from '@nyx/core/drop-reason.ts';
 import { CircuitEnd, type SessionOwner } from '@nyx/core/engine/contract.ts';
 import { Engine } from '@nyx/core/engine/engine.ts';
-import { CheatKind, MAX_EVIDENCE_BYTES, verifyEvidence } from '@nyx/core/mix/batch-evidence.ts';
+import { CheatKind, encodeEvidence, MAX_EVIDENCE_BYTES, verifyEvidence } from '@nyx/core/mix/batch-evidence.ts';
 import { smallRecords, TEST_RULES, type TestMix, testMix } from '@nyx/core/mix/batch-testing.ts';
 import type { BatchJob, BatchProgress } from '@nyx/core/mix/batch-work.ts';
 import type { SessionApi } from '@nyx/core/stream/contract.ts';
@@ -360,6 +360,23 @@ describe('a lying mix', () => {
   test('that does not compute the delay', () => {
     const world = caught(111, (job, honest) => lazy(honest(job), 'middle 111'));
     assertCaught(world, CheatKind.delay, [world.guard, world.exit]);
+  });
+
+  test('that cheats in every batch is told of once, and leaves room for what others have done', () => {
+    const world = caught(127, (job, honest) => lazy(honest(job), 'middle 127'));
+    const { client, guard, side, middle, network, hosts } = world;
+    const heard = () => client.host.cheats.filter(({ found }) => !found).map(({ cheat }) => cheat.nodeId);
+    assert.ok(guard.host.cheats.length > 4, `seed 127: the guard knows of ${guard.host.cheats.length} batches`);
+    assert.deepEqual(heard(), [middle.mix.nodeId]);
+    // Of another mix, found by the guard's other neighbour and told within the same minute.
+    const records = smallRecords(suite);
+    const [{ evidence } = assert.fail('the guard has evidence')] = guard.host.cheats;
+    const statement = records.readStatement(evidence.subarray(evidence.length - records.statementBytes))!;
+    const { certificate, key } = side.mix.signer;
+    const signed = records.encodeStatement(certificate, key, statement, statement.inputs, statement.outputs);
+    world.exit.node.engine.shareEvidence(encodeEvidence(CheatKind.delay, signed), network.nowMs);
+    runBatches(network, hosts, 500);
+    assert.deepEqual(heard(), [middle.mix.nodeId, side.mix.nodeId]);
   });
 
   test('that has a name in the view only after its link came up', () => {
