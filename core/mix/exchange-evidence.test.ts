@@ -32,6 +32,7 @@ import {
   testMix,
 } from './batch-testing.ts';
 import { encodeShown, type ShownCell } from './exchange-evidence.ts';
+import { headsOfOutput } from './same-output.ts';
 
 const suite = createNobleSuite();
 const records = smallRecords(suite);
@@ -188,6 +189,32 @@ describe('an honest mix', () => {
     for (const circuit of [one, two]) assert.equal(accused(evidenceOf(batch.signed(), circuit, cell, 0)), undefined);
   });
 
+  test('cannot be accused with two backward cells that become one: it took the other', () => {
+    const [circuit] = circuits as [TestCircuit];
+    const travel = Direction.backward;
+    for (let index = 0; ; index++) {
+      const shown = cellOf(circuit, travel, index);
+      const out = new Uint8Array(CELL_BYTES);
+      const head = shown.cell.subarray(0, CT_BYTES);
+      const { aeadKey } = layerKeys(circuit, travel, 0);
+      setCellContext(index, 0, 0);
+      suite.aeadSeal(out.subarray(TAG_BYTES), out.subarray(0, TAG_BYTES), head, cellAd, cellNonce, aeadKey);
+      const heads = headsOfOutput(suite, head, out, cellAd.slice(), cellNonce.slice(), aeadKey)!;
+      const another = heads.find((one) => compareBytes(one, head) !== 0);
+      if (another === undefined) continue;
+      const batch = new HonestBatch();
+      assert.ok(batch.take(circuit, shown));
+      const made = { ...shown, cell: joinBytes(another, new Uint8Array(TAG_BYTES)) };
+      assert.equal(accused(evidenceOf(batch.signed(), circuit, made, index)), undefined);
+      // If it took neither, both show what it has done.
+      batch.inputs[0] = testDigest(suite, 'something else');
+      for (const cell of [shown, made]) {
+        assert.deepEqual(accused(evidenceOf(batch.signed(), circuit, cell, index)), mix.nodeId);
+      }
+      return;
+    }
+  });
+
   test('at the end of a circuit: what it took ends there, what it gave began there', () => {
     const circuit = circuitAt(mix, 'last', true);
     const batch = new HonestBatch();
@@ -244,11 +271,13 @@ describe('a mix that exchanges a cell', () => {
   });
 
   test('likewise when it gave what it says not to have taken', () => {
-    const batch = new HonestBatch();
-    const cell = cellOf(circuits[0]!, Direction.forward, 1);
-    assert.ok(batch.take(circuits[0]!, cell));
-    batch.inputs[0] = testDigest(suite, 'something else');
-    assert.deepEqual(accused(evidenceOf(batch.signed(), circuits[0]!, cell, 1)), mix.nodeId);
+    for (const travel of [Direction.forward, Direction.backward] as const) {
+      const batch = new HonestBatch();
+      const cell = cellOf(circuits[0]!, travel, 1);
+      assert.ok(batch.take(circuits[0]!, cell));
+      batch.inputs[0] = testDigest(suite, 'something else');
+      assert.deepEqual(accused(evidenceOf(batch.signed(), circuits[0]!, cell, 1)), mix.nodeId);
+    }
   });
 
   test('is not by anything else: evidence with any byte changed, or cut, shows nothing', () => {

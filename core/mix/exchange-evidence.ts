@@ -28,12 +28,15 @@ import {
   type Statement,
 } from './batch-records.ts';
 import { arePledged, LAYER_KEYS_BYTES, type Pledge, readPledge } from './circuit-pledge.ts';
+import { headsOfOutput } from './same-output.ts';
 
 /** `travel (1) ‖ counter (6) ‖ type (1) ‖ path id (1)` */
 const HEAD_BYTES = 9;
 const KEYS_BYTES = 2 * AEAD_KEY_BYTES + LAYER_KEYS_BYTES;
 const BLOCK_BYTES = 64;
 const zeroNonce = new Uint8Array(12);
+/** One cell alone becomes the output. */
+const none = () => [];
 
 /** A cell on the link over which it comes to a mix. */
 export interface ShownCell {
@@ -73,8 +76,8 @@ function cellBytesOf(travel: Direction): number {
 interface Sides {
   readonly input: Uint8Array;
   readonly output: Uint8Array;
-  /** Nothing else becomes this output: to have given it without having taken the cell shows as much. */
-  readonly isOnly: boolean;
+  /** Inputs of all cells that become this output, as far as it is not this one alone; undefined: they are too many to tell. */
+  readonly others: () => readonly Uint8Array[] | undefined;
 }
 
 /** Whether the mix has signed a batch that it cannot have made of this cell. */
@@ -102,7 +105,9 @@ export function isExchange(
   if (sides === undefined) return false;
   const took = isOpened(suite, opening, Side.in, sides.input);
   const gave = isOpened(suite, opening, Side.out, sides.output);
-  return sides.isOnly ? took !== gave : took && !gave;
+  if (took === gave) return false;
+  // What it gave must have come of something that it took.
+  return took || (sides.others()?.every((other) => !isOpened(suite, opening, Side.in, other)) ?? false);
 }
 
 /** What the pledge says that becomes of the cell; undefined: it is none of the circuit's, or the keys are not those pledged. */
@@ -121,8 +126,8 @@ function sidesOf(suite: BatchRecords['suite'], pledge: Pledge, shown: Uint8Array
   if (outward === undefined) {
     const near = digest(inward, counter, cell);
     return travel === Direction.forward
-      ? { input: near, output: endDigest(suite, near), isOnly: true }
-      : { input: beginDigest(suite, near), output: near, isOnly: true };
+      ? { input: near, output: endDigest(suite, near), others: none }
+      : { input: beginDigest(suite, near), output: near, others: none };
   }
   const aeadKey = shown.subarray(end, end + AEAD_KEY_BYTES);
   const prgKey = shown.subarray(end + AEAD_KEY_BYTES, end + 2 * AEAD_KEY_BYTES);
@@ -134,8 +139,10 @@ function sidesOf(suite: BatchRecords['suite'], pledge: Pledge, shown: Uint8Array
   const out = new Uint8Array(CELL_BYTES);
   if (travel === Direction.backward) {
     suite.aeadSeal(out.subarray(TAG_BYTES), out.subarray(0, TAG_BYTES), cell, cellAd, cellNonce, aeadKey);
-    // Of two cells that differ in their last bytes one output may come, if somebody looks for them.
-    return { input: digest(outward, counter, cell), output: digest(inward, counterOut, out), isOnly: false };
+    const [ad, nonce] = [cellAd.slice(), cellNonce.slice()];
+    const others = () =>
+      headsOfOutput(suite, cell, out, ad, nonce, aeadKey)?.map((head) => digest(outward, counter, head));
+    return { input: digest(outward, counter, cell), output: digest(inward, counterOut, out), others };
   }
   const plaintext = out.subarray(0, CT_BYTES);
   const isOpen = suite.aeadOpen(
@@ -151,5 +158,5 @@ function sidesOf(suite: BatchRecords['suite'], pledge: Pledge, shown: Uint8Array
   const block = new Uint8Array(BLOCK_BYTES);
   suite.chacha20Xor(block, block, zeroNonce, Math.floor(padAt / BLOCK_BYTES), prgKey);
   out.set(block.subarray(padAt % BLOCK_BYTES, (padAt % BLOCK_BYTES) + TAG_BYTES), CT_BYTES);
-  return { input: digest(inward, counter, cell), output: digest(outward, counterOut, out), isOnly: true };
+  return { input: digest(inward, counter, cell), output: digest(outward, counterOut, out), others: none };
 }

@@ -467,17 +467,19 @@ describe('a lying mix', () => {
     assert.equal(world.exit.node.engine.cmix.cheats, 0);
   });
 
-  /** The part lies about all outputs of its batches, and carries bytes for long enough to be asked. */
-  function exchanging(seed: number, who: 'guard' | 'middle' | 'exit'): World & { readonly circuit: number } {
+  const hashed = (share: BatchJob['inputs'][number]) => ({
+    ...share,
+    digests: share.digests.map((digest) => suite.sha256(digest)).sort(Buffer.compare),
+  });
+
+  /** The part lies about its batches, by default about all outputs, and carries bytes for long enough to be asked. */
+  function exchanging(
+    seed: number,
+    who: 'guard' | 'middle' | 'exit',
+    lied: (job: BatchJob, world: World) => BatchJob = (job) => ({ ...job, outputs: job.outputs.map(hashed) }),
+  ): World & { readonly circuit: number } {
     const world = build(seed);
-    world[who].host.lie = (job, honest) =>
-      honest({
-        ...job,
-        outputs: job.outputs.map((share) => ({
-          ...share,
-          digests: share.digests.map((digest) => suite.sha256(digest)).sort(Buffer.compare),
-        })),
-      });
+    world[who].host.lie = (job, honest) => honest(lied(job, world));
     const { session, circuit } = dial(world);
     write(session, 2 * TOTAL);
     runBatches(world.network, world.hosts, 60_000, () => world.client.host.exchangers.length > 0);
@@ -524,6 +526,18 @@ describe('a lying mix', () => {
       assertShownAtEnd(world, who);
     });
   }
+
+  test('that gives backward what it says not to have taken', () => {
+    const world = exchanging(128, 'middle', (job, { middle, exit }) => {
+      const behind = middle.node.engine.links().find(({ nodeId }) => nodeId && suite.equal(nodeId, exit.mix.nodeId));
+      return {
+        ...job,
+        inputs: job.inputs.map((share) => (share.neighbour === behind?.link ? hashed(share) : share)),
+      };
+    });
+    assert.deepEqual(world.client.host.exchangers[0], world.middle.mix.nodeId);
+    assertShownAtEnd(world, 'middle');
+  });
 
   test('that does not pledge what it does with a circuit: the circuit ends, but not before data is wanted', () => {
     const world = build(126);
