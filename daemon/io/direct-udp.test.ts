@@ -5,6 +5,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { BATCH_DATAGRAMS, DATAGRAM_BYTES } from '@nyx/core/wire/datagram.ts';
 import { DirectUdp, DirectWait } from './direct-udp.ts';
 import { bindUdpDescriptor } from './socket-options.ts';
+import { receivingOf } from './udp.ts';
 
 const linux = process.platform === 'linux';
 const open: Socket[] = [];
@@ -111,6 +112,30 @@ if (linux) {
     assert.ok(from.direct.send(other.address, numbered(64), 64));
     assert.ok(waited(900) < 900);
     assert.deepEqual([wait.isReadable(0), wait.isReadable(1)], [false, false]);
+  });
+
+  test('what the event loop has been told to leave alone does not look like its business once it is not watched', async () => {
+    const [from, to] = [await bind(), await bind()];
+    const wait = DirectWait.on([to.fd])!;
+    const handle = receivingOf(to.socket)!;
+    handle.recvStop();
+    wait.unwatch(0);
+    for (let i = 0; i < 100; i++) {
+      await turn();
+      wait.wait(1);
+      if (!wait.isLoopReady) break;
+    }
+    for (let i = 0; i < 3; i++) {
+      assert.ok(from.direct.send(to.address, numbered(64), 64));
+      wait.wait(900);
+      assert.deepEqual([wait.isReadable(0), wait.isLoopReady], [true, false]);
+      to.direct.receive();
+    }
+    // And back: by the event loop alone.
+    handle.recvStart();
+    assert.ok(from.direct.send(to.address, numbered(64), 64));
+    while (to.events.length === 0) await turn();
+    assert.equal(to.events[0]!.port, from.address.port);
   });
 
   test('without descriptors, or with too many, there is no wait', async () => {

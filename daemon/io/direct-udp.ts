@@ -20,6 +20,7 @@ const RECEIVE_BYTES = BATCH_DATAGRAMS * DATAGRAM_BYTES + 1;
 /** Senders whose addresses are kept as text. */
 const MAX_SENDERS = 4096;
 const MAX_WAITS = 16;
+const EPOLL_CTL_DEL = 2n;
 /** What no receive brings. An empty datagram brings 0. */
 const NOTHING = 0xffff_ffff;
 const POLLIN = 1;
@@ -57,6 +58,7 @@ class DirectCalls {
   readonly #recvmmsg: Call;
   readonly #sendmmsg: Call;
   readonly #ppoll: Call;
+  readonly #epollCtl: Call;
   readonly #memory = new DataView(new ArrayBuffer(BLOCK_BYTES));
   readonly #received = new Uint8Array(RECEIVE_BYTES);
   readonly #one = this.#received.subarray(0, DATAGRAM_BYTES);
@@ -70,10 +72,16 @@ class DirectCalls {
 
   constructor(ffi: Ffi) {
     this.#ffi = ffi;
-    const { functions } = ffi.dlopen(null, { recvmmsg: pointers(5), sendmmsg: pointers(4), ppoll: pointers(4) });
+    const { functions } = ffi.dlopen(null, {
+      recvmmsg: pointers(5),
+      sendmmsg: pointers(4),
+      ppoll: pointers(4),
+      epoll_ctl: pointers(4),
+    });
     this.#recvmmsg = functions.recvmmsg as Call;
     this.#sendmmsg = functions.sendmmsg as Call;
     this.#ppoll = functions.ppoll as Call;
+    this.#epollCtl = functions.epoll_ctl as Call;
     const memory = this.#memory;
     const start = ffi.getRawPointer(new Uint8Array(memory.buffer));
     const at = (offset: number) => start + BigInt(offset);
@@ -138,6 +146,11 @@ class DirectCalls {
     memory.setUint32(SEND + HEADER_DONE_BYTES, 0, true);
     this.#sendmmsg(fd, this.#send, 1n, MSG_DONTWAIT);
     return memory.getUint32(SEND + HEADER_DONE_BYTES, true) === length;
+  }
+
+  /** Nothing, if the epoll does not watch it. */
+  unwatch(epoll: number, fd: number): void {
+    this.#epollCtl(BigInt(epoll), EPOLL_CTL_DEL, BigInt(fd), 0n);
   }
 
   /** Blocks this thread until one of them can be read, or the time is up. `readable` gets what can be read. */
@@ -253,6 +266,15 @@ export class DirectWait {
     if (calls === null || fds.length === 0 || fds.length >= MAX_WAITS) return null;
     const loop = watcherOf(fds);
     return loop === undefined ? null : new DirectWait(calls, [...fds, loop]);
+  }
+
+  /**
+   * Takes a descriptor, by its order, out of the event loop's epoll. The loop leaves it alone by now, but has it watched until it is readable
+   * next, which would look as if the loop had something to do. Only if the loop waits for nothing else of it (to be writable): it takes
+   * what it waits for as watched. Told to read it again, it has it watched anew.
+   */
+  unwatch(i: number): void {
+    this.#calls.unwatch(this.#fds.at(-1)!, this.#fds[i]!);
   }
 
   /** Blocks for up to `waitMs` (below 1000; 0 = only looks). */

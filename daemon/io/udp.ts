@@ -189,6 +189,11 @@ export class UdpSocket {
     else this.#receiving?.recvStart();
   }
 
+  /** The event loop holds sends of this socket. */
+  get isSending(): boolean {
+    return this.#pendingSends > 0;
+  }
+
   /** Hands out what has come, up to `maxBuffers`. Gives how many. Does not wait. */
   receive(maxBuffers: number): number {
     const direct = this.#direct;
@@ -363,13 +368,13 @@ class PendingSend {
   }
 }
 
-interface Receiving {
+export interface Receiving {
   recvStart(): void;
   recvStop(): void;
 }
 
 /** What node:dgram reads with: it has no public way to pause. Undefined where it is made otherwise. */
-function receivingOf(socket: Socket): Receiving | undefined {
+export function receivingOf(socket: Socket): Receiving | undefined {
   for (const symbol of Object.getOwnPropertySymbols(socket)) {
     const { handle } = (socket as unknown as Record<symbol, { handle?: Partial<Receiving> } | undefined>)[symbol] ?? {};
     if (typeof handle?.recvStart === 'function' && typeof handle.recvStop === 'function') return handle as Receiving;

@@ -138,7 +138,10 @@ export class PumpSockets {
     const sockets = [...this.#all, ...this.#leaving.keys()].filter(({ descriptor }) => descriptor !== undefined);
     const wait = DirectWait.on(sockets.map(({ descriptor }) => descriptor!));
     if (wait === null) return false;
-    for (const socket of sockets) socket.attend(true);
+    for (const [i, socket] of sockets.entries()) {
+      socket.attend(true);
+      if (!socket.isSending) wait.unwatch(i);
+    }
     this.#attended = { sockets, wait };
     return true;
   }

@@ -263,10 +263,13 @@ class PumpWorker {
   #received(buffer: Uint8Array, via: Via, from: PeerAddress): void {
     const datagrams = buffer.length / DATAGRAM_BYTES;
     const receivedMs = nowMs();
+    const { counters } = this.#engine;
+    const passed = counters.cellsForward + counters.cellsBackward;
     this.#engine.handleDatagrams(buffer, via, from, receivedMs);
+    const relayed = counters.cellsForward + counters.cellsBackward - passed === datagrams;
     this.#handover?.flush();
     this.#loop.received(datagrams, receivedMs);
-    this.#prompt?.received(datagrams, receivedMs);
+    this.#prompt?.received(datagrams, relayed, receivedMs);
   }
 
   /** Under the configuration that is in force, for what is made from now on. */
