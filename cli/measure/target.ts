@@ -54,12 +54,16 @@ export async function startTarget(host = '127.0.0.1', port = 0): Promise<Target>
 }
 
 function serve(socket: Socket): void {
+  // Closed with nothing said, as by those who only time how long opening takes.
+  const onEnd = () => socket.end();
+  socket.once('end', onEnd);
   socket.once('readable', function onReadable() {
     const first = socket.read(1) as Buffer | null;
     if (first === null) {
       if (!socket.readableEnded && !socket.destroyed) socket.once('readable', onReadable);
       return;
     }
+    socket.off('end', onEnd);
     if (first[0] === 0x44) readLength(socket);
     else if (first[0] === 0x55) sink(socket);
     else if (first[0] === 0x45) socket.pipe(socket);

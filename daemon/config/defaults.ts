@@ -49,6 +49,7 @@ export const defaults = {
     maxStreamsPerCircuit: 256,
     connectTimeoutMs: 15_000,
     idleTimeoutMs: 300_000,
+    halfClosedTimeoutMs: 120_000,
   },
   /** Authorities that may lie without any two views of one epoch being signed. */
   directory: { authorities: { liars: 0 }, refreshSeconds: 60 },

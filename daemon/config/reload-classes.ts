@@ -84,6 +84,7 @@ export const reloadClasses: Readonly<Record<ConfigKey, ReloadClass>> = {
   'exit.maxStreamsPerCircuit': live,
   'exit.connectTimeoutMs': live,
   'exit.idleTimeoutMs': live,
+  'exit.halfClosedTimeoutMs': live,
   'exit.dnsServers': live,
   // Whom to believe is nothing to change under way: what was believed so far stays in memory and on disk.
   'directory.authorities.threshold': restart,

@@ -280,6 +280,7 @@ export const configSchema = z.strictObject({
       maxStreamsPerCircuit: integer(1, 65_536).default(d.exit.maxStreamsPerCircuit),
       connectTimeoutMs: integer(100, 300_000).default(d.exit.connectTimeoutMs),
       idleTimeoutMs: integer(1_000, 86_400_000).default(d.exit.idleTimeoutMs),
+      halfClosedTimeoutMs: integer(1_000, 86_400_000).default(d.exit.halfClosedTimeoutMs),
       dnsServers: z.array(z.union([z.ipv4(), z.ipv6()], { error: 'must be an IP address' })).default([]),
     })
     .prefault({}),

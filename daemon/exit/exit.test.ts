@@ -18,6 +18,7 @@ const defaults: ExitOptions = {
   maxStreamsPerCircuit: 16,
   connectTimeoutMs: 5000,
   idleTimeoutMs: 60_000,
+  halfClosedTimeoutMs: 60_000,
   dnsServers: [],
 };
 
@@ -278,6 +279,19 @@ test('a target that resets, and a client that resets', async (context) => {
   await other.until(() => other.connectedFrom !== undefined);
   other.stream.reset(SessionError.cancelled);
   assert.equal((await dropped).code, 'ECONNRESET');
+});
+
+test('a stream that one side has ended is not kept for a silent other one', async (context) => {
+  const silent = await listen(context, (socket) => socket.resume());
+  const pair = start(context, { halfClosedTimeoutMs: 50 });
+  const client = new Reader(pair, '127.0.0.1', silent);
+  client.sendAndEnd(Buffer.from('all'));
+  assert.equal(await client.closed(), SessionError.idleTimeout);
+
+  const ended = await listen(context, (socket) => socket.end('all'));
+  const target = new Reader(pair, '127.0.0.1', ended);
+  assert.equal(await target.closed(), SessionError.idleTimeout);
+  assert.equal(Buffer.concat(target.chunks).toString(), 'all');
 });
 
 test('an idle stream is ended, and so are the streams of a circuit that is gone', async (context) => {

@@ -219,6 +219,7 @@ class ExitSession {
       transfer,
       connectTimeoutMs: options.connectTimeoutMs,
       idleTimeoutMs: options.idleTimeoutMs,
+      halfClosedTimeoutMs: options.halfClosedTimeoutMs,
       onSocket,
       onDone: (code) => this.#forget(tcp, 'tcp', code),
     });

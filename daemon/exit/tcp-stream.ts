@@ -20,6 +20,8 @@ export interface TcpStreamOptions {
   readonly resolver: Resolver;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
+  /** The same, once one of the two has ended. */
+  readonly halfClosedTimeoutMs: number;
   readonly transfer: Transfer;
   /** Called for each socket that is opened. */
   readonly onSocket: (socket: Socket) => void;
@@ -110,6 +112,7 @@ export class TcpStream {
     if (stream.readEnded && !this.#endedToTarget) {
       this.#endedToTarget = true;
       socket.end();
+      socket.setTimeout(this.#halfClosedMs);
     }
   }
 
@@ -168,6 +171,7 @@ export class TcpStream {
 
   readonly #onSocketEnd = (): void => {
     this.#endedFromTarget = true;
+    this.#socket?.setTimeout(this.#halfClosedMs);
     if (this.#rest === undefined && !this.#streamClosed) this.#stream.end();
   };
 
@@ -201,6 +205,11 @@ export class TcpStream {
     this.#race?.cancel();
     this.#race = undefined;
     if (this.#socket !== undefined && !this.#socket.destroyed) this.#socket.resetAndDestroy();
+  }
+
+  /** A peer that is gone for good, application and all, looks to us as one that has ended its side. */
+  get #halfClosedMs(): number {
+    return Math.min(this.#options.halfClosedTimeoutMs, this.#options.idleTimeoutMs);
   }
 
   #queueFlush(): void {

@@ -39,6 +39,8 @@ export interface ExitOptions {
   readonly maxStreamsPerCircuit: number;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
+  /** The same, once one side has ended. */
+  readonly halfClosedTimeoutMs: number;
   /** Resolver addresses; empty = the system's. */
   readonly dnsServers: readonly string[];
 }

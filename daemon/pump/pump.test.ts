@@ -52,6 +52,7 @@ const exitOptions = {
   maxStreamsPerCircuit: 100,
   connectTimeoutMs: 5000,
   idleTimeoutMs: 60_000,
+  halfClosedTimeoutMs: 60_000,
   dnsServers: [],
 };
 

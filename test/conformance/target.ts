@@ -55,6 +55,7 @@ const exit = new Exit(
     maxStreamsPerCircuit: 64,
     connectTimeoutMs: 5000,
     idleTimeoutMs: 60_000,
+    halfClosedTimeoutMs: 60_000,
     dnsServers: [],
   },
   { log() {} },
