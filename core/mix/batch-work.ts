@@ -55,7 +55,7 @@ export type BatchProgress =
   /** For the neighbours the cells came from: at once. */
   | { readonly kind: 'receipts'; readonly batch: number; readonly messages: readonly BatchMessage[] }
   /** The delay is over: the cells may go. */
-  | { readonly kind: 'delayed'; readonly batch: number; readonly delayMs: number }
+  | { readonly kind: 'delayed'; readonly batch: number; readonly squarings: number; readonly delayMs: number }
   | {
       readonly kind: 'proofs';
       readonly batch: number;
@@ -120,7 +120,7 @@ export function* proveBatch(
   };
   const startedMs = nowMs();
   const evaluation = yield* evaluate(group, records.delayInput(certificate, fields), squarings);
-  tell({ kind: 'delayed', batch, delayMs: nowMs() - startedMs });
+  tell({ kind: 'delayed', batch, squarings, delayMs: nowMs() - startedMs });
   const delayProof = yield* prove(suite, group, evaluation);
   const statement = records.encodeStatement(certificate, key, fields, evaluation.output, delayProof);
   const messages: BatchMessage[] = [];

@@ -16,6 +16,7 @@ import {
 } from '@nyx/core/mix/batch-work.ts';
 import { signPledge } from '@nyx/core/mix/circuit-pledge.ts';
 import { RSA_2048, RsaGroup } from '@nyx/core/mix/rsa-group.ts';
+import { SquaringRate } from '@nyx/core/mix/squaring-rate.ts';
 import { evaluate, runTurns, type Turns } from '@nyx/core/mix/vdf.ts';
 import { createNativePowMod } from '../io/modular-power.ts';
 import { createNativeSuite } from '../io/native-suite.ts';
@@ -45,7 +46,7 @@ class CmixThread {
   readonly #suite = createNativeSuite();
   readonly #records = new BatchRecords(this.#suite, new RsaGroup(RSA_2048, createNativePowMod()));
   readonly #signer: BatchSigner | undefined;
-  readonly #squaringsPerMs: number;
+  readonly #rate: SquaringRate;
   readonly #jobs: BatchJob[] = [];
   readonly #checks: { readonly id: number; readonly job: CheckJob }[] = [];
   #proving: Turns<void> | undefined = undefined;
@@ -60,7 +61,7 @@ class CmixThread {
       this.#signer = { certificate: signer.certificate, key: this.#suite.ed25519(signer.seed) };
       signer.seed.fill(0);
     }
-    this.#squaringsPerMs = signer === undefined ? 0 : this.#calibrate();
+    this.#rate = new SquaringRate(signer === undefined ? 0 : this.#calibrate());
   }
 
   /** How many squarings a millisecond takes, on this machine and now. */
@@ -108,11 +109,16 @@ class CmixThread {
       if (job === undefined || this.#signer === undefined) return;
       this.#urgent = true;
       const tell = (progress: BatchProgress) => {
-        if (progress.kind === 'delayed') this.#urgent = false;
+        if (progress.kind === 'delayed') {
+          this.#urgent = false;
+          if (this.#rate.note(progress.squarings, job.rules.delayMs, progress.delayMs)) {
+            this.#post({ type: 'calibrated', squaringsPerMs: this.#rate.perMs });
+          }
+        }
         this.#post({ type: 'progress', progress });
       };
       const nowMs = () => performance.now();
-      this.#proving = proveBatch(this.#records, this.#suite, this.#signer, this.#squaringsPerMs, job, tell, nowMs);
+      this.#proving = proveBatch(this.#records, this.#suite, this.#signer, this.#rate.perMs, job, tell, nowMs);
     }
     if (this.#proving.next().done === true) this.#proving = undefined;
   }
