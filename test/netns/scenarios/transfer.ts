@@ -15,12 +15,14 @@ interface Condition {
   readonly rttMs: number;
   /** Of the client's line in each direction, besides half of the round trip time and the rate. */
   readonly line?: Impairment;
+  /** Losses are few and long: it takes more messages to meet them, and longer until both ends know how they are. */
+  readonly bursts?: boolean;
 }
 
 type Way = { readonly name: string } & (
   | { /** Of the target's host, which sends. */ readonly tcp: 'cubic' | 'bbr' }
   | { /** What the dial asks for. */ readonly nyx: string }
-  | { readonly tor: TorVariant }
+  | { readonly tor: TorVariant /** Of its guard, which sends to the client. */; readonly guardTcp: 'cubic' | 'bbr' }
 );
 
 const conditions: readonly Condition[] = [
@@ -33,8 +35,8 @@ const conditions: readonly Condition[] = [
     })),
   ),
   // What a burst is matters: to whom sends little, five packets in a row are a tenth of a second.
-  { name: '100 ms, 5 % loss in bursts', rttMs: 100, line: { lossShare: 0.05, lossBurstPackets: 5 } },
-  { name: '100 ms, 5 % loss in bursts of 8 ms', rttMs: 100, line: { lossShare: 0.05, lossBurstMs: 8 } },
+  { name: '100 ms, 5 % loss in bursts', rttMs: 100, line: { lossShare: 0.05, lossBurstPackets: 5 }, bursts: true },
+  { name: '100 ms, 5 % loss in bursts of 8 ms', rttMs: 100, line: { lossShare: 0.05, lossBurstMs: 8 }, bursts: true },
   { name: '100 ms, jitter 50 ms', rttMs: 100, line: { jitterMs: 50 } },
   { name: '100 ms, 5 % 20 ms late', rttMs: 100, line: { reorderShare: 0.05, reorderMs: 20 } },
 ];
@@ -42,8 +44,9 @@ const conditions: readonly Condition[] = [
 const ways: readonly Way[] = [
   { name: 'TCP cubic', tcp: 'cubic' },
   { name: 'TCP bbr', tcp: 'bbr' },
-  { name: 'Tor', tor: 'stock' },
-  { name: 'Tor tuned', tor: 'tuned' },
+  { name: 'Tor cubic', tor: 'stock', guardTcp: 'cubic' },
+  { name: 'Tor bbr', tor: 'stock', guardTcp: 'bbr' },
+  { name: 'tuned Tor', tor: 'tuned', guardTcp: 'cubic' },
   { name: 'Nyx', nyx: 'paths=1;fec=off' },
   { name: 'Nyx fec', nyx: 'paths=1;fec=adaptive' },
   { name: 'Nyx fec 0.3', nyx: 'paths=1;fec=0.3' },
@@ -52,13 +55,15 @@ const ways: readonly Way[] = [
   { name: 'Nyx x3 fec 0.3', nyx: 'paths=3;fec=0.3' },
 ];
 
+const TOR_GUARD = 'mix-1';
 const RATE_MBIT = 20;
 /** The line's queue holds so much time. */
 const QUEUE_MS = 100;
 const DOWNLOAD_MS = 6000;
 /** Until the sender has found the rate, and both ends know what the line loses. */
 const START_MS = 2000;
-const MESSAGES = { count: 350, gapMs: 20, sizeBytes: 200 };
+const MESSAGES = { count: 350, startMs: START_MS, gapMs: 20, sizeBytes: 200 };
+const BURST_MESSAGES = { ...MESSAGES, count: 1400, startMs: 8000 };
 
 interface Row {
   readonly condition: string;
@@ -104,7 +109,8 @@ export async function transfer(context: ScenarioContext): Promise<readonly (Row 
     say(
       `${'condition'.padEnd(36)}${'way'.padEnd(16)}   Mbit/s  with start  longest stall   message p50 / p99    dial  repairs, recovered`,
     );
-    for (const { name, rttMs, line } of conditions) {
+    for (const condition of conditions) {
+      const { name, rttMs, line } = condition;
       for (const way of ways) {
         if (!isChosen(only, `${name}: ${way.name}`)) continue;
         const label = `${name.padEnd(36)}${way.name.padEnd(16)}`;
@@ -122,7 +128,10 @@ export async function transfer(context: ScenarioContext): Promise<readonly (Row 
         };
         await network.lab.impair('client-0', { up: whole, down: whole });
         await targetHost.useCongestionControl('tcp' in way ? way.tcp : 'cubic');
-        if ('tor' in way) await tor.get(way.tor)!.reconnect();
+        if ('tor' in way) {
+          await network.node(TOR_GUARD).host.useCongestionControl(way.guardTcp);
+          await tor.get(way.tor)!.reconnect();
+        }
         const measured: Row[] = [];
         for (let run = 0; run < runs; run++) {
           signal.throwIfAborted();
@@ -135,7 +144,7 @@ export async function transfer(context: ScenarioContext): Promise<readonly (Row 
                 ? { socksPort: tor.get(way.tor)!.socks.port, username: own }
                 : PLAIN_TCP;
           try {
-            measured.push(await measureRow(small, name, way.name, via));
+            measured.push(await measureRow(small, condition, way.name, via));
           } catch (error) {
             const { message } = error as Error;
             // Tor's failures are a figure of the table, not of what is tested.
@@ -182,12 +191,12 @@ async function startTors(
   // Its relays on the hosts of ours, its client behind the same line.
   const hosts = {
     auth: hostOf('mix-0'),
-    guard: hostOf('mix-1'),
+    guard: hostOf(TOR_GUARD),
     middle: hostOf('mix-2'),
     exit: hostOf('exit-0'),
     client: hostOf('client-0'),
   };
-  for (const variant of variants) {
+  for (const variant of new Set(variants)) {
     if ('missing' in found) absent.set(variant, found.missing);
     else if (variant === 'tuned' && !found.compiler) absent.set(variant, 'no C compiler for its preload');
     else {
@@ -198,7 +207,7 @@ async function startTors(
   return absent;
 }
 
-async function measureRow(small: SmallNetwork, condition: string, way: string, via: Via): Promise<Row> {
+async function measureRow(small: SmallNetwork, { name, bursts }: Condition, way: string, via: Via): Promise<Row> {
   const { network, target } = small;
   const { api, host } = network.node('client-0');
   const repairs = async () => {
@@ -210,14 +219,15 @@ async function measureRow(small: SmallNetwork, condition: string, way: string, v
     }
     return { received, recovered };
   };
-  const messages = await measureMessages(host, target, via, MESSAGES);
+  const flow = bursts === true ? BURST_MESSAGES : MESSAGES;
+  const messages = await measureMessages(host, target, via, flow);
   const before = await repairs();
   const download = await measureDownload(host, target, via, { sizeBytes: 2 ** 32, stopAfterMs: DOWNLOAD_MS });
   const after = await repairs();
-  const { p50, p99 } = distribution(messages.timesMs.slice(START_MS / MESSAGES.gapMs));
+  const { p50, p99 } = distribution(messages.timesMs.slice(flow.startMs / flow.gapMs));
   const afterStart = download.tenths.slice(START_MS / 100).reduce((sum, bytes) => sum + bytes, 0);
   return {
-    condition,
+    condition: name,
     way,
     goodputMbit: (afterStart * 8) / (download.tookMs - START_MS) / 1000,
     wholeMbit: (download.bytes * 8) / download.tookMs / 1000,
