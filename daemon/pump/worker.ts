@@ -58,6 +58,7 @@ import { LiveTuning, tuningOf } from './live-tuning.ts';
 import { LoopCover } from './loop-cover.ts';
 import { MemoryGuard } from './memory-guard.ts';
 import { SharedMessageMemory } from './message-memory.ts';
+import { Outbox } from './outbox.ts';
 import { PromptReceiver } from './prompt-receiver.ts';
 import { ServiceBridge } from './service-bridge.ts';
 import { type SetupLog, SharedSetupMemory } from './setup-memory.ts';
@@ -89,6 +90,7 @@ interface PathWaiter {
 class PumpWorker {
   readonly #options: PumpOptions;
   readonly #port: MessagePort;
+  readonly #outbox: Outbox;
   readonly #engine: Engine;
   readonly #loop: FlushLoop;
   #prompt: PromptReceiver | undefined;
@@ -130,6 +132,7 @@ class PumpWorker {
     this.#options = options;
     this.#setupLogs = logsByEpoch(options.setupLogs);
     this.#port = port;
+    this.#outbox = new Outbox(port, () => this.#loop.isScheduled);
     const { roles, limits, secrets, cmix } = options;
     this.#reach = new OwnReach(options.addressFamilies ?? 'auto', { nowMs });
     this.#cmix = this.#makeCmix(options);
@@ -182,7 +185,7 @@ class PumpWorker {
       engine: this.#engine,
       host: {
         requestPath: (constraints) => this.#requestPath(constraints),
-        tell: (message) => this.#post(message),
+        tell: (message) => this.#outbox.tell(message),
         nowMs,
         unixSeconds: () => Date.now() / 1000,
         unixMs: () => Date.now(),
@@ -194,10 +197,7 @@ class PumpWorker {
         },
       },
     });
-    this.#bridge = new StreamBridge(this.#dialer, (message, transfer) => {
-      if (transfer === undefined) port.postMessage(message);
-      else port.postMessage(message, transfer);
-    });
+    this.#bridge = new StreamBridge(this.#dialer, (message, transfer) => this.#outbox.post(message, transfer));
     this.#datagrams = new DatagramBridge(this.#dialer, (message) => this.#post(message));
     this.#service = roles.mailbox ? new ServiceBridge(MAILBOX_SERVICE, (message) => this.#post(message)) : undefined;
     this.#memory = new MemoryGuard({
@@ -363,7 +363,7 @@ class PumpWorker {
   readonly #log: Log = (level, message, fields) => this.#post({ type: 'log', level, message, fields });
 
   #post(message: FromPump): void {
-    this.#port.postMessage(message);
+    this.#outbox.post(message);
   }
 
   // --- the engine's host ---
