@@ -90,6 +90,13 @@ interface NoRow {
 
 export async function transfer(context: ScenarioContext): Promise<readonly (Row | NoRow)[]> {
   const { only, runs, say, fail, signal } = context;
+  const cells = conditions.flatMap(({ name }) => ways.map((way) => `${name}: ${way.name}`));
+  if (!cells.some((cell) => isChosen(only, cell))) {
+    fail(
+      `no cell has such a name; they are called like ${JSON.stringify(cells[0])}, after a condition (${names(conditions)}) and a way (${names(ways)})`,
+    );
+    return [];
+  }
   const small = await startSmallNetwork(context, {
     clients: { 'client-0': { addresses: ['10.20.0.2'] } },
     mixes: 6, // three paths that share no relay but the exit
@@ -241,6 +248,10 @@ async function measureRow(small: SmallNetwork, { name, bursts }: Condition, way:
 }
 
 /** Of every figure the one in the middle. */
+function names(of: readonly { readonly name: string }[]): string {
+  return of.map(({ name }) => name).join('; ');
+}
+
 function medianRow(rows: readonly Row[]): Row {
   const [first] = rows;
   const median = (figure: (row: Row) => number) =>
