@@ -24,9 +24,22 @@ test('other addresses, and a route that is back, are changes; anything else is n
   errors.set('ENETUNREACH', 9);
   watch.poll(0);
   assert.deepEqual(changes, ['addresses'], 'as long as there is no way out nobody could be told');
+  assert.equal(watch.isAway, true);
   watch.poll(0);
+  assert.equal(watch.isAway, false);
   watch.poll(0);
   assert.deepEqual(changes, ['addresses', 'route']);
+});
+
+test('without an address it is away, unless there has never been one', () => {
+  let addresses: string[] = [];
+  const watch = new NetworkWatch({ addresses: () => addresses, sendErrors: () => new Map(), onChange: () => {} });
+  const away = (present: string[]) => {
+    addresses = present;
+    watch.poll(0);
+    return watch.isAway;
+  };
+  assert.deepEqual([away([]), away(['192.0.2.1']), away([]), away(['192.0.2.1'])], [false, false, true, false]);
 });
 
 test('by default it looks at the interfaces of this machine', () => {

@@ -28,11 +28,18 @@ export class NetworkWatch {
   #settledMs = Number.POSITIVE_INFINITY;
   #errors = 0;
   #wasAway = false;
+  #hadAddresses: boolean;
 
   constructor(host: NetworkWatchHost) {
     this.#host = host;
     this.#addresses = this.#look();
+    this.#hadAddresses = this.#addresses.size > 0;
     this.#errors = this.#count();
+  }
+
+  /** When it last looked, there was no way out. A machine that never had an address of its own talks with itself. */
+  get isAway(): boolean {
+    return this.#wasAway || (this.#addresses.size === 0 && this.#hadAddresses);
   }
 
   /** Call it some times a second; where something waits for it, more often. */
@@ -43,6 +50,7 @@ export class NetworkWatch {
     const isAway = errors > this.#errors;
     const back = this.#wasAway && !isAway;
     this.#addresses = addresses;
+    this.#hadAddresses ||= addresses.size > 0;
     this.#errors = errors;
     this.#wasAway = isAway;
     const gone = [...before].some((address) => !addresses.has(address));

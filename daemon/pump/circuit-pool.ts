@@ -42,6 +42,8 @@ import { Suspects } from './suspects.ts';
 
 /** After this a circuit gets no new streams; unused for this long it is closed. */
 export const CIRCUIT_DIRTY_MS = 600_000;
+/** What a circuit has to answer when the network is back: a link's move and some round trips. */
+const NETWORK_BACK_MS = 700;
 /** How long the hops keep a circuit at most. */
 const CIRCUIT_LIFETIME_SECONDS = 24 * 3600;
 /** Pool key of the circuits that are nobody's yet. No request has it: theirs begin with a number. */
@@ -53,6 +55,8 @@ export interface PoolHost {
   tell(message: FromPump): void;
   nowMs(): TimeMs;
   unixSeconds(): UnixSeconds;
+  /** This machine has no network now. */
+  isAway(): boolean;
   /** Calls once after this time; gives what cancels that. */
   schedule(delayMs: number, callback: () => void): () => void;
 }
@@ -706,10 +710,7 @@ export class CircuitPool {
     const owner: SessionOwner = {
       onDatagram: (flowId, data) => flows.get(flowId)?.onDatagram(data),
       onDatagramExpired: (flowId, own) => flows.get(flowId)?.onExpired(own),
-      onStalled: () => {
-        if (record !== undefined) record.wentSilent = true;
-        this.#resume(record);
-      },
+      onStalled: () => this.#onStalled(record),
       onDetached: () => this.#resume(record),
       // Its streams and onCircuit have said so, unless it ended between two circuits.
       onClose: () => {
@@ -755,6 +756,26 @@ export class CircuitPool {
     if (key !== undefined) this.#addToKey(key, record);
     this.#host.tell({ type: 'circuit', kind: 'building', circuit, path });
     return record;
+  }
+
+  /** Probes on its only path go unanswered. */
+  #onStalled(record: PooledCircuit | undefined): void {
+    if (record !== undefined && this.#host.isAway()) {
+      this.#waitForNetwork(record, record.session.stats.packetsReceived, true);
+      return;
+    }
+    if (record !== undefined) record.wentSilent = true;
+    this.#resume(record);
+  }
+
+  /** Without a network nothing answers and no circuit can be built. Once it is back, what is there is given some time before it counts as dead. */
+  #waitForNetwork(record: PooledCircuit, packetsReceived: number, away: boolean): void {
+    this.#host.schedule(NETWORK_BACK_MS, () => {
+      if (record.session.closed || record.session.stats.packetsReceived !== packetsReceived) return;
+      const stillAway = this.#host.isAway();
+      if (away || stillAway) this.#waitForNetwork(record, packetsReceived, stillAway);
+      else this.#onStalled(record);
+    });
   }
 
   #makeRoom(): void {

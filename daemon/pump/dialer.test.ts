@@ -40,6 +40,8 @@ class Harness {
   /** Requests for a path to one last hop: sessions that need another circuit. Answered with mixes that are not to be avoided. */
   readonly resumed: PathConstraints[] = [];
   readonly told: FromPump[] = [];
+  /** The client's machine has no network. */
+  isAway = false;
   /** Paths to give out, in order; then the first again. */
   paths: readonly (readonly SimNode[])[];
   readonly #timers = new Set<{ readonly atMs: number; readonly callback: () => void }>();
@@ -76,6 +78,7 @@ class Harness {
           nowMs: () => this.network.nowMs,
           unixSeconds: () => this.network.unixSeconds,
           unixMs: () => this.network.unixSeconds * 1000,
+          isAway: () => this.isAway,
           atTurnEnd: setImmediate,
           batchDelayMs: () => 100,
           schedule: (delayMs, callback) => {
@@ -653,6 +656,35 @@ describe('a path that does not answer', () => {
     assert.equal(next.circuit(), connection.circuit());
     assert.equal(h.asked.length, 1);
   });
+
+  for (const guardDies of [false, true]) {
+    const then = guardDies
+      ? 'is replaced once it is back, when the guard died meanwhile'
+      : 'stays when it answers then';
+    test(`is not replaced while the client has no network, and ${then}`, async () => {
+      const h = new Harness(43);
+      const connection = h.dialer.connect(target, {});
+      await h.until(connection.connected);
+      const circuit = connection.circuit();
+      const data = pattern(5_000_000);
+      const received = collect(connection.duplex);
+      connection.duplex.end(data);
+      await h.pass(8);
+      h.isAway = true;
+      h.network.cut = (a, b) => a === h.client || b === h.client;
+      await h.pass(2500);
+      assert.equal(h.resumed.length, 0, 'there is no way to build one');
+      h.mixes[0]!.down = guardDies;
+      h.isAway = false;
+      h.network.cut = undefined;
+      h.client.engine.networkChanged(h.network.nowMs);
+      const backMs = h.network.nowMs;
+      assert.deepEqual(await h.until(received), data);
+      assert.equal(connection.circuit() === circuit, !guardDies);
+      assert.equal(h.resumed.length > 0, guardDies);
+      assert.ok(h.network.nowMs - backMs < 4000, `${h.network.nowMs - backMs} ms`);
+    });
+  }
 
   test('lets datagrams go on over another circuit, from the same socket of the exit', async () => {
     const h = new Harness(40);

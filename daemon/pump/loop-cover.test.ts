@@ -43,6 +43,7 @@ class Harness {
       tell: () => {},
       nowMs: () => network.nowMs,
       unixSeconds: () => network.unixSeconds,
+      isAway: () => false,
       schedule,
     };
     const pool = new CircuitPool(client.engine, host, {

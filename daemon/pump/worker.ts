@@ -113,6 +113,8 @@ class PumpWorker {
   #socks: ProxyServer | undefined;
   #httpConnect: ProxyServer | undefined;
   #housekeeping: NodeJS.Timeout | undefined;
+  /** Of a client that may move. */
+  #network: NetworkWatch | undefined;
   #networkLook: NodeJS.Timeout | undefined;
   /** Datagrams that had come when it was looked at, and when that had changed last. */
   #networkSeen = { datagrams: 0, sinceMs: 0 };
@@ -189,6 +191,7 @@ class PumpWorker {
         nowMs,
         unixSeconds: () => Date.now() / 1000,
         unixMs: () => Date.now(),
+        isAway: () => this.#network?.isAway ?? false,
         batchDelayMs: () => (this.#cmix.rules()[0] ?? batchRulesOf({})).delayMs,
         atTurnEnd: this.#loop.atTurnEnd,
         schedule: (delayMs, callback) => {
@@ -554,10 +557,11 @@ class PumpWorker {
     const sockets = this.#sockets;
     const { roles, listen } = this.#options;
     if (sockets === undefined || !roles.client || listen.length > 0) return;
-    const network = new NetworkWatch({
+    this.#network = new NetworkWatch({
       sendErrors: () => sockets.dialErrors,
       onChange: (what) => void this.#moveTo(what, sockets),
     });
+    const network = this.#network;
     const look = () => {
       network.poll(nowMs());
       const { datagramsIn } = this.#engine.counters;

@@ -69,6 +69,7 @@ class Client {
           nowMs: () => network.nowMs,
           unixSeconds: () => network.unixSeconds,
           unixMs: () => network.unixSeconds * 1000,
+          isAway: () => false,
           atTurnEnd: setImmediate,
           batchDelayMs: () => 100,
           schedule: (delayMs, callback) => {

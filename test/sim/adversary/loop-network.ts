@@ -58,7 +58,8 @@ export class LoopNetwork {
       this.path = [guard, ...drawn, exit];
       return this.path.map((node) => node.contact);
     };
-    const host = { requestPath, tell: () => {}, nowMs, unixSeconds: () => network.unixSeconds, schedule };
+    const unixSeconds = () => network.unixSeconds;
+    const host = { requestPath, tell: () => {}, nowMs, unixSeconds, isAway: () => false, schedule };
     const pool = new CircuitPool(client.engine, host, {
       maxCircuits: 10,
       mixDelayMs: LOOP_DELAY_MS,
