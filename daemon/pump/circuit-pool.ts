@@ -710,7 +710,7 @@ export class CircuitPool {
     const owner: SessionOwner = {
       onDatagram: (flowId, data) => flows.get(flowId)?.onDatagram(data),
       onDatagramExpired: (flowId, own) => flows.get(flowId)?.onExpired(own),
-      onStalled: () => this.#onStalled(record),
+      onStalled: () => record && this.#onStalled(record),
       onDetached: () => this.#resume(record),
       // Its streams and onCircuit have said so, unless it ended between two circuits.
       onClose: () => {
@@ -759,12 +759,12 @@ export class CircuitPool {
   }
 
   /** Probes on its only path go unanswered. */
-  #onStalled(record: PooledCircuit | undefined): void {
-    if (record !== undefined && this.#host.isAway()) {
+  #onStalled(record: PooledCircuit): void {
+    if (this.#host.isAway()) {
       this.#waitForNetwork(record, record.session.stats.packetsReceived, true);
       return;
     }
-    if (record !== undefined) record.wentSilent = true;
+    record.wentSilent = true;
     this.#resume(record);
   }
 

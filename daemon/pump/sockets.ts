@@ -12,7 +12,7 @@ import type { ListenAddress, PumpOptions } from './contract.ts';
 
 /**
  * Of a socket in one turn. Few, so that what they bring is acknowledged and passed on before more is taken: with 32 a window moved through
- * the network as one lump, and of two processors one stood idle for a seventh of the time.
+ * the network as one lump, and two processors that had a whole network to run were idle for a seventh of their time.
  */
 const MAX_BUFFERS = 4;
 
