@@ -7,6 +7,7 @@ import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { findTor, type TorVariant } from '@nyx/test/peers/tor/network.ts';
+import type { EchoMeasures } from './echo.ts';
 import { Parts } from './lib/parts.ts';
 import type { NetworkMeasures } from './network.ts';
 import { measureTor, type TorMeasures } from './peers/tor/measure.ts';
@@ -29,6 +30,7 @@ const suites = [
   'messages',
   'network',
   'tor',
+  'echo',
 ] as const;
 type Suite = (typeof suites)[number];
 
@@ -56,6 +58,7 @@ const quick = flags.includes('--quick');
 const wanted = suites.filter((suite) => names.length === 0 || names.includes(suite));
 /** Just-in-time compilers need some seconds of the real thing; every network gets the same. */
 const warmMs = quick ? 1_000 : 15_000;
+const NO_COMPILER = 'no C compiler (cc) for the TCP_NODELAY preload of tuned Tor';
 const interrupt = new AbortController();
 for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => interrupt.abort(new Error('interrupted')));
 const onProgress = (message: string) => void process.stderr.write(`${message}\n`);
@@ -84,6 +87,7 @@ report.targets = checkTargets({
   network: report.suites.network as NetworkMeasures | undefined,
   torStock: tor?.stock,
   torTuned: tor?.tuned,
+  echoToTor: (report.suites.echo as EchoMeasures | undefined)?.ratio,
   relayToOpen: (report.suites.relay as { ratio?: number } | undefined)?.ratio,
   slowestPathMs: (report.suites.paths as { slowestP90Ms?: number } | undefined)?.slowestP90Ms,
   mix: report.suites.mix as MixMeasures | undefined,
@@ -154,6 +158,19 @@ async function runSuite(suite: Suite): Promise<unknown> {
       });
     case 'tor':
       return runTor();
+    case 'echo': {
+      const found = await findTor();
+      if ('missing' in found) throw new Error(found.missing);
+      if (!found.compiler) throw new Error(NO_COMPILER);
+      return (await import('./echo.ts')).measureEchoes({
+        warmMs: quick ? 1_000 : 5_000,
+        warmBlocks: quick ? 2 : 16,
+        blocks: quick ? 4 : 24,
+        timeoutMs: 60_000,
+        signal: interrupt.signal,
+        onProgress: (message) => onProgress(`echo: ${message}`),
+      });
+    }
   }
 }
 
@@ -164,7 +181,7 @@ async function runTor(): Promise<Partial<Record<TorVariant, TorMeasures>> & Pick
   const parts = new Parts('tor', interrupt.signal, onProgress);
   for (const variant of ['stock', 'tuned'] as const) {
     if (variant === 'tuned' && !found.compiler) {
-      report.notRun['tor tuned'] = 'no C compiler (cc) for its TCP_NODELAY preload';
+      report.notRun['tor tuned'] = NO_COMPILER;
       continue;
     }
     measures[variant] = await parts.run(variant, () =>

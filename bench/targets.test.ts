@@ -43,6 +43,7 @@ test('each target passes or fails by its own bound', () => {
     network: network(522, 8193),
     torStock: tor(50, 8),
     torTuned: tor(261, 1),
+    echoToTor: 1,
     relayToOpen: 3,
     slowestPathMs: 1.1,
     mix: {
@@ -65,7 +66,7 @@ test('what was not measured is neither passed nor failed', () => {
     [
       'one stream over 3 hops / tuned Tor',
       'one stream over 3 hops / stock Tor',
-      '64-byte echo p50',
+      '64-byte echo p50 / tuned Tor, in turns',
       'memory per idle circuit',
       'relay per packet / one AEAD open',
       'choosing a path from 10 000 nodes',
