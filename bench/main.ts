@@ -148,6 +148,7 @@ async function runSuite(suite: Suite): Promise<unknown> {
         warmMs,
         rounds: quick ? 200 : 1000,
         count: quick ? 10 : 50,
+        warmSetups: quick ? 20 : 600,
         setups: quick ? 50 : 200,
         idleCircuits: quick ? 200 : 2000,
         stallMs: quick ? 2_000 : 10_000,
