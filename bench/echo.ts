@@ -4,7 +4,9 @@
  * apart say little about a difference of a tenth; those of neighbouring blocks do.
  */
 import { parseHostPort } from '@nyx/cli/arguments.ts';
+import { distribution } from '@nyx/cli/measure/quantiles.ts';
 import { spawnTarget } from '@nyx/cli/measure/server-process.ts';
+import type { HostPort } from '@nyx/cli/measure/socks.ts';
 import { startLocalNetwork } from '@nyx/daemon/local-network.ts';
 import { startTorNetwork } from '@nyx/test/peers/tor/network.ts';
 import { type Bounds, measureDownload, measureEcho, type Network, WARM_BYTES } from './lib/measure.ts';
@@ -41,11 +43,12 @@ export async function measureEchoes(options: EchoOptions): Promise<EchoMeasures>
     onProgress('nyx: starting 2 mixes, 1 exit and a client');
     const nyx = await startLocalNetwork({ mixes: 2, exits: 1, hops: 3 });
     try {
-      return await inTurns(
-        { socks: parseHostPort(nyx.socks), auth: (key) => ({ username: key, password: 'x' }), processes: [] },
-        { socks: tor.socks, auth: (key) => ({ username: key, password: 'x' }), processes: [] },
-        options,
-      );
+      const through = (socks: HostPort): Network => ({
+        socks,
+        auth: (key) => ({ username: key, password: 'x' }),
+        processes: [],
+      });
+      return await inTurns(through(parseHostPort(nyx.socks)), through(tor.socks), options);
     } finally {
       await nyx.stop();
     }
@@ -76,13 +79,9 @@ async function inTurns(nyx: Network, tor: Network, options: EchoOptions): Promis
   }
   const counted = { nyx: medians.nyx.slice(warmBlocks), tor: medians.tor.slice(warmBlocks) };
   return {
-    nyxMs: median(counted.nyx),
-    torMs: median(counted.tor),
-    ratio: median(counted.nyx.map((value, i) => value / counted.tor[i]!)),
+    nyxMs: distribution(counted.nyx).p50,
+    torMs: distribution(counted.tor).p50,
+    ratio: distribution(counted.nyx.map((value, i) => value / counted.tor[i]!)).p50,
     blocks: { warmUp: warmBlocks, ...medians },
   };
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1]!;
 }

@@ -160,12 +160,11 @@ async function runSuite(suite: Suite): Promise<unknown> {
     case 'tor':
       return runTor();
     case 'echo': {
-      const found = await findTor();
-      if ('missing' in found) throw new Error(found.missing);
-      if (!found.compiler) throw new Error(NO_COMPILER);
+      const { compiler } = await torHere();
+      if (!compiler) throw new Error(NO_COMPILER);
       return (await import('./echo.ts')).measureEchoes({
         warmMs: quick ? 1_000 : 5_000,
-        warmBlocks: quick ? 2 : 16,
+        warmBlocks: quick ? 8 : 16,
         blocks: quick ? 4 : 24,
         timeoutMs: 60_000,
         signal: interrupt.signal,
@@ -175,9 +174,14 @@ async function runSuite(suite: Suite): Promise<unknown> {
   }
 }
 
-async function runTor(): Promise<Partial<Record<TorVariant, TorMeasures>> & Pick<Parts, 'failed'>> {
+async function torHere() {
   const found = await findTor();
   if ('missing' in found) throw new Error(found.missing);
+  return found;
+}
+
+async function runTor(): Promise<Partial<Record<TorVariant, TorMeasures>> & Pick<Parts, 'failed'>> {
+  const found = await torHere();
   const measures: Partial<Record<TorVariant, TorMeasures>> = {};
   const parts = new Parts('tor', interrupt.signal, onProgress);
   for (const variant of ['stock', 'tuned'] as const) {

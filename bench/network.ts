@@ -38,9 +38,9 @@ export interface NetworkOptions {
   readonly rounds: number;
   /** Streams that are opened to time them. */
   readonly count: number;
-  /** Circuits that are built to time them. */
-  /** Set-ups before those that count: relays that have made a few hundred have compiled what it takes. */
+  /** Circuits that are built before those that count: relays that have made a few hundred have compiled what it takes. */
   readonly warmSetups: number;
+  /** Circuits that are built to time them. */
   readonly setups: number;
   readonly idleCircuits: number;
   readonly stallMs: number;

@@ -60,7 +60,7 @@ import { Meter } from './telemetry/meter.ts';
 
 /**
  * V8 gives a function its best code after 3000 calls. Of a cell's way through a client or an exit that is some ten thousand
- * messages late, and until then each takes a fifth more of CPU (ADR 39). All threads go by this.
+ * messages late, and until then each takes up to a fifth more of CPU (ADR 39). All threads go by this.
  */
 setFlagsFromString('--invocation-count-for-turbofan=100');
 
@@ -69,9 +69,9 @@ export const ExitCode = { ok: 0, crash: 1, badConfig: 2, cannotStart: 3 } as con
 
 const METER_INTERVAL_MS = 1000;
 const DRAIN_LOOK_MS = 20;
-/** A node without a view waits so long for an authority to say which puzzle to solve. */
 /** A worker that lives longer than this has its batches refused, and is restarted long before. */
 const BATCH_KEY_SECONDS = 10 * 365 * 86_400;
+/** A node without a view waits so long for an authority to say which puzzle to solve. */
 const ASK_PARAMS_MS = 15_000;
 
 interface ServerAddresses {

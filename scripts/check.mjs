@@ -7,9 +7,9 @@ import { join } from 'node:path';
 
 const bin = (name) => join('node_modules', '.bin', name);
 const paths = process.argv.slice(2);
-const background = new Set();
+const running = new Set();
 process.on('exit', () => {
-  for (const child of background) child.kill();
+  for (const child of running) child.kill();
 });
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1));
 
@@ -25,7 +25,10 @@ function ended(child) {
 }
 
 function start(command, args, stdio) {
-  return spawn(command, args, { stdio, shell: process.platform === 'win32' });
+  const child = spawn(command, args, { stdio, shell: process.platform === 'win32' });
+  running.add(child);
+  child.once('close', () => running.delete(child));
+  return child;
 }
 
 function report(title, startedMs, status) {
@@ -44,7 +47,6 @@ async function run(title, command, args) {
 function runBeside(title, command, args) {
   const startedMs = Date.now();
   const child = start(command, args, ['ignore', 'pipe', 'pipe']);
-  background.add(child);
   try {
     // Its own processes inherit this: it has no others yet.
     if (child.pid !== undefined) setPriority(child.pid, constants.priority.PRIORITY_LOW);
@@ -56,7 +58,6 @@ function runBeside(title, command, args) {
   const end = ended(child);
   return async () => {
     const status = await end;
-    background.delete(child);
     console.log(`== ${title}, beside the rest`);
     process.stdout.write(Buffer.concat(printed));
     report(title, startedMs, status);

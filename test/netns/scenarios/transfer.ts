@@ -247,11 +247,11 @@ async function measureRow(small: SmallNetwork, { name, bursts }: Condition, way:
   };
 }
 
-/** Of every figure the one in the middle. */
 function names(of: readonly { readonly name: string }[]): string {
   return of.map(({ name }) => name).join('; ');
 }
 
+/** Of every figure the one in the middle. */
 function medianRow(rows: readonly Row[]): Row {
   const [first] = rows;
   const median = (figure: (row: Row) => number) =>
