@@ -11,7 +11,10 @@ import { openUdp, type UdpSocket } from '@nyx/daemon/io/udp.ts';
 import { FlushLoop } from '@nyx/daemon/pump/flush-loop.ts';
 import { cutOff, deterministicSuite, type Recorded, record, upToReady } from './lib/relay-replay.ts';
 
-const ROUNDS = 5;
+/** Single rounds differ by a tenth and more: a machine has other things to do. */
+const ROUNDS = 9;
+/** A quarter of a million cells: less than a tenth of a second measures mostly what a start costs. */
+const MEGABYTES = 256;
 /** Cells that are under way to the relay at most: what its socket holds. */
 const AHEAD_CELLS = 20 * BATCH_DATAGRAMS;
 const SETTLE_MS = 400;
@@ -108,7 +111,7 @@ async function measure(cells: readonly Recorded[], circuitClass: CircuitClass): 
 }
 
 async function main(): Promise<void> {
-  const sizeBytes = Number(process.argv[2] ?? 96) * 2 ** 20;
+  const sizeBytes = Number(process.argv[2] ?? MEGABYTES) * 2 ** 20;
   const suite = deterministicSuite();
   const forward = (cells: Recorded[]) => cells.filter((cell) => cell.forward);
   const recorded = { fast: forward(record(suite, 'fast', sizeBytes)), mix: forward(record(suite, 'mix', sizeBytes)) };
