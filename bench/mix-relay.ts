@@ -13,7 +13,7 @@ import { cutOff, deterministicSuite, type Recorded, record, upToReady } from './
 
 /** Single rounds differ by a tenth and more: a machine has other things to do. */
 const ROUNDS = 9;
-/** A quarter of a million cells: less than a tenth of a second measures mostly what a start costs. */
+/** Some 240 000 cells that count: rounds of a tenth of a second measure mostly what a start costs. */
 const MEGABYTES = 256;
 /** Cells that are under way to the relay at most: what its socket holds. */
 const AHEAD_CELLS = 20 * BATCH_DATAGRAMS;
