@@ -502,9 +502,10 @@ export class Engine implements EngineApi {
   /** Cells of class mix whose time has come. What a callback of a session's owner throws ends that one's circuit alone. */
   #releaseDelayed(nowMs: TimeMs): void {
     const { delays } = this.#context;
-    for (let budget = RELEASES_PER_FLUSH; budget > 0; budget--) {
+    const most = delays.released + RELEASES_PER_FLUSH;
+    while (delays.released < most) {
       try {
-        if (!delays.releaseNext(nowMs)) return;
+        if (delays.release(nowMs, most - delays.released) === 0) return;
       } catch (error) {
         this.#host.failed(error);
       }

@@ -166,7 +166,7 @@ export class MessageLane {
 
   /** Lets go what is due. */
   releaseDue(nowMs: TimeMs): void {
-    for (let i = 0; i < RELEASES_PER_FLUSH; i++) if (!this.#delays.releaseNext(nowMs)) return;
+    this.#delays.release(nowMs, RELEASES_PER_FLUSH);
   }
 
   nextMs(): TimeMs {

@@ -22,7 +22,7 @@ function observe(seed: string, cellsPerSecond: number, meanMs: number, cells: nu
   let nowMs = 0;
   for (let id = 0; id < warmUp + cells; id++) {
     nowMs += times.sample(1000 / cellsPerSecond);
-    while (queue.nextMs() <= nowMs) queue.releaseNext(queue.nextMs());
+    while (queue.nextMs() <= nowMs) queue.release(queue.nextMs(), 1);
     observer.arrive(id);
     queue.push(cell, owner, id, meanMs, nowMs);
   }

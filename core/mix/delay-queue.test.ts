@@ -7,6 +7,10 @@ import { boundedDelayMs, type DelayOwner, DelayQueue } from './delay-queue.ts';
 import { Exponential } from './exponential.ts';
 import { erlangCdf, KS_ONE_PERCENT, kolmogorovSmirnov } from './testing.ts';
 
+const ALL = Number.POSITIVE_INFINITY;
+/** Where the ziggurat's lowest layer goes over into the tail. */
+const TAIL_MEANS = 7.69711747013105;
+
 class Collector implements DelayOwner {
   readonly out: { value: number; note: number; atMs: number }[] = [];
   release(bytes: Uint8Array, note: number, nowMs: number): void {
@@ -24,8 +28,8 @@ function numbered(value: number): Uint8Array {
 function drain(queue: DelayQueue): void {
   while (queue.length > 0) {
     const dueMs = queue.nextMs();
-    assert.equal(queue.releaseNext(dueMs - 1e-6), false, 'nothing leaves before its time');
-    assert.equal(queue.releaseNext(dueMs), true);
+    assert.equal(queue.release(dueMs - 1e-6, 1), 0, 'nothing leaves before its time');
+    assert.equal(queue.release(dueMs, 1), 1);
   }
 }
 
@@ -35,6 +39,30 @@ describe('exponential times', () => {
     const samples = Array.from({ length: 100_000 }, () => times.sample(20));
     assert.ok(samples.every((x) => x >= 0 && Number.isFinite(x)));
     assert.ok(kolmogorovSmirnov(samples, erlangCdf(1, 20)) < KS_ONE_PERCENT);
+  });
+
+  test('follow it in their quick form too, tail and all', () => {
+    const times = new Exponential(createSeededRandom('quick 1'));
+    const samples = Array.from({ length: 1_000_000 }, () => times.quickSample(20));
+    assert.ok(samples.every((x) => x >= 0 && Number.isFinite(x)));
+    // Beyond the last layer, 7.697 means: 454 are expected, and they have forgotten how long they took to get there.
+    const tail = samples.filter((x) => x > 20 * TAIL_MEANS).map((x) => x - 20 * TAIL_MEANS);
+    const expected = samples.length * Math.exp(-TAIL_MEANS);
+    assert.ok(
+      Math.abs(tail.length - expected) < 3 * Math.sqrt(expected),
+      `${tail.length} in the tail, not ${expected}`,
+    );
+    assert.ok(kolmogorovSmirnov(tail, erlangCdf(1, 20)) < KS_ONE_PERCENT);
+    assert.ok(kolmogorovSmirnov(samples, erlangCdf(1, 20)) < KS_ONE_PERCENT);
+  });
+
+  test('each place is as likely as any other', () => {
+    const times = new Exponential(createSeededRandom('places'));
+    const counts = new Array<number>(7).fill(0);
+    for (let i = 0; i < 70_000; i++) counts[times.place(7)]!++;
+    const chiSquared = counts.reduce((sum, count) => sum + (count - 10_000) ** 2 / 10_000, 0);
+    // Six degrees of freedom, at 1 %.
+    assert.ok(chiSquared < 16.8, `${counts}`);
   });
 
   test('are independent of the one before', () => {
@@ -47,8 +75,12 @@ describe('exponential times', () => {
   });
 
   test('a constant generator gives no infinite time', () => {
-    const times = new Exponential({ fill: (into) => into.fill(0) });
-    assert.ok(Number.isFinite(times.sample(20)));
+    for (const byte of [0, 255]) {
+      const times = new Exponential({ fill: (into) => into.fill(byte) });
+      assert.ok(Number.isFinite(times.sample(20)));
+      assert.ok(Number.isFinite(times.quickSample(20)));
+      assert.equal(times.place(9), byte === 0 ? 0 : 8);
+    }
   });
 });
 
@@ -86,7 +118,7 @@ describe('the delay queue', () => {
       // Bursts and silence, so that slabs come and go.
       const count = (nowMs >> 8) % 2 === 0 ? byte[0]! >> 3 : 0;
       for (let i = 0; i < count; i++) queue.push(numbered(pushed), owner, pushed++, 5 + (byte[0]! & 31), nowMs);
-      while (queue.releaseNext(nowMs));
+      queue.release(nowMs, ALL);
       if (nowMs % 100 === 99) queue.trim();
     }
     drain(queue);
@@ -117,7 +149,7 @@ describe('the delay queue', () => {
     const cell = numbered(1);
     for (let i = 0; i < 100_000; i++) queue.push(cell, owner, 0, 20, 0);
     assert.ok(queue.memoryBytes < 160e6, `${queue.memoryBytes} bytes`);
-    while (queue.releaseNext(1e6));
+    queue.release(1e6, ALL);
     queue.trim();
     queue.trim();
     assert.ok(queue.memoryBytes < 500_000, `${queue.memoryBytes} bytes are kept`);
@@ -132,15 +164,27 @@ describe('the delay queue', () => {
     while (queue.length > 0) {
       const nowMs = queue.nextMs();
       assert.ok(nowMs >= lastMs + 1);
-      assert.equal(queue.releaseNext(nowMs), true);
-      while (queue.releaseNext(nowMs));
-      assert.equal(queue.releaseNext(nowMs + 0.5), false, 'not within the millisecond');
+      assert.ok(queue.release(nowMs, ALL) > 0);
+      assert.equal(queue.release(nowMs + 0.5, ALL), 0, 'not within the millisecond');
       lastMs = nowMs;
       turns++;
     }
     assert.ok(turns < 150, `${turns} turns`);
     const meanMs = owner.out.reduce((sum, { atMs }) => sum + atMs, 0) / 1000;
     assert.ok(Math.abs(queue.waitedMs / 1000 - meanMs) < 1e-6 && meanMs > 18 && meanMs < 23, `${meanMs}`);
+  });
+
+  test('lets no more go than it is told, and the rest at the next call', () => {
+    const queue = new DelayQueue(createSeededRandom('queue 7'), 1024, 1);
+    const owner = new Collector();
+    for (let i = 0; i < 100; i++) queue.pushFor(numbered(i), owner, 0, 5, 0);
+    assert.equal(queue.release(6, 30), 30);
+    assert.equal(queue.length, 70);
+    assert.equal(queue.nextMs(), 7, 'a millisecond after those');
+    assert.equal(queue.release(6, 50), 50, 'within the same turn');
+    assert.equal(queue.release(7, ALL), 20);
+    assert.equal(queue.released, 100);
+    assert.equal(new Set(owner.out.map(({ value }) => value)).size, 100);
   });
 
   test('does what a sorted list would do, whatever the delays and the gaps', () => {
@@ -168,7 +212,7 @@ describe('the delay queue', () => {
           const firstMs = Math.max(Math.min(...waiting.values()), turnMs + batchMs);
           assert.equal(queue.nextMs(), firstMs);
           if (firstMs <= nowMs) turnMs = nowMs;
-          while (queue.releaseNext(nowMs)) {
+          while (queue.release(nowMs, 1) === 1) {
             const { value, note, atMs } = owner.out.pop()!;
             assert.equal(note, waiting.get(value));
             assert.ok(firstMs <= nowMs && note <= nowMs && atMs === nowMs, `a cell left ${note - nowMs} ms early`);
@@ -203,7 +247,7 @@ describe('the delay queue', () => {
     let inversions = 0;
     for (let trial = 0; trial < trials; trial++) {
       for (let i = 0; i < cells; i++) queue.pushFor(numbered(i), owner, 0, 5, trial * 10);
-      while (queue.releaseNext(trial * 10 + 6));
+      queue.release(trial * 10 + 6, ALL);
       const order = owner.out.splice(0).map(({ value }) => value);
       assert.equal(order.length, cells);
       for (let i = 0; i < cells; i++) for (let k = 0; k < i; k++) if (order[k]! > order[i]!) inversions++;
@@ -221,12 +265,15 @@ describe('the delay queue', () => {
         throw new Error('no');
       },
     };
-    queue.push(numbered(0), failing, 0, 1, 0);
-    assert.throws(() => queue.releaseNext(1e6), /no/);
-    assert.equal(queue.length, 0);
+    // More often than it has slots: each has to be free again.
+    for (let i = 0; i < 300; i++) {
+      queue.push(numbered(0), failing, 0, 1, 0);
+      assert.throws(() => queue.release(1e6, ALL), /no/);
+      assert.equal(queue.length, 0);
+    }
     const owner = new Collector();
     for (let i = 0; i < 50; i++) queue.push(numbered(i), owner, i, 1, 0);
-    while (queue.releaseNext(1e6));
+    queue.release(1e6, ALL);
     assert.equal(owner.out.length, 50);
   });
 });

@@ -96,7 +96,7 @@ export class DelayQueue {
 
   /** Stores a copy of a cell for an exponential time. Only behind hasRoom(). */
   push(bytes: Uint8Array, owner: DelayOwner, note: number, meanMs: number, nowMs: TimeMs): void {
-    this.pushFor(bytes, owner, note, this.#times.sample(meanMs), nowMs);
+    this.pushFor(bytes, owner, note, this.#times.quickSample(meanMs), nowMs);
   }
 
   /** Stores a copy of a cell for so long. Only behind hasRoom(). */
@@ -123,27 +123,35 @@ export class DelayQueue {
   }
 
   /**
-   * Hands a cell that is due to its owner; false when none is, or none may leave yet. What release() throws comes out of
-   * here, with the cell already gone from the queue.
+   * Hands up to `most` cells that are due to their owners; gives how many. None when none is, or none may leave yet. What
+   * release() throws comes out of here, with the cell already gone from the queue.
    */
-  releaseNext(nowMs: TimeMs): boolean {
+  release(nowMs: TimeMs, most: number): number {
     if (this.#leavingCount === 0 || nowMs !== this.#turnMs) {
-      if (this.nextMs() > nowMs) return false;
+      if (this.nextMs() > nowMs) return 0;
       this.#turnMs = nowMs;
       this.#gather(nowMs);
     }
-    const slot = this.#draw();
-    this.waitedMs += nowMs - this.#dues[slot]!;
-    this.#length--;
-    const owner = this.#owners[slot]!;
-    this.#owners[slot] = undefined;
-    this.released++;
+    const store = this.#store;
+    let count = 0;
+    let slot = NO_SLOT;
     try {
-      owner.release(this.#store.view(slot), this.#notes[slot]!, nowMs);
+      while (count < most && this.#leavingCount > 0) {
+        slot = this.#draw();
+        count++;
+        this.#length--;
+        this.waitedMs += nowMs - this.#dues[slot]!;
+        const owner = this.#owners[slot]!;
+        this.#owners[slot] = undefined;
+        owner.release(store.view(slot), this.#notes[slot]!, nowMs);
+        store.give(slot);
+        slot = NO_SLOT;
+      }
     } finally {
-      this.#store.give(slot);
+      if (slot !== NO_SLOT) store.give(slot);
+      this.released += count;
     }
-    return true;
+    return count;
   }
 
   /** Gives memory back that the last second did not need. */
@@ -189,7 +197,7 @@ export class DelayQueue {
     const leaving = this.#leaving;
     const last = --this.#leavingCount;
     if (last === 0) return leaving[0]!;
-    const place = Math.ceil(this.#times.uniform() * (last + 1)) - 1;
+    const place = this.#times.place(last + 1);
     const slot = leaving[place]!;
     leaving[place] = leaving[last]!;
     return slot;

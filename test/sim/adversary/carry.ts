@@ -228,7 +228,8 @@ function through(queue: DelayQueue, times: Float64Array, meanMs: number): Float6
     },
   };
   const release = (untilMs: number) => {
-    for (let dueMs = queue.nextMs(); dueMs <= untilMs; dueMs = queue.nextMs()) while (queue.releaseNext(dueMs));
+    for (let dueMs = queue.nextMs(); dueMs <= untilMs; dueMs = queue.nextMs())
+      queue.release(dueMs, Number.POSITIVE_INFINITY);
   };
   for (const at of times) {
     release(at);

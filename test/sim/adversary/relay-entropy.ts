@@ -81,7 +81,8 @@ export function relayEntropy(
     meterCells += cells;
   };
   times.forEach((at, id) => {
-    for (let dueMs = queue.nextMs(); dueMs <= at; dueMs = queue.nextMs()) while (queue.releaseNext(dueMs));
+    for (let dueMs = queue.nextMs(); dueMs <= at; dueMs = queue.nextMs())
+      queue.release(dueMs, Number.POSITIVE_INFINITY);
     while (at >= windowEndMs) closeWindow();
     observer.arrive(id);
     queue.push(cell, owner, id, delayMs, at);
