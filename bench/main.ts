@@ -139,7 +139,7 @@ async function runSuite(suite: Suite): Promise<unknown> {
         timeoutMs: 60_000,
         signal: interrupt.signal,
       });
-      const saturated = (await runScript('mix-relay.ts', quick ? ['96'] : [])) as object;
+      const { relays: saturated } = (await runScript('mix-relay.ts', quick ? ['96'] : [])) as { relays: unknown };
       return { ...alone, saturated, network };
     }
     case 'network':

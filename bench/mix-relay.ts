@@ -1,20 +1,29 @@
 /**
- * A relay with more work than it can do, in class fast and in class mix: a thread with a real engine, real sockets and the
- * daemon's own flush loop, which gets recorded cells as fast as it takes them and passes them on. CPU per cell passed is
- * what bounds its throughput. Prints JSON. `node bench/mix-relay.ts [megabytes]`
+ * A relay with more work than it can do, in class fast and in class mix: a thread with a real engine, and the daemon's own
+ * sockets, receiver and flush loop, which gets recorded cells as fast as it takes them and passes them on. CPU per cell passed
+ * is what bounds its throughput. Measured with several neighbours on each side, as a relay of a network has them, and with
+ * one. Prints JSON. `node bench/mix-relay.ts [megabytes [neighbours,…]]`
  */
+import { setFlagsFromString } from 'node:v8';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { type CircuitClass, Via } from '@nyx/core/engine/contract.ts';
 import type { PeerAddress } from '@nyx/core/ports.ts';
 import { BATCH_DATAGRAMS, DATAGRAM_BYTES } from '@nyx/core/wire/datagram.ts';
 import { openUdp, type UdpSocket } from '@nyx/daemon/io/udp.ts';
 import { FlushLoop } from '@nyx/daemon/pump/flush-loop.ts';
+import { PromptReceiver } from '@nyx/daemon/pump/prompt-receiver.ts';
+import { PumpSockets } from '@nyx/daemon/pump/sockets.ts';
 import { cutOff, deterministicSuite, type Recorded, record, upToReady } from './lib/relay-replay.ts';
+
+/** As daemons run (daemon/main.ts). */
+setFlagsFromString('--invocation-count-for-turbofan=100');
 
 /** Single rounds differ by a tenth and more: a machine has other things to do. */
 const ROUNDS = 9;
-/** Some 240 000 cells that count: rounds of a tenth of a second measure mostly what a start costs. */
-const MEGABYTES = 256;
+/** Some 150 000 cells that count: rounds of a tenth of a second measure mostly what a start costs. */
+const MEGABYTES = 200;
+/** On each side. With several, each cell of a batch belongs to another circuit, and goes to another neighbour. */
+const NEIGHBOURS = (process.argv[3] ?? '1,8').split(',').map(Number);
 /** Cells that are under way to the relay at most: what its socket holds. */
 const AHEAD_CELLS = 20 * BATCH_DATAGRAMS;
 const SETTLE_MS = 400;
@@ -23,7 +32,10 @@ const WARM_UP_CELLS = 36_000;
 
 interface Task {
   readonly circuitClass: CircuitClass;
-  readonly sink: PeerAddress;
+  readonly neighbours: number;
+  /** Ports that stand for the guards, and addresses that stand for the exits. */
+  readonly sourcePorts: readonly number[];
+  readonly sinks: readonly PeerAddress[];
   /** Cells that have come to the relay. */
   readonly arrived: Int32Array;
 }
@@ -31,51 +43,77 @@ interface Task {
 interface Answer {
   readonly cells: number;
   readonly cpuUs: number;
+  readonly sends: number;
 }
 
-const open = (onDatagrams: (buffer: Uint8Array) => void): Promise<UdpSocket> =>
+const openPeer = (): Promise<UdpSocket> =>
   openUdp({
     host: '127.0.0.1',
     port: 0,
     mode: 'auto',
     reusePort: false,
-    onDatagrams,
+    onDatagrams: () => {},
     onError: (error) => {
       throw error;
     },
   });
 
-async function run({ circuitClass, sink, arrived }: Task): Promise<void> {
-  let socket: UdpSocket;
+async function run({ circuitClass, neighbours, sourcePorts, sinks, arrived }: Task): Promise<void> {
+  let sockets: PumpSockets;
+  let sends = 0;
   const relay = upToReady(deterministicSuite(), circuitClass, {
+    neighbours,
     mixBatchMs: 1,
-    send: (batch, length, release) => void socket.send(sink, batch, length, release),
+    send: (exit, batch, length, release) => {
+      sends++;
+      sockets.send(Via.dial, sinks[exit]!, batch, length, release);
+    },
   });
-  const { network, middle, guard } = relay;
+  const { network, middle, guards } = relay;
   const { engine } = middle;
+  const guardAt = new Map(sourcePorts.map((port, i) => [port, guards[i]!.dialAddress]));
   const offsetMs = network.nowMs - performance.now();
   const nowMs = () => performance.now() + offsetMs;
   const loop = new FlushLoop(engine, nowMs);
+  let prompt: PromptReceiver;
   let before = Number.POSITIVE_INFINITY;
+  let sendsBefore = 0;
   let cpu: NodeJS.CpuUsage | undefined;
-  socket = await open((buffer) => {
-    engine.handleDatagrams(buffer, Via.listen, guard.dialAddress, nowMs());
-    Atomics.add(arrived, 0, buffer.length / DATAGRAM_BYTES);
-    loop.wake();
-    if (cpu === undefined && engine.counters.cellsForward - before > WARM_UP_CELLS) {
-      before = engine.counters.cellsForward;
-      cpu = process.threadCpuUsage();
-    }
+  sockets = await PumpSockets.open({
+    listen: [{ host: '127.0.0.1', port: 0 }],
+    reusePort: false,
+    mode: 'auto',
+    // As the daemon's worker does.
+    onDatagrams: (buffer, via, from) => {
+      const datagrams = buffer.length / DATAGRAM_BYTES;
+      const receivedMs = nowMs();
+      const passed = engine.counters.cellsForward;
+      engine.handleDatagrams(buffer, via, guardAt.get(from.port)!, receivedMs);
+      loop.received(datagrams, receivedMs);
+      prompt.received(datagrams, engine.counters.cellsForward - passed === datagrams, receivedMs);
+      Atomics.add(arrived, 0, datagrams);
+      if (cpu === undefined && engine.counters.cellsForward - before > WARM_UP_CELLS) {
+        before = engine.counters.cellsForward;
+        sendsBefore = sends;
+        cpu = process.threadCpuUsage();
+      }
+    },
+    onError: (error) => {
+      throw error;
+    },
+    log: () => {},
   });
+  prompt = new PromptReceiver(sockets, loop, nowMs);
   cutOff(relay);
   before = engine.counters.cellsForward;
   parentPort!.once('message', async () => {
     const { user, system } = process.threadCpuUsage(cpu);
     loop.stop();
-    await socket.close();
-    parentPort!.postMessage({ cells: engine.counters.cellsForward - before, cpuUs: user + system } satisfies Answer);
+    await sockets.close();
+    const cells = engine.counters.cellsForward - before;
+    parentPort!.postMessage({ cells, cpuUs: user + system, sends: sends - sendsBefore } satisfies Answer);
   });
-  parentPort!.postMessage(socket.address.port);
+  parentPort!.postMessage(sockets.listenAddresses[0]!.port);
 }
 
 async function once<T>(worker: Worker): Promise<T> {
@@ -85,57 +123,95 @@ async function once<T>(worker: Worker): Promise<T> {
   });
 }
 
-async function measure(cells: readonly Recorded[], circuitClass: CircuitClass): Promise<Answer> {
-  const sink = await open(() => {});
-  const source = await open(() => {});
+async function measure(batches: readonly Batch[], circuitClass: CircuitClass, neighbours: number): Promise<Answer> {
+  const sinks = await Promise.all(Array.from({ length: neighbours }, openPeer));
+  // Nobody reads what the relay sends: that would be work of others beside it, in the same caches.
+  for (const sink of sinks) sink.attend(true);
+  const sources = await Promise.all(Array.from({ length: neighbours }, openPeer));
   const arrived = new Int32Array(new SharedArrayBuffer(4));
-  const task: Task = { circuitClass, sink: sink.address, arrived };
+  const task: Task = {
+    circuitClass,
+    neighbours,
+    sourcePorts: sources.map(({ address }) => address.port),
+    sinks: sinks.map(({ address }) => address),
+    arrived,
+  };
   const worker = new Worker(new URL(import.meta.url), { workerData: task });
   const port = await once<number>(worker);
   const to = { address: '127.0.0.1', port };
-  for (let at = 0; at < cells.length; ) {
-    const count = Math.min(BATCH_DATAGRAMS, cells.length - at);
-    const batch = new Uint8Array(count * DATAGRAM_BYTES);
-    for (let i = 0; i < count; i++) batch.set(cells[at++]!.datagram, i * DATAGRAM_BYTES);
-    source.send(to, batch, batch.length, () => {});
+  let sent = 0;
+  for (const { bytes, neighbour } of batches) {
+    sources[neighbour]!.send(to, bytes, bytes.length, () => {});
+    sent += BATCH_DATAGRAMS;
     // Never idle, never so far ahead that the socket overflows for long.
-    for (let tries = 0; at - Atomics.load(arrived, 0) > AHEAD_CELLS && tries < 200; tries++) {
+    for (let tries = 0; sent - Atomics.load(arrived, 0) > AHEAD_CELLS && tries < 200; tries++) {
       await new Promise(setImmediate);
     }
   }
   await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
   worker.postMessage('stop');
   const answer = await once<Answer>(worker);
-  await Promise.all([source.close(), sink.close(), worker.terminate()]);
+  await Promise.all([...sources, ...sinks].map((socket) => socket.close()));
+  await worker.terminate();
   return answer;
 }
 
-async function main(): Promise<void> {
-  const sizeBytes = Number(process.argv[2] ?? MEGABYTES) * 2 ** 20;
+interface Batch {
+  readonly bytes: Uint8Array;
+  readonly neighbour: number;
+}
+
+/** Each guard's cells in the order in which it sent them, in whole batches: nobody receives more cheaply. */
+function batchesOf(cells: readonly Recorded[], neighbours: number): Batch[] {
+  const batches: Batch[] = [];
+  const open = Array.from({ length: neighbours }, () => ({ bytes: new Uint8Array(0), count: 0 }));
+  for (const { datagram, neighbour } of cells) {
+    const batch = open[neighbour]!;
+    if (batch.count === 0) batch.bytes = new Uint8Array(BATCH_DATAGRAMS * DATAGRAM_BYTES);
+    batch.bytes.set(datagram, batch.count * DATAGRAM_BYTES);
+    if (++batch.count < BATCH_DATAGRAMS) continue;
+    batches.push({ bytes: batch.bytes, neighbour });
+    batch.count = 0;
+  }
+  return batches;
+}
+
+async function measureRelay(neighbours: number, sizeBytes: number) {
   const suite = deterministicSuite();
-  const forward = (cells: Recorded[]) => cells.filter((cell) => cell.forward);
-  const recorded = { fast: forward(record(suite, 'fast', sizeBytes)), mix: forward(record(suite, 'mix', sizeBytes)) };
+  const batches = (circuitClass: CircuitClass) => {
+    const cells = record(suite, circuitClass, sizeBytes, neighbours).filter((cell) => cell.forward);
+    return batchesOf(cells, neighbours);
+  };
+  const recorded = { fast: batches('fast'), mix: batches('mix') };
   const cpuUs = { fast: [] as number[], mix: [] as number[] };
   const passed = { fast: 0, mix: 0 };
+  const perSend = { fast: [] as number[], mix: [] as number[] };
   for (let round = 0; round < ROUNDS; round++) {
     for (const circuitClass of ['fast', 'mix'] as const) {
-      const { cells, cpuUs: us } = await measure(recorded[circuitClass], circuitClass);
+      const { cells, cpuUs: us, sends } = await measure(recorded[circuitClass], circuitClass, neighbours);
       cpuUs[circuitClass].push(us / cells);
-      passed[circuitClass] = cells / recorded[circuitClass].length;
+      passed[circuitClass] = cells / (recorded[circuitClass].length * BATCH_DATAGRAMS);
+      perSend[circuitClass].push(cells / sends);
     }
   }
   // A round's two measurements are neighbours in time: a machine's speed changes from one minute to the next.
   const ratios = cpuUs.fast.map((value, round) => value / cpuUs.mix[round]!);
-  console.log(
-    JSON.stringify({
-      bench: 'mix-relay',
-      fastCpuUs: median(cpuUs.fast),
-      mixCpuUs: median(cpuUs.mix),
-      throughputRatio: median(ratios),
-      ratios,
-      passed,
-    }),
-  );
+  return {
+    neighbours,
+    fastCpuUs: median(cpuUs.fast),
+    mixCpuUs: median(cpuUs.mix),
+    throughputRatio: median(ratios),
+    cellsPerSend: { fast: median(perSend.fast), mix: median(perSend.mix) },
+    ratios,
+    passed,
+  };
+}
+
+async function main(): Promise<void> {
+  const sizeBytes = Number(process.argv[2] ?? MEGABYTES) * 2 ** 20;
+  const relays = [];
+  for (const neighbours of NEIGHBOURS) relays.push(await measureRelay(neighbours, sizeBytes));
+  console.log(JSON.stringify({ bench: 'mix-relay', relays }));
 }
 
 function median(values: readonly number[]): number {

@@ -47,14 +47,33 @@ test('each target passes or fails by its own bound', () => {
     relayToOpen: 3,
     slowestPathMs: 1.1,
     mix: {
-      saturated: { throughputRatio: 0.79 },
+      saturated: [
+        { neighbours: 1, throughputRatio: 0.81 },
+        { neighbours: 8, throughputRatio: 0.79 },
+      ],
       queue: { rssMb: 256, longestTurnMs: 21 },
     },
     delayCheckShare: 0.051,
   });
   assert.deepEqual(
     results.map(({ status }) => status),
-    ['pass', 'pass', 'pass', 'pass', 'fail', 'pass', 'fail', 'pass', 'pass', 'fail', 'fail', 'pass', 'fail', 'fail'],
+    [
+      'pass',
+      'pass',
+      'pass',
+      'pass',
+      'fail',
+      'pass',
+      'fail',
+      'pass',
+      'pass',
+      'fail',
+      'pass',
+      'fail',
+      'pass',
+      'fail',
+      'fail',
+    ],
   );
 });
 

@@ -1,4 +1,4 @@
-/** Real cells of one circuit, recorded on their way to its middle relay, and that relay's engine to give them to. */
+/** Real cells of circuits, recorded on their way to the relay in their middle, and that relay's engine to give them to. */
 import { createNobleSuite } from '@nyx/core/crypto/noble-suite.ts';
 import type { CryptoSuite } from '@nyx/core/crypto/suite.ts';
 import { type CircuitClass, Via } from '@nyx/core/engine/contract.ts';
@@ -22,38 +22,42 @@ export function deterministicSuite(): CryptoSuite {
 export interface Recorded {
   readonly datagram: Uint8Array;
   readonly forward: boolean;
+  /** Which guard it comes from, or which exit. */
+  readonly neighbour: number;
 }
 
-/** What the middle relay of the network does that a simulated one would not. */
 export interface MiddleOptions {
+  /** Guards in front of the relay and exits behind it; from each guard a circuit goes to each exit. Default 1. */
+  readonly neighbours?: number;
   readonly mixBatchMs?: number;
-  /** Takes what it sends once the wire is cut. */
-  readonly send?: (batch: Uint8Array, length: number, release: () => void) => void;
+  /** Takes what the relay sends once the wire is cut. `exit`: whose it is. */
+  readonly send?: (exit: number, batch: Uint8Array, length: number, release: () => void) => void;
 }
 
 export function upToReady(suite: CryptoSuite, circuitClass: CircuitClass, options: MiddleOptions = {}) {
   const network = new VirtualNetwork(suite, SEED);
   const wire = { cut: false };
+  const neighbours = Array.from({ length: options.neighbours ?? 1 }, (_, i) => i);
   const client = network.add('client', { relay: false });
   let received = 0;
   const sink = new Uint8Array(65536);
-  const path = [
-    network.add('guard'),
-    network.add('middle', {
-      engineOptions: { mixBatchMs: options.mixBatchMs },
-      host: {
-        // The simulator's own work for a datagram is no part of a relay's.
-        send: (via, to, batch, length, release) => {
-          if (wire.cut && options.send !== undefined) {
-            options.send(batch, length, release);
-            return;
-          }
-          if (!wire.cut) network.send(network.nodes[2]!, via, to, batch.subarray(0, length));
-          release();
-        },
+  const guards = neighbours.map((i) => network.add(`guard ${i}`));
+  const middle = network.add('middle', {
+    engineOptions: { mixBatchMs: options.mixBatchMs },
+    host: {
+      // The simulator's own work for a datagram is no part of a relay's.
+      send: (via, to, batch, length, release) => {
+        if (wire.cut && options.send !== undefined) {
+          options.send(exitOf.get(to.address) ?? 0, batch, length, release);
+          return;
+        }
+        if (!wire.cut) network.send(middle, via, to, batch.subarray(0, length));
+        release();
       },
-    }),
-    network.add('exit', {
+    },
+  });
+  const exits = neighbours.map((i) =>
+    network.add(`exit ${i}`, {
       exit: true,
       serve: () => ({
         onStream(stream) {
@@ -67,19 +71,28 @@ export function upToReady(suite: CryptoSuite, circuitClass: CircuitClass, option
         onClose() {},
       }),
     }),
-  ];
-  const { session } = client.engine.buildCircuit(
-    {
-      hops: path.map((node) => node.contact),
-      class: circuitClass,
-      delayMeanUs: circuitClass === 'mix' ? MIX_DELAY_US : 0,
-      expiry: network.unixSeconds + 3600,
-    },
-    { onClose() {} },
-    network.nowMs,
   );
-  if (!network.run(10_000, () => client.circuitEvents.length > 0)) throw new Error('the circuit was not built');
-  return { network, wire, session, middle: path[1]!, guard: path[0]!, exit: path[2]!, received: () => received };
+  const exitOf = new Map(exits.map(({ address }, i) => [address.address, i]));
+  const sessions = guards.flatMap((guard) =>
+    exits.map((exit) => {
+      const { session } = client.engine.buildCircuit(
+        {
+          hops: [guard, middle, exit].map((node) => node.contact),
+          class: circuitClass,
+          delayMeanUs: circuitClass === 'mix' ? MIX_DELAY_US : 0,
+          expiry: network.unixSeconds + 3600,
+        },
+        { onClose() {} },
+        network.nowMs,
+      );
+      return session;
+    }),
+  );
+  const isBuilt = () => client.circuitEvents.length === sessions.length;
+  if (!network.run(10_000, isBuilt) || client.circuitEvents.some(({ kind }) => kind !== 'ready')) {
+    throw new Error('a circuit was not built');
+  }
+  return { network, wire, sessions, middle, guards, exits, received: () => received };
 }
 
 /** Cuts it off from the other nodes. From now on it draws from a daemon's generator: the seeded one costs several times as much. */
@@ -88,33 +101,44 @@ export function cutOff({ network, wire }: ReturnType<typeof upToReady>): void {
   network.random.fill = systemRandom.fill;
 }
 
-export function record(suite: CryptoSuite, circuitClass: CircuitClass, sizeBytes: number): Recorded[] {
-  const { network, session, middle, guard, exit, received } = upToReady(suite, circuitClass);
+/** Cells of transfers of `sizeBytes` in all, over all circuits at once. */
+export function record(
+  suite: CryptoSuite,
+  circuitClass: CircuitClass,
+  sizeBytes: number,
+  neighbours?: number,
+): Recorded[] {
+  const { network, sessions, middle, guards, exits, received } = upToReady(suite, circuitClass, { neighbours });
   const recorded: Recorded[] = [];
   network.tap = (datagram, from, to) => {
-    if (to === middle && (from === guard || from === exit)) {
-      recorded.push({ datagram: datagram.slice(), forward: from === guard });
+    if (to === middle) {
+      const guard = guards.indexOf(from);
+      const neighbour = guard < 0 ? exits.indexOf(from) : guard;
+      if (neighbour >= 0) recorded.push({ datagram: datagram.slice(), forward: guard >= 0, neighbour });
     }
     return true;
   };
-  const stream = session.openStream({ kind: 'tcp', host: 'sink.test', port: 1 })!;
   const chunk = new Uint8Array(65536);
-  let left = sizeBytes;
-  const write = () => {
-    while (left > 0) {
-      const accepted = stream.write(chunk.subarray(0, Math.min(left, chunk.length)));
-      if (accepted === 0) return;
-      left -= accepted;
-    }
-  };
-  stream.onWritable = write;
-  write();
-  if (!network.run(600_000, () => received() >= sizeBytes)) throw new Error('the transfer did not end');
+  for (const session of sessions) {
+    const stream = session.openStream({ kind: 'tcp', host: 'sink.test', port: 1 })!;
+    let left = Math.floor(sizeBytes / sessions.length);
+    const write = () => {
+      while (left > 0) {
+        const accepted = stream.write(chunk.subarray(0, Math.min(left, chunk.length)));
+        if (accepted === 0) return;
+        left -= accepted;
+      }
+    };
+    stream.onWritable = write;
+    write();
+  }
+  const wanted = Math.floor(sizeBytes / sessions.length) * sessions.length;
+  if (!network.run(600_000, () => received() >= wanted)) throw new Error('the transfer did not end');
   return recorded;
 }
 
 /**
- * Gives the recorded cells to the relay in batches of 51, with a clock beside it. The relay's own time is the time it took:
+ * Gives cells recorded with one neighbour to the relay in batches of 51, with a clock beside it. The relay's own time is the time it took:
  * cells of class mix leave while later ones come in, as in a relay that has nothing but work.
  */
 export class Replay {
@@ -144,13 +168,13 @@ export class Replay {
 
   /** One batch and the flush behind it; how many microseconds that took. */
   step(): number {
-    const { middle, guard, exit } = this.#relay;
+    const { middle, guards, exits } = this.#relay;
     const { forward } = this.#cells[this.#at]!;
     let count = 0;
     while (count < BATCH_DATAGRAMS && this.#cells[this.#at]?.forward === forward) {
       this.#batch.set(this.#cells[this.#at++]!.datagram, count++ * DATAGRAM_BYTES);
     }
-    const [via, from] = forward ? [Via.listen, guard.dialAddress] : [Via.dial, exit.address];
+    const [via, from] = forward ? [Via.listen, guards[0]!.dialAddress] : [Via.dial, exits[0]!.address];
     const buffer = this.#batch.subarray(0, count * DATAGRAM_BYTES);
     const started = performance.now();
     middle.engine.handleDatagrams(buffer, via, from, this.#nowMs);
