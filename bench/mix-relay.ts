@@ -22,8 +22,11 @@ setFlagsFromString('--invocation-count-for-turbofan=100');
 const ROUNDS = 9;
 /** Some 150 000 cells that count: rounds of a tenth of a second measure mostly what a start costs. */
 const MEGABYTES = 200;
-/** On each side. With several, each cell of a batch belongs to another circuit, and goes to another neighbour. */
-const NEIGHBOURS = (process.argv[3] ?? '1,8').split(',').map(Number);
+/** Less ends before it is warm. */
+const MIN_MEGABYTES = 64;
+/** On each side. With several, cells of several circuits come from each, and go to all on the other side. */
+const NEIGHBOURS = '1,8';
+const MAX_NEIGHBOURS = 16;
 /** Cells that are under way to the relay at most: what its socket holds. */
 const AHEAD_CELLS = 20 * BATCH_DATAGRAMS;
 const SETTLE_MS = 400;
@@ -208,9 +211,18 @@ async function measureRelay(neighbours: number, sizeBytes: number) {
 }
 
 async function main(): Promise<void> {
-  const sizeBytes = Number(process.argv[2] ?? MEGABYTES) * 2 ** 20;
+  const megabytes = Number(process.argv[2] ?? MEGABYTES);
+  const neighbours = (process.argv[3] ?? NEIGHBOURS).split(',').map(Number);
+  const isCount = (value: number) => Number.isInteger(value) && value >= 1 && value <= MAX_NEIGHBOURS;
+  if (!(megabytes >= MIN_MEGABYTES && megabytes <= MEGABYTES) || !neighbours.every(isCount)) {
+    console.error(
+      `usage: node bench/mix-relay.ts [megabytes (${MIN_MEGABYTES} to ${MEGABYTES}) [neighbours (1 to ${MAX_NEIGHBOURS}),…]]`,
+    );
+    process.exitCode = 2;
+    return;
+  }
   const relays = [];
-  for (const neighbours of NEIGHBOURS) relays.push(await measureRelay(neighbours, sizeBytes));
+  for (const count of neighbours) relays.push(await measureRelay(count, megabytes * 2 ** 20));
   console.log(JSON.stringify({ bench: 'mix-relay', relays }));
 }
 

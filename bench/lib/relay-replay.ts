@@ -30,7 +30,7 @@ export interface MiddleOptions {
   /** Guards in front of the relay and exits behind it; from each guard a circuit goes to each exit. Default 1. */
   readonly neighbours?: number;
   readonly mixBatchMs?: number;
-  /** Takes what the relay sends once the wire is cut. `exit`: whose it is. */
+  /** Takes what the relay sends once the wire is cut. `exit`: whose it is; 0 as well for the few words that go back to a guard. */
   readonly send?: (exit: number, batch: Uint8Array, length: number, release: () => void) => void;
 }
 

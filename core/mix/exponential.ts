@@ -1,6 +1,6 @@
 /**
  * Exponentially distributed times from the engine's own randomness, drawn in blocks: one call of the generator for a
- * thousand times, no allocation for any of them.
+ * thousand times or two, no allocation for any of them.
  */
 import type { Random } from '../ports.ts';
 
@@ -49,7 +49,7 @@ export class Exponential {
     return -mean * Math.log(this.uniform());
   }
 
-  /** Likewise in a third of the time, for the packet path: by the ziggurat, in steps of less than a millionth of the mean. */
+  /** Likewise in less than half the time, for the packet path: by the ziggurat, in steps of less than a millionth of the mean. */
   quickSample(mean: number): number {
     const word = this.#word();
     const layer = word & (LAYERS - 1);
@@ -62,7 +62,7 @@ export class Exponential {
     return Math.floor(this.#word() * TWO_MINUS_32 * count);
   }
 
-  /** What lies beyond the part of a layer that is all under the curve: 1 in 90. What is above the curve is drawn anew. */
+  /** What lies beyond the part of a layer that is all under the curve: 1 in 45. What is above the curve is drawn anew. */
   #beside(layer: number, x: number): number {
     if (layer === 0) return TAIL + this.sample(1);
     const low = heights[layer]!;
