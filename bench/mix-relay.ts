@@ -1,8 +1,8 @@
 /**
  * A relay with more work than it can do, in class fast and in class mix: a thread with a real engine, and the daemon's own
  * sockets, receiver and flush loop, which gets recorded cells as fast as it takes them and passes them on. CPU per cell passed
- * is what bounds its throughput. Measured with several neighbours on each side, as a relay of a network has them, and with
- * one. Prints JSON. `node bench/mix-relay.ts [megabytes [neighbours,…]]`
+ * is what bounds its throughput. Measured with several neighbours on each side, as a relay of a network has them, with the
+ * cells of their circuits one among the other; and with one neighbour and one circuit. Prints JSON. `node bench/mix-relay.ts [megabytes [neighbours,…]]`
  */
 import { setFlagsFromString } from 'node:v8';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';

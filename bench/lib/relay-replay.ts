@@ -1,7 +1,10 @@
 /** Real cells of circuits, recorded on their way to the relay in their middle, and that relay's engine to give them to. */
 import { createNobleSuite } from '@nyx/core/crypto/noble-suite.ts';
+import { createSeededRandom } from '@nyx/core/crypto/seeded-random.ts';
 import type { CryptoSuite } from '@nyx/core/crypto/suite.ts';
 import { type CircuitClass, Via } from '@nyx/core/engine/contract.ts';
+import { Exponential } from '@nyx/core/mix/exponential.ts';
+import type { SessionStream } from '@nyx/core/stream/contract.ts';
 import { BATCH_DATAGRAMS, DATAGRAM_BYTES } from '@nyx/core/wire/datagram.ts';
 import { createNativeSuite } from '@nyx/daemon/io/native-suite.ts';
 import { systemRandom } from '@nyx/daemon/io/system-random.ts';
@@ -9,6 +12,13 @@ import { VirtualNetwork } from '@nyx/test/sim/virtual-network.ts';
 
 const SEED = 1;
 const MIX_DELAY_US = 20_000;
+/** So often each of several circuits sends a cell. */
+const ROUNDS_PER_MS = 5;
+/** Fits into one cell, whatever the stream's frames beside it. */
+const CELL_TEXT_BYTES = 1024;
+/** Virtual time that a transfer may take. */
+const LONGEST_MS = 600_000;
+const chunk = new Uint8Array(65536);
 
 /** The native suite, but for encapsulation: there only the portable one is a function of its arguments. */
 export function deterministicSuite(): CryptoSuite {
@@ -101,7 +111,10 @@ export function cutOff({ network, wire }: ReturnType<typeof upToReady>): void {
   network.random.fill = systemRandom.fill;
 }
 
-/** Cells of transfers of `sizeBytes` in all, over all circuits at once. */
+/**
+ * Cells of transfers of `sizeBytes` in all, over all circuits at once. Of several circuits each sends a cell in turn, in
+ * an order that changes every time: as those of many clients come to a relay whose line is much faster than theirs.
+ */
 export function record(
   suite: CryptoSuite,
   circuitClass: CircuitClass,
@@ -118,23 +131,49 @@ export function record(
     }
     return true;
   };
-  const chunk = new Uint8Array(65536);
-  for (const session of sessions) {
-    const stream = session.openStream({ kind: 'tcp', host: 'sink.test', port: 1 })!;
-    let left = Math.floor(sizeBytes / sessions.length);
-    const write = () => {
-      while (left > 0) {
-        const accepted = stream.write(chunk.subarray(0, Math.min(left, chunk.length)));
-        if (accepted === 0) return;
-        left -= accepted;
-      }
-    };
-    stream.onWritable = write;
-    write();
-  }
-  const wanted = Math.floor(sizeBytes / sessions.length) * sessions.length;
-  if (!network.run(600_000, () => received() >= wanted)) throw new Error('the transfer did not end');
+  const sources = sessions.map((session) => ({
+    stream: session.openStream({ kind: 'tcp', host: 'sink.test', port: 1 })!,
+    left: Math.floor(sizeBytes / sessions.length),
+  }));
+  const wanted = sources.reduce((sum, { left }) => sum + left, 0);
+  if (sources.length > 1) writeInTurns(network, sources);
+  else writeAtOnce(sources[0]!);
+  if (!network.run(LONGEST_MS, () => received() >= wanted)) throw new Error('the transfer did not end');
   return recorded;
+}
+
+interface Source {
+  readonly stream: SessionStream;
+  /** Bytes that it has not taken yet. */
+  left: number;
+}
+
+function writeInTurns(network: VirtualNetwork, sources: Source[]): void {
+  const places = new Exponential(createSeededRandom('order of the circuits'));
+  for (let untilMs = network.nowMs; sources.some(({ left }) => left > 0); untilMs += 1 / ROUNDS_PER_MS) {
+    if (untilMs > LONGEST_MS) throw new Error('the transfer did not end');
+    for (let i = sources.length - 1; i > 0; i--) {
+      const other = places.place(i + 1);
+      [sources[i], sources[other]] = [sources[other]!, sources[i]!];
+    }
+    for (const source of sources) writeSome(source, CELL_TEXT_BYTES);
+    network.run(untilMs);
+  }
+}
+
+function writeAtOnce(source: Source): void {
+  const write = () => {
+    while (source.left > 0 && writeSome(source, chunk.length) > 0);
+  };
+  source.stream.onWritable = write;
+  write();
+}
+
+/** How many bytes the stream has taken. */
+function writeSome(source: Source, mostBytes: number): number {
+  const accepted = source.stream.write(chunk.subarray(0, Math.min(source.left, mostBytes)));
+  source.left -= accepted;
+  return accepted;
 }
 
 /**
