@@ -2,7 +2,8 @@
  * A relay with more work than it can do, in class fast and in class mix: a thread with a real engine, and the daemon's own
  * sockets, receiver and flush loop, which gets recorded cells as fast as it takes them and passes them on. CPU per cell passed
  * is what bounds its throughput. Measured with several neighbours on each side, as a relay of a network has them, with the
- * cells of their circuits one among the other; and with one neighbour and one circuit. Prints JSON. `node bench/mix-relay.ts [megabytes [neighbours,…]]`
+ * cells of their circuits one among the other; and with one neighbour and one circuit. Prints JSON.
+ * `node bench/mix-relay.ts [megabytes [neighbours,… [mean delay in ms]]]`
  */
 import { setFlagsFromString } from 'node:v8';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
@@ -27,6 +28,8 @@ const MIN_MEGABYTES = 64;
 /** On each side. With several, cells of several circuits come from each, and go to all on the other side. */
 const NEIGHBOURS = '1,8';
 const MAX_NEIGHBOURS = 16;
+/** Mean of class mix: its default in daemons. With more the queue is not full yet when the measurement begins. */
+const MAX_DELAY_MS = 20;
 /** Cells that are under way to the relay at most: what its socket holds. */
 const AHEAD_CELLS = 20 * BATCH_DATAGRAMS;
 const SETTLE_MS = 400;
@@ -36,6 +39,7 @@ const WARM_UP_CELLS = 36_000;
 interface Task {
   readonly circuitClass: CircuitClass;
   readonly neighbours: number;
+  readonly delayMs: number;
   /** Ports that stand for the guards, and addresses that stand for the exits. */
   readonly sourcePorts: readonly number[];
   readonly sinks: readonly PeerAddress[];
@@ -61,11 +65,12 @@ const openPeer = (): Promise<UdpSocket> =>
     },
   });
 
-async function run({ circuitClass, neighbours, sourcePorts, sinks, arrived }: Task): Promise<void> {
+async function run({ circuitClass, neighbours, delayMs, sourcePorts, sinks, arrived }: Task): Promise<void> {
   let sockets: PumpSockets;
   let sends = 0;
   const relay = upToReady(deterministicSuite(), circuitClass, {
     neighbours,
+    delayMs,
     mixBatchMs: 1,
     send: (exit, batch, length, release) => {
       sends++;
@@ -126,7 +131,12 @@ async function once<T>(worker: Worker): Promise<T> {
   });
 }
 
-async function measure(batches: readonly Batch[], circuitClass: CircuitClass, neighbours: number): Promise<Answer> {
+async function measure(
+  batches: readonly Batch[],
+  circuitClass: CircuitClass,
+  neighbours: number,
+  delayMs: number,
+): Promise<Answer> {
   const sinks = await Promise.all(Array.from({ length: neighbours }, openPeer));
   // Nobody reads what the relay sends: that would be work of others beside it, in the same caches.
   for (const sink of sinks) sink.attend(true);
@@ -135,6 +145,7 @@ async function measure(batches: readonly Batch[], circuitClass: CircuitClass, ne
   const task: Task = {
     circuitClass,
     neighbours,
+    delayMs,
     sourcePorts: sources.map(({ address }) => address.port),
     sinks: sinks.map(({ address }) => address),
     arrived,
@@ -179,10 +190,10 @@ function batchesOf(cells: readonly Recorded[], neighbours: number): Batch[] {
   return batches;
 }
 
-async function measureRelay(neighbours: number, sizeBytes: number) {
+async function measureRelay(neighbours: number, delayMs: number, sizeBytes: number) {
   const suite = deterministicSuite();
   const batches = (circuitClass: CircuitClass) => {
-    const cells = record(suite, circuitClass, sizeBytes, neighbours).filter((cell) => cell.forward);
+    const cells = record(suite, circuitClass, sizeBytes, { neighbours, delayMs }).filter((cell) => cell.forward);
     return batchesOf(cells, neighbours);
   };
   const recorded = { fast: batches('fast'), mix: batches('mix') };
@@ -191,7 +202,7 @@ async function measureRelay(neighbours: number, sizeBytes: number) {
   const perSend = { fast: [] as number[], mix: [] as number[] };
   for (let round = 0; round < ROUNDS; round++) {
     for (const circuitClass of ['fast', 'mix'] as const) {
-      const { cells, cpuUs: us, sends } = await measure(recorded[circuitClass], circuitClass, neighbours);
+      const { cells, cpuUs: us, sends } = await measure(recorded[circuitClass], circuitClass, neighbours, delayMs);
       cpuUs[circuitClass].push(us / cells);
       passed[circuitClass] = cells / (recorded[circuitClass].length * BATCH_DATAGRAMS);
       perSend[circuitClass].push(cells / sends);
@@ -201,6 +212,7 @@ async function measureRelay(neighbours: number, sizeBytes: number) {
   const ratios = cpuUs.fast.map((value, round) => value / cpuUs.mix[round]!);
   return {
     neighbours,
+    delayMs,
     fastCpuUs: median(cpuUs.fast),
     mixCpuUs: median(cpuUs.mix),
     throughputRatio: median(ratios),
@@ -213,16 +225,18 @@ async function measureRelay(neighbours: number, sizeBytes: number) {
 async function main(): Promise<void> {
   const megabytes = Number(process.argv[2] ?? MEGABYTES);
   const neighbours = (process.argv[3] ?? NEIGHBOURS).split(',').map(Number);
+  const delayMs = Number(process.argv[4] ?? MAX_DELAY_MS);
   const isCount = (value: number) => Number.isInteger(value) && value >= 1 && value <= MAX_NEIGHBOURS;
-  if (!(megabytes >= MIN_MEGABYTES && megabytes <= MEGABYTES) || !neighbours.every(isCount)) {
+  const isDelay = delayMs >= 1 && delayMs <= MAX_DELAY_MS;
+  if (!(megabytes >= MIN_MEGABYTES && megabytes <= MEGABYTES) || !neighbours.every(isCount) || !isDelay) {
     console.error(
-      `usage: node bench/mix-relay.ts [megabytes (${MIN_MEGABYTES} to ${MEGABYTES}) [neighbours (1 to ${MAX_NEIGHBOURS}),…]]`,
+      `usage: node bench/mix-relay.ts [megabytes (${MIN_MEGABYTES} to ${MEGABYTES}) [neighbours (1 to ${MAX_NEIGHBOURS}),… [mean delay in ms (1 to ${MAX_DELAY_MS})]]]`,
     );
     process.exitCode = 2;
     return;
   }
   const relays = [];
-  for (const count of neighbours) relays.push(await measureRelay(count, megabytes * 2 ** 20));
+  for (const count of neighbours) relays.push(await measureRelay(count, delayMs, megabytes * 2 ** 20));
   console.log(JSON.stringify({ bench: 'mix-relay', relays }));
 }
 

@@ -11,7 +11,7 @@ import { systemRandom } from '@nyx/daemon/io/system-random.ts';
 import { VirtualNetwork } from '@nyx/test/sim/virtual-network.ts';
 
 const SEED = 1;
-const MIX_DELAY_US = 20_000;
+const MIX_DELAY_MS = 20;
 /** So often each of several circuits sends a cell. */
 const ROUNDS_PER_MS = 5;
 /** Fits into one cell, whatever the stream's frames beside it. */
@@ -39,6 +39,8 @@ export interface Recorded {
 export interface MiddleOptions {
   /** Guards in front of the relay and exits behind it; from each guard a circuit goes to each exit. Default 1. */
   readonly neighbours?: number;
+  /** Mean time that a cell of class mix waits. Default 20. */
+  readonly delayMs?: number;
   readonly mixBatchMs?: number;
   /** Takes what the relay sends once the wire is cut. `exit`: whose it is; 0 as well for the few words that go back to a guard. */
   readonly send?: (exit: number, batch: Uint8Array, length: number, release: () => void) => void;
@@ -89,7 +91,7 @@ export function upToReady(suite: CryptoSuite, circuitClass: CircuitClass, option
         {
           hops: [guard, middle, exit].map((node) => node.contact),
           class: circuitClass,
-          delayMeanUs: circuitClass === 'mix' ? MIX_DELAY_US : 0,
+          delayMeanUs: circuitClass === 'mix' ? 1000 * (options.delayMs ?? MIX_DELAY_MS) : 0,
           expiry: network.unixSeconds + 3600,
         },
         { onClose() {} },
@@ -119,9 +121,9 @@ export function record(
   suite: CryptoSuite,
   circuitClass: CircuitClass,
   sizeBytes: number,
-  neighbours?: number,
+  options: Pick<MiddleOptions, 'neighbours' | 'delayMs'> = {},
 ): Recorded[] {
-  const { network, sessions, middle, guards, exits, received } = upToReady(suite, circuitClass, { neighbours });
+  const { network, sessions, middle, guards, exits, received } = upToReady(suite, circuitClass, options);
   const recorded: Recorded[] = [];
   network.tap = (datagram, from, to) => {
     if (to === middle) {
