@@ -122,6 +122,8 @@ export class DirectionKeys {
   readonly #direction: Direction;
   #current: CellKeys;
   readonly #old: CellKeys[] = [];
+  /** Of #old; −1 = there are none. */
+  #newestOldGeneration = -1;
   /** Keys derived ahead that no tag has verified under yet. */
   readonly #ahead: CellKeys[] = [];
   #pendingShared: Uint8Array | undefined;
@@ -177,7 +179,12 @@ export class DirectionKeys {
   select(index: number, nowMs: TimeMs): Drop {
     const generation = generationOf(index);
     const current = this.#current;
-    if (generation === current.generation && this.#pendingShared === undefined && this.#old.length === 0) {
+    // Replaced keys matter to late cells, and in a generation in which a fresh exchange took over.
+    if (
+      generation === current.generation &&
+      this.#pendingShared === undefined &&
+      this.#newestOldGeneration < generation
+    ) {
       this.candidates[0] = current;
       this.candidateCount = 1;
       return Drop.none;
@@ -224,10 +231,10 @@ export class DirectionKeys {
     this.#pads.write(keys, index % GENERATION_CELLS, out, offset);
   }
 
-  /** Erases replaced keys whose time is over, and what is kept for speed if nothing is going on. */
+  /** Erases replaced keys whose time is over, and what is kept for speed if nothing is going on. Call every second or so. */
   expireOld(nowMs: TimeMs): void {
     this.#pads?.rest();
-    while (this.#old.length > 0 && this.#old[0]!.expiresAtMs <= nowMs) this.#erase(this.#old.shift()!);
+    this.#eraseExpired(nowMs);
   }
 
   /** Erases everything; the object is unusable afterwards. */
@@ -261,7 +268,7 @@ export class DirectionKeys {
   }
 
   #selectSlow(generation: number, nowMs: TimeMs): Drop {
-    this.expireOld(nowMs);
+    this.#eraseExpired(nowMs);
     const current = this.#current;
     this.candidateCount = 0;
     if (generation > current.generation + MAX_GENERATIONS_AHEAD) return Drop.badCounter;
@@ -347,6 +354,12 @@ export class DirectionKeys {
     keys.expiresAtMs = expiresAtMs;
     if (this.#old.length === MAX_OLD_KEYS) this.#erase(this.#old.shift()!);
     this.#old.push(keys);
+    this.#newestOldGeneration = Math.max(this.#newestOldGeneration, keys.generation);
+  }
+
+  #eraseExpired(nowMs: TimeMs): void {
+    while (this.#old.length > 0 && this.#old[0]!.expiresAtMs <= nowMs) this.#erase(this.#old.shift()!);
+    if (this.#old.length === 0) this.#newestOldGeneration = -1;
   }
 
   #dropAhead(): void {
