@@ -14,15 +14,15 @@ import { openUdp, type UdpSocket } from '@nyx/daemon/io/udp.ts';
 import { FlushLoop } from '@nyx/daemon/pump/flush-loop.ts';
 import { PromptReceiver } from '@nyx/daemon/pump/prompt-receiver.ts';
 import { PumpSockets } from '@nyx/daemon/pump/sockets.ts';
-import { cutOff, deterministicSuite, type Recorded, record, upToReady } from './lib/relay-replay.ts';
+import { cutOff, deterministicSuite, type RecordedBatch, recordBatches, upToReady } from './lib/relay-replay.ts';
 
 /** As daemons run (daemon/main.ts). */
 setFlagsFromString('--invocation-count-for-turbofan=100');
 
 /** Single rounds differ by a tenth and more: a machine has other things to do. */
 const ROUNDS = 9;
-/** Some 150 000 cells that count: rounds of a tenth of a second measure mostly what a start costs. */
-const MEGABYTES = 200;
+/** Some 800 000 cells, of which 270 000 count. */
+const MEGABYTES = 800;
 /** Less ends before it is warm. */
 const MIN_MEGABYTES = 64;
 /** On each side. With several, cells of several circuits come from each, and go to all on the other side. */
@@ -33,13 +33,17 @@ const MAX_DELAY_MS = 20;
 /** Cells that are under way to the relay at most: what its socket holds. */
 const AHEAD_CELLS = 20 * BATCH_DATAGRAMS;
 const SETTLE_MS = 400;
-/** Until then the code is compiled, the queue fills, and its memory is there. */
-const WARM_UP_CELLS = 36_000;
+/**
+ * Of the cells. A relay runs for days; in its first second, some 400 000 cells, the compiler still goes back on what it
+ * took for granted, more often with class mix, whose queue and memory are in use besides.
+ */
+const WARM_UP_SHARE = 2 / 3;
 
 interface Task {
   readonly circuitClass: CircuitClass;
   readonly neighbours: number;
   readonly delayMs: number;
+  readonly warmUpCells: number;
   /** Ports that stand for the guards, and addresses that stand for the exits. */
   readonly sourcePorts: readonly number[];
   readonly sinks: readonly PeerAddress[];
@@ -65,7 +69,15 @@ const openPeer = (): Promise<UdpSocket> =>
     },
   });
 
-async function run({ circuitClass, neighbours, delayMs, sourcePorts, sinks, arrived }: Task): Promise<void> {
+async function run({
+  circuitClass,
+  neighbours,
+  delayMs,
+  warmUpCells,
+  sourcePorts,
+  sinks,
+  arrived,
+}: Task): Promise<void> {
   let sockets: PumpSockets;
   let sends = 0;
   const relay = upToReady(deterministicSuite(), circuitClass, {
@@ -100,7 +112,7 @@ async function run({ circuitClass, neighbours, delayMs, sourcePorts, sinks, arri
       loop.received(datagrams, receivedMs);
       prompt.received(datagrams, engine.counters.cellsForward - passed === datagrams, receivedMs);
       Atomics.add(arrived, 0, datagrams);
-      if (cpu === undefined && engine.counters.cellsForward - before > WARM_UP_CELLS) {
+      if (cpu === undefined && engine.counters.cellsForward - before > warmUpCells) {
         before = engine.counters.cellsForward;
         sendsBefore = sends;
         cpu = process.threadCpuUsage();
@@ -132,7 +144,7 @@ async function once<T>(worker: Worker): Promise<T> {
 }
 
 async function measure(
-  batches: readonly Batch[],
+  batches: readonly RecordedBatch[],
   circuitClass: CircuitClass,
   neighbours: number,
   delayMs: number,
@@ -146,6 +158,7 @@ async function measure(
     circuitClass,
     neighbours,
     delayMs,
+    warmUpCells: batches.length * BATCH_DATAGRAMS * WARM_UP_SHARE,
     sourcePorts: sources.map(({ address }) => address.port),
     sinks: sinks.map(({ address }) => address),
     arrived,
@@ -170,33 +183,12 @@ async function measure(
   return answer;
 }
 
-interface Batch {
-  readonly bytes: Uint8Array;
-  readonly neighbour: number;
-}
-
-/** Each guard's cells in the order in which it sent them, in whole batches: nobody receives more cheaply. */
-function batchesOf(cells: readonly Recorded[], neighbours: number): Batch[] {
-  const batches: Batch[] = [];
-  const open = Array.from({ length: neighbours }, () => ({ bytes: new Uint8Array(0), count: 0 }));
-  for (const { datagram, neighbour } of cells) {
-    const batch = open[neighbour]!;
-    if (batch.count === 0) batch.bytes = new Uint8Array(BATCH_DATAGRAMS * DATAGRAM_BYTES);
-    batch.bytes.set(datagram, batch.count * DATAGRAM_BYTES);
-    if (++batch.count < BATCH_DATAGRAMS) continue;
-    batches.push({ bytes: batch.bytes, neighbour });
-    batch.count = 0;
-  }
-  return batches;
-}
-
 async function measureRelay(neighbours: number, delayMs: number, sizeBytes: number) {
   const suite = deterministicSuite();
-  const batches = (circuitClass: CircuitClass) => {
-    const cells = record(suite, circuitClass, sizeBytes, { neighbours, delayMs }).filter((cell) => cell.forward);
-    return batchesOf(cells, neighbours);
+  const recorded = {
+    fast: recordBatches(suite, 'fast', sizeBytes, { neighbours, delayMs }),
+    mix: recordBatches(suite, 'mix', sizeBytes, { neighbours, delayMs }),
   };
-  const recorded = { fast: batches('fast'), mix: batches('mix') };
   const cpuUs = { fast: [] as number[], mix: [] as number[] };
   const passed = { fast: 0, mix: 0 };
   const perSend = { fast: [] as number[], mix: [] as number[] };

@@ -113,23 +113,68 @@ export function cutOff({ network, wire }: ReturnType<typeof upToReady>): void {
   network.random.fill = systemRandom.fill;
 }
 
-/**
- * Cells of transfers of `sizeBytes` in all, over all circuits at once. Of several circuits each sends a cell in turn, in
- * an order that changes every time: as those of many clients come to a relay whose line is much faster than theirs.
- */
+type RecordOptions = Pick<MiddleOptions, 'neighbours' | 'delayMs'>;
+
+/** Cells of transfers as `transfer` has them, one by one. */
 export function record(
   suite: CryptoSuite,
   circuitClass: CircuitClass,
   sizeBytes: number,
-  options: Pick<MiddleOptions, 'neighbours' | 'delayMs'> = {},
+  options: RecordOptions = {},
 ): Recorded[] {
-  const { network, sessions, middle, guards, exits, received } = upToReady(suite, circuitClass, options);
   const recorded: Recorded[] = [];
+  transfer(suite, circuitClass, sizeBytes, options, (datagram, forward, neighbour) => {
+    recorded.push({ datagram: datagram.slice(), forward, neighbour });
+  });
+  return recorded;
+}
+
+export interface RecordedBatch {
+  readonly bytes: Uint8Array;
+  /** Which guard it comes from. */
+  readonly neighbour: number;
+}
+
+/** The cells of the way forward: each guard's in the order in which it sent them, in whole batches, so that nobody receives more cheaply. */
+export function recordBatches(
+  suite: CryptoSuite,
+  circuitClass: CircuitClass,
+  sizeBytes: number,
+  options: RecordOptions = {},
+): RecordedBatch[] {
+  const batches: RecordedBatch[] = [];
+  const filling = Array.from({ length: options.neighbours ?? 1 }, () => ({ bytes: new Uint8Array(0), length: 0 }));
+  transfer(suite, circuitClass, sizeBytes, options, (datagram, forward, neighbour) => {
+    if (!forward) return;
+    const batch = filling[neighbour]!;
+    if (batch.length === 0) batch.bytes = new Uint8Array(BATCH_DATAGRAMS * DATAGRAM_BYTES);
+    batch.bytes.set(datagram, batch.length);
+    batch.length += DATAGRAM_BYTES;
+    if (batch.length < batch.bytes.length) return;
+    batches.push({ bytes: batch.bytes, neighbour });
+    batch.length = 0;
+  });
+  return batches;
+}
+
+/**
+ * Transfers of `sizeBytes` in all, over all circuits at once, with each of the relay's incoming cells shown. Of several
+ * circuits each sends a cell in turn, in an order that changes every time: as those of many clients come to a relay whose
+ * line is much faster than theirs.
+ */
+function transfer(
+  suite: CryptoSuite,
+  circuitClass: CircuitClass,
+  sizeBytes: number,
+  options: RecordOptions,
+  onCell: (datagram: Uint8Array, forward: boolean, neighbour: number) => void,
+): void {
+  const { network, sessions, middle, guards, exits, received } = upToReady(suite, circuitClass, options);
   network.tap = (datagram, from, to) => {
     if (to === middle) {
       const guard = guards.indexOf(from);
       const neighbour = guard < 0 ? exits.indexOf(from) : guard;
-      if (neighbour >= 0) recorded.push({ datagram: datagram.slice(), forward: guard >= 0, neighbour });
+      if (neighbour >= 0) onCell(datagram, guard >= 0, neighbour);
     }
     return true;
   };
@@ -141,7 +186,6 @@ export function record(
   if (sources.length > 1) writeInTurns(network, sources);
   else writeAtOnce(sources[0]!);
   if (!network.run(LONGEST_MS, () => received() >= wanted)) throw new Error('the transfer did not end');
-  return recorded;
 }
 
 interface Source {
