@@ -1,6 +1,7 @@
 /** A circuit that ends here: its cells carry the payloads of a session that this node serves. */
 import { Drop } from '../drop-reason.ts';
 import type { PledgedCircuit } from '../mix/circuit-pledge.ts';
+import type { DelayOutlet } from '../mix/delay-outlet.ts';
 import { boundedDelayMs, type DelayOwner } from '../mix/delay-queue.ts';
 import { type ClientFresh, lastHopReply } from '../onion/fresh-exchange.ts';
 import type { HopRoute } from '../onion/hop-route.ts';
@@ -257,6 +258,11 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     const { delays, batches } = this.#context;
     if (this.#tag !== undefined) return batches.queue!.hasRoom(this.#delayed);
     return this.#delayMs === 0 || delays.hasRoom(this.#delayed);
+  }
+
+  /** What goes to the session has no link to leave by. */
+  outlet(note: number): DelayOutlet | undefined {
+    return note === OUTGOING ? this.#link.outlet : undefined;
   }
 
   /** A cell of class mix or cmix has waited long enough: what came in goes to the session, what goes out to the link. */

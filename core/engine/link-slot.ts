@@ -3,8 +3,9 @@
  * circuits that run over it.
  */
 import type { Link } from '../link/link.ts';
+import { DelayOutlet } from '../mix/delay-outlet.ts';
 import type { TimeMs } from '../ports.ts';
-import { CellBuffer, DATAGRAM_BYTES } from '../wire/datagram.ts';
+import { BATCH_DATAGRAMS, CellBuffer, DATAGRAM_BYTES } from '../wire/datagram.ts';
 import type { EngineCircuit } from './circuit.ts';
 import type { LinkInfo } from './contract.ts';
 import type { Egress } from './egress.ts';
@@ -19,6 +20,8 @@ export class LinkSlot implements Timed {
   readonly handle: number;
   readonly link: Link;
   readonly #egress: Egress;
+  /** Where cells of class mix gather that leave over it. */
+  readonly outlet = new DelayOutlet(BATCH_DATAGRAMS);
   readonly circuits = new Set<EngineCircuit>();
   dueMs: TimeMs = Number.POSITIVE_INFINITY;
   heapIndex = -1;

@@ -4,6 +4,7 @@
  */
 import { Drop } from '../drop-reason.ts';
 import type { PledgedCircuit } from '../mix/circuit-pledge.ts';
+import type { DelayOutlet } from '../mix/delay-outlet.ts';
 import { boundedDelayMs, type DelayOwner } from '../mix/delay-queue.ts';
 import type { HopRoute } from '../onion/hop-route.ts';
 import type { RelayHop } from '../onion/relay-hop.ts';
@@ -219,6 +220,10 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
       writeHeader(mixScratch, this.#inBackwardCid, hop.backwardCounterOut(counter), type, pathId);
     }
     return Drop.none;
+  }
+
+  outlet(travel: number): DelayOutlet {
+    return (travel === Travel.forward ? this.#outLink : this.#inLink).outlet;
   }
 
   /** A cell of class mix or cmix has waited long enough. The mask is put on now: the link may have got other keys meanwhile. */

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { createSeededRandom } from '../crypto/seeded-random.ts';
-import { DATAGRAM_BYTES } from '../wire/datagram.ts';
+import { BATCH_DATAGRAMS, DATAGRAM_BYTES } from '../wire/datagram.ts';
+import { DelayOutlet } from './delay-outlet.ts';
 import { boundedDelayMs, type DelayOwner, DelayQueue } from './delay-queue.ts';
 import { Exponential } from './exponential.ts';
 import { erlangCdf, KS_ONE_PERCENT, kolmogorovSmirnov } from './testing.ts';
@@ -12,7 +13,14 @@ const ALL = Number.POSITIVE_INFINITY;
 const TAIL_MEANS = 7.69711747013105;
 
 class Collector implements DelayOwner {
+  readonly #outlet: DelayOutlet | undefined;
   readonly out: { value: number; note: number; atMs: number }[] = [];
+  constructor(outlet?: DelayOutlet) {
+    this.#outlet = outlet;
+  }
+  outlet(): DelayOutlet | undefined {
+    return this.#outlet;
+  }
   release(bytes: Uint8Array, note: number, nowMs: number): void {
     assert.equal(bytes.length, DATAGRAM_BYTES);
     this.out.push({ value: new DataView(bytes.buffer, bytes.byteOffset).getUint32(0), note, atMs: nowMs });
@@ -23,6 +31,60 @@ function numbered(value: number): Uint8Array {
   const bytes = new Uint8Array(DATAGRAM_BYTES);
   new DataView(bytes.buffer).setUint32(0, value);
   return bytes;
+}
+
+/** What the queue has to do, with an outlet for each of these batches, by looking at everything every time. */
+class PlainLists {
+  readonly #batchMs: number;
+  readonly #outlets: { readonly batch: number; turnMs: number; readonly due: Map<number, number> }[];
+  #gatheredMs = Number.NEGATIVE_INFINITY;
+  waiting: { value: number; outlet: number; dueMs: number }[] = [];
+
+  constructor(batchMs: number, batches: readonly number[]) {
+    this.#batchMs = batchMs;
+    this.#outlets = batches.map((batch) => ({ batch, turnMs: Number.NEGATIVE_INFINITY, due: new Map() }));
+  }
+
+  get length(): number {
+    return this.#outlets.reduce((sum, { due }) => sum + due.size, this.waiting.length);
+  }
+
+  #nextGatherMs(): number {
+    return Math.max(this.#gatheredMs + this.#batchMs / 4, Math.min(...this.waiting.map(({ dueMs }) => dueMs)));
+  }
+
+  nextMs(): number {
+    const leaving = this.#outlets
+      .filter(({ due }) => due.size > 0)
+      .map(({ batch, turnMs, due }) => Math.max(this.#gatheredMs, due.size >= batch ? 0 : turnMs));
+    return Math.min(this.#nextGatherMs(), ...leaving);
+  }
+
+  /** How many leave each outlet. */
+  release(nowMs: number): number[] {
+    if (this.#nextGatherMs() <= nowMs) {
+      this.#gatheredMs = nowMs;
+      const isDue = ({ dueMs }: { dueMs: number }) => dueMs <= nowMs;
+      for (const { value, outlet, dueMs } of this.waiting.filter(isDue)) this.#outlets[outlet]!.due.set(value, dueMs);
+      this.waiting = this.waiting.filter((cell) => !isDue(cell));
+    }
+    return this.#outlets.map((outlet) => {
+      const { batch, due } = outlet;
+      let count = due.size;
+      if (due.size >= batch) count = batch * Math.floor(due.size / batch);
+      else if (nowMs < outlet.turnMs) count = 0;
+      if (count > 0) outlet.turnMs = nowMs + this.#batchMs;
+      return count;
+    });
+  }
+
+  /** When the cell was due; undefined = it is not one of those that may leave there. */
+  take(outlet: number, value: number): number | undefined {
+    const { due } = this.#outlets[outlet]!;
+    const dueMs = due.get(value);
+    due.delete(value);
+    return dueMs;
+  }
 }
 
 function drain(queue: DelayQueue): void {
@@ -155,23 +217,68 @@ describe('the delay queue', () => {
     assert.ok(queue.memoryBytes < 500_000, `${queue.memoryBytes} bytes are kept`);
   });
 
-  test('what becomes due within a millisecond of a release leaves together', () => {
-    const queue = new DelayQueue(createSeededRandom('queue 6'), 4096, 1);
-    const owner = new Collector();
-    for (let i = 0; i < 1000; i++) queue.push(numbered(i), owner, i, 20, 0);
+  test('what becomes due within a millisecond leaves together, but for full batches', () => {
+    const queue = new DelayQueue(createSeededRandom('queue 6'), 8192, 1);
+    const owner = new Collector(new DelayOutlet(BATCH_DATAGRAMS));
+    for (let i = 0; i < 4000; i++) queue.push(numbered(i), owner, i, 20, 0);
+    let full = 0;
     let turns = 0;
     let lastMs = Number.NEGATIVE_INFINITY;
     while (queue.length > 0) {
       const nowMs = queue.nextMs();
-      assert.ok(nowMs >= lastMs + 1);
-      assert.ok(queue.release(nowMs, ALL) > 0);
-      assert.equal(queue.release(nowMs + 0.5, ALL), 0, 'not within the millisecond');
+      const count = queue.release(nowMs, ALL);
+      if (count === 0) continue;
+      if (count % BATCH_DATAGRAMS === 0) full++;
+      else {
+        turns++;
+        assert.ok(
+          count < BATCH_DATAGRAMS && nowMs >= lastMs + 1,
+          `${count} cells at ${nowMs}, behind those at ${lastMs}`,
+        );
+      }
       lastMs = nowMs;
-      turns++;
     }
-    assert.ok(turns < 150, `${turns} turns`);
-    const meanMs = owner.out.reduce((sum, { atMs }) => sum + atMs, 0) / 1000;
-    assert.ok(Math.abs(queue.waitedMs / 1000 - meanMs) < 1e-6 && meanMs > 18 && meanMs < 23, `${meanMs}`);
+    assert.ok(turns > 50 && turns < 200 && full > 40, `${turns} turns, ${full} times full batches`);
+    const meanMs = owner.out.reduce((sum, { atMs }) => sum + atMs, 0) / 4000;
+    assert.ok(Math.abs(queue.waitedMs / 4000 - meanMs) < 1e-6 && meanMs > 19 && meanMs < 22, `${meanMs}`);
+  });
+
+  test('each outlet has its own turns', () => {
+    const queue = new DelayQueue(createSeededRandom('queue 9'), 4096, 1);
+    const owners = [1, 2, 3].map(() => new Collector(new DelayOutlet(BATCH_DATAGRAMS)));
+    // One cell every 0.1 ms for each, from different times on.
+    for (let i = 0; i < 1000; i++) {
+      for (const [k, owner] of owners.entries()) queue.pushFor(numbered(i), owner, 0, i / 10 + k * 0.3, 0);
+    }
+    while (queue.length > 0) queue.release(queue.nextMs(), ALL);
+    const times = owners.map(({ out }) => [...new Set(out.map(({ atMs }) => atMs))]);
+    for (const own of times) {
+      assert.ok(own.length >= 78 && own.length <= 101, `${own.length} times in 100 ms`);
+      for (let i = 1; i < own.length; i++) assert.ok(own[i]! - own[i - 1]! >= 1, `${own[i - 1]} and ${own[i]}`);
+    }
+    assert.equal(new Set(times.flat()).size, times.flat().length, 'two of them at one moment');
+    for (const { out } of owners) assert.deepEqual(new Set(out.map(({ value }) => value)).size, 1000);
+  });
+
+  test('under load all leave in full batches, and what is left over not much later', () => {
+    const queue = new DelayQueue(createSeededRandom('queue 10'), 65_536, 1);
+    const owners = [1, 2, 3].map(() => new Collector(new DelayOutlet(BATCH_DATAGRAMS)));
+    const PER_MS = 60;
+    const LENGTH_MS = 100;
+    for (let i = 0; i < PER_MS * LENGTH_MS; i++) {
+      for (const owner of owners) queue.pushFor(numbered(i), owner, i / PER_MS, i / PER_MS, 0);
+    }
+    while (queue.length > 0) queue.release(queue.nextMs(), ALL);
+    for (const { out } of owners) {
+      const sizes = new Map<number, number>();
+      for (const { atMs } of out) sizes.set(atMs, (sizes.get(atMs) ?? 0) + 1);
+      const full = [...sizes.values()].filter((size) => size === BATCH_DATAGRAMS).length;
+      // But for the first cell, which had no turn before it, and the last ones.
+      assert.ok(full >= sizes.size - 2, `${full} of ${sizes.size}`);
+      const latenesses = out.map(({ note, atMs }) => atMs - note);
+      const mean = latenesses.reduce((sum, late) => sum + late, 0) / out.length;
+      assert.ok(mean < 1 && Math.max(...latenesses) < 8, `${mean} ms in the mean, ${Math.max(...latenesses)} at most`);
+    }
   });
 
   test('lets no more go than it is told, and the rest at the next call', () => {
@@ -180,14 +287,19 @@ describe('the delay queue', () => {
     for (let i = 0; i < 100; i++) queue.pushFor(numbered(i), owner, 0, 5, 0);
     assert.equal(queue.release(6, 30), 30);
     assert.equal(queue.length, 70);
-    assert.equal(queue.nextMs(), 7, 'a millisecond after those');
-    assert.equal(queue.release(6, 50), 50, 'within the same turn');
-    assert.equal(queue.release(7, ALL), 20);
-    assert.equal(queue.released, 100);
-    assert.equal(new Set(owner.out.map(({ value }) => value)).size, 100);
+    assert.equal(queue.nextMs(), 6, 'its turn is not over');
+    assert.equal(queue.release(6, 50), 50);
+    assert.equal(queue.release(6.1, ALL), 20);
+    queue.pushFor(numbered(100), owner, 0, 0.2, 6.1);
+    assert.equal(queue.nextMs(), 6.1 + 0.2);
+    assert.equal(queue.release(6.3, ALL), 0);
+    assert.equal(queue.nextMs(), 6.1 + 1, 'now it is');
+    assert.equal(queue.release(6.1 + 1, ALL), 1);
+    assert.equal(queue.released, 101);
+    assert.equal(new Set(owner.out.map(({ value }) => value)).size, 101);
   });
 
-  test('does what a sorted list would do, whatever the delays and the gaps', () => {
+  test('does what plain lists would do, whatever the delays and the gaps', () => {
     // Delays within one day of the calendar, over many, and over more than it has; time that stands still and jumps.
     const delayMs = fc.oneof(
       fc.constantFrom(0, 1, 5),
@@ -199,38 +311,48 @@ describe('the delay queue', () => {
       fc.double({ min: 0, max: 2, noNaN: true }),
       fc.integer({ min: 0, max: 5000 }),
     );
-    const step = fc.record({ gapMs, delays: fc.array(delayMs, { maxLength: 5 }) });
+    const cell = fc.record({ delayMs, outlet: fc.nat(2) });
+    // A burst: more than a batch for one outlet.
+    const burst = fc.record({ outlet: fc.nat(2), delayMs: fc.constantFrom(0.1, 1) });
+    const step = fc.record({
+      gapMs,
+      cells: fc.array(cell, { maxLength: 5 }),
+      burst: fc.option(burst, { freq: 5, nil: undefined }),
+    });
     fc.assert(
       fc.property(fc.constantFrom(0, 1), fc.array(step, { maxLength: 60 }), (batchMs, steps) => {
-        const queue = new DelayQueue(createSeededRandom('queue 7'), 4096, batchMs);
-        const owner = new Collector();
-        const waiting = new Map<number, number>();
+        const queue = new DelayQueue(createSeededRandom('queue 7'), 16_384, batchMs);
+        // The first one leaves it to the queue.
+        const owners = [new Collector(), ...[20, 51].map((batch) => new Collector(new DelayOutlet(batch)))];
+        const model = new PlainLists(batchMs, [Number.POSITIVE_INFINITY, 20, 51]);
         let nowMs = 0;
-        let turnMs = Number.NEGATIVE_INFINITY;
         let pushed = 0;
-        const turn = () => {
-          const firstMs = Math.max(Math.min(...waiting.values()), turnMs + batchMs);
-          assert.equal(queue.nextMs(), firstMs);
-          if (firstMs <= nowMs) turnMs = nowMs;
-          while (queue.release(nowMs, 1) === 1) {
-            const { value, note, atMs } = owner.out.pop()!;
-            assert.equal(note, waiting.get(value));
-            assert.ok(firstMs <= nowMs && note <= nowMs && atMs === nowMs, `a cell left ${note - nowMs} ms early`);
-            waiting.delete(value);
-          }
-          if (firstMs <= nowMs) assert.ok([...waiting.values()].every((dueMs) => dueMs > nowMs));
-          assert.equal(queue.length, waiting.size);
+        const push = (outlet: number, delay: number) => {
+          queue.pushFor(numbered(pushed), owners[outlet]!, nowMs + delay, delay, nowMs);
+          model.waiting.push({ value: pushed++, outlet, dueMs: nowMs + delay });
         };
-        for (const { gapMs, delays } of steps) {
-          nowMs += gapMs;
-          for (const delay of delays) {
-            queue.pushFor(numbered(pushed), owner, nowMs + delay, delay, nowMs);
-            waiting.set(pushed++, nowMs + delay);
+        const turn = () => {
+          assert.equal(queue.nextMs(), model.nextMs());
+          const counts = model.release(nowMs);
+          assert.equal(queue.release(nowMs, ALL), counts[0]! + counts[1]! + counts[2]!);
+          for (const [i, { out }] of owners.entries()) {
+            const left = out.splice(0);
+            assert.equal(left.length, counts[i]);
+            for (const { value, note, atMs } of left) {
+              assert.equal(note, model.take(i, value));
+              assert.ok(note <= nowMs && atMs === nowMs, `a cell left ${note - nowMs} ms early`);
+            }
           }
+          assert.equal(queue.length, model.length);
+        };
+        for (const { gapMs: gap, cells, burst: many } of steps) {
+          nowMs += gap;
+          for (const { delayMs: delay, outlet } of cells) push(outlet, delay);
+          for (let i = 0; many !== undefined && i < 60; i++) push(many.outlet, many.delayMs);
           turn();
           if (queue.length === 0) queue.trim();
         }
-        while (waiting.size > 0) {
+        while (model.length > 0) {
           nowMs = queue.nextMs();
           turn();
         }

@@ -4,9 +4,10 @@
  * has come, its owner gets it back.
  *
  * A calendar: a quarter of a millisecond to a day, and a list of cells for each day. What lies further ahead than its 4096
- * days goes to the day that has the same place, and is passed over until it is due. At a release the days that have come
- * are gone through; what is due of them leaves in an order drawn at random. So a cell costs O(1), whatever the number
- * that waits, no time is rounded, and all of it lies in typed arrays, without an object for a cell.
+ * days goes to the day that has the same place, and is passed over until it is due. The days that have come are gone
+ * through, and what is due of them is handed to the outlets, from which it leaves in an order drawn at random. So a cell
+ * costs O(1), whatever the number that waits, no time is rounded, and all of it lies in typed arrays, without an object
+ * for a cell.
  *
  * Memory is bounded: at the bound new cells are dropped and counted. Sending the oldest ones early instead would
  * let anybody empty a mix at will by filling it up, which is the first half of an n−1 attack; what is dropped is lost
@@ -15,10 +16,13 @@
  */
 import type { Random, TimeMs } from '../ports.ts';
 import { CellStore } from './cell-store.ts';
+import { DelayOutlet } from './delay-outlet.ts';
 import { Exponential } from './exponential.ts';
 
 /** Whose cells wait. */
 export interface DelayOwner {
+  /** Where the cell leaves, as it turns out when its time has come. Without one: where all such cells do. */
+  outlet?(note: number): DelayOutlet | undefined;
   /**
    * A cell's time has come. `bytes` (the 1280 that were given to push) is borrowed until the call returns; `note` is
    * what push got.
@@ -34,19 +38,22 @@ const OWNER_SHARE = 0.25;
 /** A power of two: that a time falls into a day is then exact. */
 const DAYS_PER_MS = 4;
 const DAYS = 4096;
+/** How often cells are looked for that are due, for each turn of an outlet. */
+const GATHERS_PER_TURN = 4;
 const NO_SLOT = -1;
 const MIN_SLOTS = 64;
 const NO_DOUBLES = new Float64Array(0);
 const NO_SLOTS = new Int32Array(0);
-/** Beside the cell, by slot: its time, its note, its owner, the next of its day, a place among those that are due. */
+/** Beside the cell, by slot: its time, its note, its owner, the next of its day, a place in an outlet. */
 const SLOT_BYTES = 8 + 8 + 8 + 4 + 4;
 
 export class DelayQueue {
   readonly #times: Exponential;
   readonly #store: CellStore;
   readonly #batchMs: number;
-  /** When cells were last released. */
-  #turnMs: TimeMs = Number.NEGATIVE_INFINITY;
+  readonly #gatherMs: number;
+  /** When cells that are due were last looked for. */
+  #gatheredMs: TimeMs = Number.NEGATIVE_INFINITY;
 
   /** By slot. */
   #owners: (DelayOwner | undefined)[] = [];
@@ -59,9 +66,11 @@ export class DelayQueue {
   #today = 0;
   /** The first time of those in the days; undefined = to be looked for. */
   #aheadMs: TimeMs | undefined = Number.POSITIVE_INFINITY;
-  /** Cells that were due at the last release and have not left. */
-  #leaving = NO_SLOTS;
-  #leavingCount = 0;
+  /** Those that have cells, and of owners that name none. */
+  readonly #outlets: DelayOutlet[] = [];
+  readonly #common = new DelayOutlet(Number.POSITIVE_INFINITY);
+  /** Cells in outlets. */
+  #leaving = 0;
 
   #length = 0;
   /** Most cells at once since the last trim. */
@@ -72,11 +81,12 @@ export class DelayQueue {
 
   /**
    * @param maxCells that may wait at once.
-   * @param batchMs least time between two releases: what becomes due within it leaves together, as one batch per link. That
-   * is up to so much later than its time; without it a busy relay would send nearly every cell on its own.
+   * @param batchMs between two turns of an outlet, unless it has a full batch: what becomes due meanwhile leaves together.
+   * That is up to 1.25 times as much later than its time; without it a busy relay would send nearly every cell on its own.
    */
   constructor(random: Random, maxCells: number, batchMs: number) {
     this.#batchMs = batchMs;
+    this.#gatherMs = batchMs / GATHERS_PER_TURN;
     this.#times = new Exponential(random);
     this.#store = new CellStore(maxCells);
   }
@@ -115,30 +125,97 @@ export class DelayQueue {
     if (++this.#length > this.#peak) this.#peak = this.#length;
   }
 
-  /** When the first cell may leave; Infinity when none waits. */
+  /** When release() has something to do: no cell leaves before. Infinity when none waits. */
   nextMs(): TimeMs {
     if (this.#aheadMs === undefined) this.#aheadMs = this.#firstAheadMs();
-    const firstMs = this.#leavingCount > 0 ? this.#turnMs : this.#aheadMs;
-    return Math.max(firstMs, this.#turnMs + this.#batchMs);
+    const firstMs = Math.max(this.#aheadMs, this.#gatheredMs + this.#gatherMs);
+    const leavingMs = this.#leaving === 0 ? Number.POSITIVE_INFINITY : this.#firstTurnMs();
+    return Math.min(firstMs, leavingMs);
   }
 
   /**
-   * Hands up to `most` cells that are due to their owners; gives how many. None when none is, or none may leave yet. What
-   * release() throws comes out of here, with the cell already gone from the queue.
+   * Hands up to `most` cells that may leave to their owners, outlet by outlet; gives how many. What release() throws comes
+   * out of here, with the cell already gone from the queue; the others leave at the next call.
    */
   release(nowMs: TimeMs, most: number): number {
-    if (this.#leavingCount === 0 || nowMs !== this.#turnMs) {
-      if (this.nextMs() > nowMs) return 0;
-      this.#turnMs = nowMs;
-      this.#gather(nowMs);
+    if (this.#aheadMs === undefined) this.#aheadMs = this.#firstAheadMs();
+    if (this.#aheadMs <= nowMs && this.#gatheredMs + this.#gatherMs <= nowMs) this.#gather(nowMs);
+    const outlets = this.#outlets;
+    let count = 0;
+    for (let i = 0; i < outlets.length && count < most; ) {
+      const outlet = outlets[i]!;
+      const leavable = outlet.leavable(nowMs);
+      const mayLeave = Math.min(leavable, most - count);
+      try {
+        count += this.#releaseFrom(outlet, mayLeave, nowMs);
+      } finally {
+        if (mayLeave > 0 && mayLeave === leavable) outlet.startTurn(nowMs, this.#batchMs);
+        if (outlet.count === 0) {
+          outlets[i] = outlets[outlets.length - 1]!;
+          outlets.pop();
+        } else i++;
+      }
     }
+    return count;
+  }
+
+  /** Gives memory back that the last second did not need. */
+  trim(): void {
+    this.#store.trim(Math.max(this.#length, this.#peak));
+    this.#peak = this.#length;
+    if (this.#length > 0 || this.#dues.length === 0) return;
+    this.#owners = [];
+    this.#notes = NO_DOUBLES;
+    this.#dues = NO_DOUBLES;
+    this.#nexts = NO_SLOTS;
+    this.#days = NO_SLOTS;
+  }
+
+  #enter(day: number, slot: number): void {
+    const place = placeOf(day);
+    this.#nexts[slot] = this.#days[place]!;
+    this.#days[place] = slot;
+  }
+
+  /** Takes what is due out of its days. A jump over the whole calendar looks at each place once. */
+  #gather(nowMs: TimeMs): void {
+    this.#gatheredMs = nowMs;
+    const nowDay = dayOf(nowMs);
+    for (let day = Math.max(this.#today, nowDay - DAYS + 1); day <= nowDay; day++) {
+      const place = placeOf(day);
+      let slot = this.#days[place]!;
+      if (slot === NO_SLOT) continue;
+      this.#days[place] = NO_SLOT;
+      while (slot !== NO_SLOT) {
+        const next = this.#nexts[slot]!;
+        if (this.#dues[slot]! <= nowMs) this.#comeDue(slot);
+        else this.#enter(day, slot);
+        slot = next;
+      }
+    }
+    this.#today = nowDay;
+    this.#aheadMs = undefined;
+  }
+
+  #comeDue(slot: number): void {
+    const owner = this.#owners[slot]!;
+    const outlet = owner.outlet?.(this.#notes[slot]!) ?? this.#common;
+    if (outlet.count === 0) this.#outlets.push(outlet);
+    outlet.add(slot);
+    this.#leaving++;
+  }
+
+  #releaseFrom(outlet: DelayOutlet, most: number, nowMs: TimeMs): number {
     const store = this.#store;
     let count = 0;
     let slot = NO_SLOT;
     try {
-      while (count < most && this.#leavingCount > 0) {
-        slot = this.#draw();
+      while (count < most) {
+        // Each of those left with the same probability.
+        const left = outlet.count;
+        slot = outlet.take(left === 1 ? 0 : this.#times.place(left));
         count++;
+        this.#leaving--;
         this.#length--;
         this.waitedMs += nowMs - this.#dues[slot]!;
         const owner = this.#owners[slot]!;
@@ -154,59 +231,17 @@ export class DelayQueue {
     return count;
   }
 
-  /** Gives memory back that the last second did not need. */
-  trim(): void {
-    this.#store.trim(Math.max(this.#length, this.#peak));
-    this.#peak = this.#length;
-    if (this.#length > 0 || this.#dues.length === 0) return;
-    this.#owners = [];
-    this.#notes = NO_DOUBLES;
-    this.#dues = NO_DOUBLES;
-    this.#nexts = NO_SLOTS;
-    this.#days = NO_SLOTS;
-    this.#leaving = NO_SLOTS;
-  }
-
-  #enter(day: number, slot: number): void {
-    const place = placeOf(day);
-    this.#nexts[slot] = this.#days[place]!;
-    this.#days[place] = slot;
-  }
-
-  /** Takes what is due out of its days. A jump over the whole calendar looks at each place once. */
-  #gather(nowMs: TimeMs): void {
-    const nowDay = dayOf(nowMs);
-    for (let day = Math.max(this.#today, nowDay - DAYS + 1); day <= nowDay; day++) {
-      const place = placeOf(day);
-      let slot = this.#days[place]!;
-      if (slot === NO_SLOT) continue;
-      this.#days[place] = NO_SLOT;
-      while (slot !== NO_SLOT) {
-        const next = this.#nexts[slot]!;
-        if (this.#dues[slot]! <= nowMs) this.#leaving[this.#leavingCount++] = slot;
-        else this.#enter(day, slot);
-        slot = next;
-      }
-    }
-    this.#today = nowDay;
-    this.#aheadMs = undefined;
-  }
-
-  /** One of the cells that leave, each with the same probability. */
-  #draw(): number {
-    const leaving = this.#leaving;
-    const last = --this.#leavingCount;
-    if (last === 0) return leaving[0]!;
-    const place = this.#times.place(last + 1);
-    const slot = leaving[place]!;
-    leaving[place] = leaving[last]!;
-    return slot;
+  /** When the first outlet may send; there is one with cells. */
+  #firstTurnMs(): TimeMs {
+    let firstMs = Number.POSITIVE_INFINITY;
+    for (const outlet of this.#outlets) firstMs = Math.min(firstMs, outlet.leavableMs);
+    return Math.max(firstMs, this.#gatheredMs);
   }
 
   /** The first time of all cells in the days. Each is looked at once at most. */
   #firstAheadMs(): TimeMs {
     let firstMs = Number.POSITIVE_INFINITY;
-    if (this.#length === this.#leavingCount) return firstMs;
+    if (this.#length === this.#leaving) return firstMs;
     for (let day = this.#today; day < this.#today + DAYS; day++) {
       for (let slot = this.#days[placeOf(day)]!; slot !== NO_SLOT; slot = this.#nexts[slot]!) {
         if (this.#dues[slot]! < firstMs) firstMs = this.#dues[slot]!;
@@ -223,7 +258,6 @@ export class DelayQueue {
     this.#notes = grown(this.#notes, new Float64Array(size));
     this.#dues = grown(this.#dues, new Float64Array(size));
     this.#nexts = grown(this.#nexts, new Int32Array(size));
-    this.#leaving = grown(this.#leaving, new Int32Array(size));
   }
 }
 
