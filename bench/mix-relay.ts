@@ -27,7 +27,8 @@ const MEGABYTES = 800;
 const MIN_MEGABYTES = 64;
 /** On each side. With several, cells of several circuits come from each, and go to all on the other side. */
 const NEIGHBOURS = '1,8';
-const MAX_NEIGHBOURS = 16;
+/** More circuits than one client gets through so many cells. */
+const MAX_NEIGHBOURS = 8;
 /** Mean of class mix: its default in daemons. With more the queue is not full yet when the measurement begins. */
 const MAX_DELAY_MS = 20;
 /** Cells that are under way to the relay at most: what its socket holds. */
