@@ -8,7 +8,7 @@ import type { TimeMs } from '../ports.ts';
 
 const MIN_SLOTS = 64;
 /** More room than this is given back when it is empty. */
-const KEPT_SLOTS = 1024;
+const KEPT_SLOTS = 256;
 const NO_SLOTS = new Int32Array(0);
 
 export class DelayOutlet {

@@ -398,6 +398,25 @@ describe('the delay queue', () => {
     queue.release(1e6, ALL);
     assert.equal(owner.out.length, 50);
   });
+
+  test('a throwing owner does not keep the others of its outlet waiting', () => {
+    const queue = new DelayQueue(createSeededRandom('queue 11'), 256, 1);
+    const outlet = new DelayOutlet(BATCH_DATAGRAMS);
+    const owner = new Collector(outlet);
+    const failing: DelayOwner = {
+      outlet: () => outlet,
+      release() {
+        throw new Error('no');
+      },
+    };
+    for (let i = 0; i < 20; i++) queue.pushFor(numbered(i), owner, 0, 1, 0);
+    queue.pushFor(numbered(20), failing, 0, 1, 0);
+    assert.throws(() => queue.release(1, ALL), /no/);
+    const before = owner.out.length;
+    assert.ok(before < 20, 'the one that throws is not the last one');
+    assert.equal(queue.release(1, ALL), 20 - before);
+    assert.equal(queue.length, 0);
+  });
 });
 
 test('a mean out of range is brought into it', () => {

@@ -81,8 +81,9 @@ export class DelayQueue {
 
   /**
    * @param maxCells that may wait at once.
-   * @param batchMs between two turns of an outlet, unless it has a full batch: what becomes due meanwhile leaves together.
-   * That is up to 1.25 times as much later than its time; without it a busy relay would send nearly every cell on its own.
+   * @param batchMs from one release of an outlet to its turn, unless it has a full batch before: what becomes due meanwhile
+   * leaves together, up to 1.25 times as much later than its time; what is left over from full batches, later. Without it a
+   * busy relay would send nearly every cell on its own.
    */
   constructor(random: Random, maxCells: number, batchMs: number) {
     this.#batchMs = batchMs;
@@ -148,8 +149,8 @@ export class DelayQueue {
       const mayLeave = Math.min(leavable, most - count);
       try {
         count += this.#releaseFrom(outlet, mayLeave, nowMs);
-      } finally {
         if (mayLeave > 0 && mayLeave === leavable) outlet.startTurn(nowMs, this.#batchMs);
+      } finally {
         if (outlet.count === 0) {
           outlets[i] = outlets[outlets.length - 1]!;
           outlets.pop();
