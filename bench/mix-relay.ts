@@ -19,17 +19,17 @@ import { cutOff, deterministicSuite, type RecordedBatch, recordBatches, upToRead
 /** As daemons run (daemon/main.ts). */
 setFlagsFromString('--invocation-count-for-turbofan=100');
 
-/** Single rounds differ by a tenth and more: a machine has other things to do. */
+/** Single rounds differ by some hundredths, now and then by a tenth: a machine has other things to do. */
 const ROUNDS = 9;
 /** Some 800 000 cells, of which 270 000 count. */
 const MEGABYTES = 800;
-/** Less ends before it is warm. */
+/** Less ends before the queue is full. What is less than the default is not warm yet. */
 const MIN_MEGABYTES = 64;
 /** On each side. With several, cells of several circuits come from each, and go to all on the other side. */
 const NEIGHBOURS = '1,8';
 /** More circuits than one client gets through so many cells. */
 const MAX_NEIGHBOURS = 8;
-/** Mean of class mix: its default in daemons. With more the queue is not full yet when the measurement begins. */
+/** Mean of class mix: its default in daemons. With more the queue of a short run is not full yet when the measurement begins. */
 const MAX_DELAY_MS = 20;
 /** Cells that are under way to the relay at most: what its socket holds. */
 const AHEAD_CELLS = 20 * BATCH_DATAGRAMS;
