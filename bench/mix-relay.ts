@@ -7,6 +7,7 @@
  */
 import { setFlagsFromString } from 'node:v8';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+import { Drop, type DropName, dropNames } from '@nyx/core/drop-reason.ts';
 import { type CircuitClass, Via } from '@nyx/core/engine/contract.ts';
 import type { PeerAddress } from '@nyx/core/ports.ts';
 import { BATCH_DATAGRAMS, DATAGRAM_BYTES } from '@nyx/core/wire/datagram.ts';
@@ -14,7 +15,7 @@ import { openUdp, type UdpSocket } from '@nyx/daemon/io/udp.ts';
 import { FlushLoop } from '@nyx/daemon/pump/flush-loop.ts';
 import { PromptReceiver } from '@nyx/daemon/pump/prompt-receiver.ts';
 import { PumpSockets } from '@nyx/daemon/pump/sockets.ts';
-import { cutOff, deterministicSuite, type RecordedBatch, recordBatches, upToReady } from './lib/relay-replay.ts';
+import { cutOff, deterministicSuite, type Recording, recordBatches, upToReady } from './lib/relay-replay.ts';
 
 /** As daemons run (daemon/main.ts). */
 setFlagsFromString('--invocation-count-for-turbofan=100');
@@ -35,6 +36,10 @@ const MAX_DELAY_MS = 20;
 const AHEAD_CELLS = 20 * BATCH_DATAGRAMS;
 const SETTLE_MS = 400;
 const LONGEST_ROUND_MS = 60_000;
+/** A link that nothing comes back over for three seconds is dead. */
+const ANSWER_MS = 500;
+/** Some wait when the round ends, or are lost between the sockets. */
+const MIN_PASSED_SHARE = 0.98;
 /**
  * Of the cells. A relay runs for days; in its first second, some 400 000 cells, the compiler still goes back on what it
  * took for granted, more often with class mix, whose queue and memory are in use besides.
@@ -49,6 +54,8 @@ interface Task {
   /** Ports that stand for the guards, and addresses that stand for the exits. */
   readonly sourcePorts: readonly number[];
   readonly sinks: readonly PeerAddress[];
+  /** What the exits send. */
+  readonly answers: readonly Uint8Array[];
   /** Cells that have come to the relay. */
   readonly arrived: Int32Array;
 }
@@ -57,6 +64,8 @@ interface Answer {
   readonly cells: number;
   readonly cpuUs: number;
   readonly sends: number;
+  /** Names of what it has dropped something as. */
+  readonly dropped: readonly DropName[];
 }
 
 const openPeer = (): Promise<UdpSocket> =>
@@ -78,6 +87,7 @@ async function run({
   warmUpCells,
   sourcePorts,
   sinks,
+  answers,
   arrived,
 }: Task): Promise<void> {
   let sockets: PumpSockets;
@@ -91,7 +101,7 @@ async function run({
       sockets.send(Via.dial, sinks[exit]!, batch, length, release);
     },
   });
-  const { network, middle, guards } = relay;
+  const { network, middle, guards, exits } = relay;
   const { engine } = middle;
   const guardAt = new Map(sourcePorts.map((port, i) => [port, guards[i]!.dialAddress]));
   const offsetMs = network.nowMs - performance.now();
@@ -128,12 +138,19 @@ async function run({
   prompt = new PromptReceiver(sockets, loop, nowMs);
   cutOff(relay);
   before = engine.counters.cellsForward;
+  const answering = setInterval(() => {
+    for (const [exit, cell] of answers.entries()) {
+      engine.handleDatagrams(cell.slice(), Via.dial, exits[exit]!.address, nowMs());
+    }
+  }, ANSWER_MS);
   parentPort!.once('message', async () => {
     const { user, system } = process.threadCpuUsage(cpu);
+    clearInterval(answering);
     loop.stop();
     await sockets.close();
     const cells = engine.counters.cellsForward - before;
-    parentPort!.postMessage({ cells, cpuUs: user + system, sends: sends - sendsBefore } satisfies Answer);
+    const dropped = dropNames.filter((_, drop) => drop !== Drop.none && engine.counters.drops[drop]! > 0);
+    parentPort!.postMessage({ cells, cpuUs: user + system, sends: sends - sendsBefore, dropped } satisfies Answer);
   });
   parentPort!.postMessage(sockets.listenAddresses[0]!.port);
 }
@@ -146,7 +163,7 @@ async function once<T>(worker: Worker): Promise<T> {
 }
 
 async function measure(
-  batches: readonly RecordedBatch[],
+  { batches, answers }: Recording,
   circuitClass: CircuitClass,
   neighbours: number,
   delayMs: number,
@@ -163,6 +180,7 @@ async function measure(
     warmUpCells: batches.length * BATCH_DATAGRAMS * WARM_UP_SHARE,
     sourcePorts: sources.map(({ address }) => address.port),
     sinks: sinks.map(({ address }) => address),
+    answers,
     arrived,
   };
   const worker = new Worker(new URL(import.meta.url), { workerData: task });
@@ -185,6 +203,9 @@ async function measure(
   const answer = await once<Answer>(worker);
   await Promise.all([...sources, ...sinks].map((socket) => socket.close()));
   await worker.terminate();
+  if (answer.cells < sent * (1 - WARM_UP_SHARE) * MIN_PASSED_SHARE) {
+    throw new Error(`only ${answer.cells} cells passed after the warm-up; some were dropped as ${answer.dropped}`);
+  }
   return answer;
 }
 
@@ -201,7 +222,7 @@ async function measureRelay(neighbours: number, delayMs: number, sizeBytes: numb
     for (const circuitClass of ['fast', 'mix'] as const) {
       const { cells, cpuUs: us, sends } = await measure(recorded[circuitClass], circuitClass, neighbours, delayMs);
       cpuUs[circuitClass].push(us / cells);
-      passed[circuitClass] = cells / (recorded[circuitClass].length * BATCH_DATAGRAMS);
+      passed[circuitClass] = cells / (recorded[circuitClass].batches.length * BATCH_DATAGRAMS);
       perSend[circuitClass].push(cells / sends);
     }
   }

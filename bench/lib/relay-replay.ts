@@ -135,17 +135,27 @@ export interface RecordedBatch {
   readonly neighbour: number;
 }
 
-/** The cells of the way forward: each guard's in the order in which it sent them, in whole batches, so that nobody receives more cheaply. */
+export interface Recording {
+  /** The cells of the way forward: each guard's in the order in which it sent them, in whole batches, so that nobody receives more cheaply. */
+  readonly batches: readonly RecordedBatch[];
+  /** A cell from each exit. */
+  readonly answers: readonly Uint8Array[];
+}
+
 export function recordBatches(
   suite: CryptoSuite,
   circuitClass: CircuitClass,
   sizeBytes: number,
   options: RecordOptions = {},
-): RecordedBatch[] {
+): Recording {
   const batches: RecordedBatch[] = [];
+  const answers: Uint8Array[] = [];
   const filling = Array.from({ length: options.neighbours ?? 1 }, () => ({ bytes: new Uint8Array(0), length: 0 }));
   transfer(suite, circuitClass, sizeBytes, options, (datagram, forward, neighbour) => {
-    if (!forward) return;
+    if (!forward) {
+      answers[neighbour] ??= datagram.slice();
+      return;
+    }
     const batch = filling[neighbour]!;
     if (batch.length === 0) batch.bytes = new Uint8Array(BATCH_DATAGRAMS * DATAGRAM_BYTES);
     batch.bytes.set(datagram, batch.length);
@@ -154,7 +164,7 @@ export function recordBatches(
     batches.push({ bytes: batch.bytes, neighbour });
     batch.length = 0;
   });
-  return batches;
+  return { batches, answers };
 }
 
 /**
