@@ -228,7 +228,8 @@ export class DirectionKeys {
   /** `pad(n)` under `keys` into the first 16 bytes of `out` from `offset` on. */
   writePad(keys: CellKeys, index: number, out: Uint8Array, offset: number): void {
     this.#pads ??= new PadCache(this.#suite);
-    this.#pads.write(keys, index % GENERATION_CELLS, out, offset);
+    // Not by the remainder: of what may be no small integer it takes the slowest instruction there is.
+    this.#pads.write(keys, index - keys.generation * GENERATION_CELLS, out, offset);
   }
 
   /** Erases replaced keys whose time is over, and what is kept for speed if nothing is going on. Call every second or so. */

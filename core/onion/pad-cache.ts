@@ -1,7 +1,8 @@
 import type { CryptoSuite } from '../crypto/suite.ts';
 import { TAG_BYTES } from '../wire/datagram.ts';
 
-const PADS_PER_REFILL = 64;
+const PADS_BITS = 6;
+const PADS_PER_REFILL = 1 << PADS_BITS;
 const SEGMENT_BYTES = PADS_PER_REFILL * TAG_BYTES;
 const BLOCK_BYTES = 64;
 const BLOCKS_PER_REFILL = SEGMENT_BYTES / BLOCK_BYTES;
@@ -17,8 +18,16 @@ const zeros = new Uint8Array(SEGMENT_BYTES);
 // Scratch: one thread runs one packet at a time.
 const block = new Uint8Array(BLOCK_BYTES);
 
+/** 2^19 cells to a generation (direction-keys.ts). */
+const SEGMENTS_PER_GENERATION = 2 ** (19 - PADS_BITS);
+const NO_SEGMENT = -1;
+const NO_BYTES = new Uint8Array(0);
+const NO_SEGMENTS = new Float64Array(0);
+
 /** What pads are made with: one generation's PRG key. */
 export interface PadKeys {
+  /** Of the circuit's keys in this direction no two have the same. */
+  readonly generation: number;
   readonly prgKey: Uint8Array;
 }
 
@@ -28,9 +37,12 @@ export interface PadKeys {
  */
 export class PadCache {
   readonly #suite: CryptoSuite;
+  // What is read for each cell lies in these two, whatever the number of refills: with many circuits none of it is in the nearest cache.
+  #bytes = NO_BYTES;
+  /** Number of the segment at each place, over all generations. */
+  #segments = NO_SEGMENTS;
+  /** Places of segments in `#bytes`, for refills. */
   #views: Uint8Array[] = [];
-  #owners: (PadKeys | undefined)[] = [];
-  #segments: number[] = [];
   /** Since the last rest. */
   #written = 0;
 
@@ -40,28 +52,29 @@ export class PadCache {
 
   /** The pad of the cell with this index within the keys' generation into the first 16 bytes of `out` from `offset` on. */
   write(keys: PadKeys, index: number, out: Uint8Array, offset: number): void {
-    if (++this.#written <= FIRST_PADS && this.#views.length === 0) {
+    if (++this.#written <= FIRST_PADS && this.#segments.length === 0) {
       this.#writeOne(keys, index, out, offset);
       return;
     }
-    const segment = Math.floor(index / PADS_PER_REFILL);
-    let slot = segment & (this.#views.length - 1);
-    if (this.#segments[slot] !== segment || this.#owners[slot] !== keys) {
-      slot = this.#refill(keys, segment);
-      if (slot < 0) {
+    const inGeneration = index >>> PADS_BITS;
+    const segment = keys.generation * SEGMENTS_PER_GENERATION + inGeneration;
+    let place = inGeneration & (this.#segments.length - 1);
+    if (this.#segments[place] !== segment) {
+      place = this.#refill(keys, inGeneration, segment);
+      if (place < 0) {
         this.#writeOne(keys, index, out, offset);
         return;
       }
     }
-    const view = this.#views[slot]!;
-    const from = (index % PADS_PER_REFILL) * TAG_BYTES;
-    for (let i = 0; i < TAG_BYTES; i++) out[offset + i] = view[from + i]!;
+    const bytes = this.#bytes;
+    const from = place * SEGMENT_BYTES + (index & (PADS_PER_REFILL - 1)) * TAG_BYTES;
+    for (let i = 0; i < TAG_BYTES; i++) out[offset + i] = bytes[from + i]!;
   }
 
   /** Erases what was made with these keys. */
   forget(keys: PadKeys): void {
-    for (let slot = 0; slot < this.#views.length; slot++) {
-      if (this.#owners[slot] === keys) this.#erase(slot);
+    for (const [place, segment] of this.#segments.entries()) {
+      if (segment >= 0 && Math.floor(segment / SEGMENTS_PER_GENERATION) === keys.generation) this.#erase(place);
     }
   }
 
@@ -69,35 +82,36 @@ export class PadCache {
   rest(): void {
     const idle = this.#written <= FIRST_PADS;
     this.#written = 0;
-    if (!idle || this.#views.length === 0) return;
+    if (!idle || this.#segments.length === 0) return;
     this.wipe();
+    this.#bytes = NO_BYTES;
+    this.#segments = NO_SEGMENTS;
     this.#views = [];
-    this.#owners = [];
-    this.#segments = [];
   }
 
   /** Erases everything; may be used on. */
   wipe(): void {
-    for (let slot = 0; slot < this.#views.length; slot++) this.#erase(slot);
+    this.#suite.wipe(this.#bytes);
+    this.#segments.fill(NO_SEGMENT);
   }
 
   get memoryBytes(): number {
-    return this.#views.length * (SEGMENT_BYTES + 150);
+    return this.#segments.length === 0 ? 0 : this.#segments.length * (SEGMENT_BYTES + 160) + 400;
   }
 
-  /** The slot that holds the segment now; −1 = it is too old to push a newer one out. */
-  #refill(keys: PadKeys, segment: number): number {
-    if (this.#views.length === 0) this.#grow(FEW_SEGMENTS);
-    let slot = segment & (this.#views.length - 1);
-    if (this.#owners[slot] === keys && this.#segments[slot]! > segment) {
-      if (this.#views.length === MANY_SEGMENTS) return -1;
+  /** The place that holds the segment now; −1 = it is too old to push a newer one out. */
+  #refill(keys: PadKeys, inGeneration: number, segment: number): number {
+    if (this.#segments.length === 0) this.#grow(FEW_SEGMENTS);
+    let place = inGeneration & (this.#segments.length - 1);
+    const held = this.#segments[place]!;
+    if (held > segment && held < (keys.generation + 1) * SEGMENTS_PER_GENERATION) {
+      if (this.#segments.length === MANY_SEGMENTS) return -1;
       this.#grow(MANY_SEGMENTS);
-      slot = segment & (this.#views.length - 1);
+      place = inGeneration & (MANY_SEGMENTS - 1);
     }
-    this.#suite.chacha20Xor(this.#views[slot]!, zeros, zeroNonce, segment * BLOCKS_PER_REFILL, keys.prgKey);
-    this.#segments[slot] = segment;
-    this.#owners[slot] = keys;
-    return slot;
+    this.#suite.chacha20Xor(this.#views[place]!, zeros, zeroNonce, inGeneration * BLOCKS_PER_REFILL, keys.prgKey);
+    this.#segments[place] = segment;
+    return place;
   }
 
   #writeOne(keys: PadKeys, index: number, out: Uint8Array, offset: number): void {
@@ -109,15 +123,15 @@ export class PadCache {
 
   #grow(segments: number): void {
     this.wipe();
-    const cache = new ArrayBuffer(segments * SEGMENT_BYTES);
-    this.#views = Array.from({ length: segments }, (_, i) => new Uint8Array(cache, i * SEGMENT_BYTES, SEGMENT_BYTES));
-    this.#owners = new Array<PadKeys | undefined>(segments).fill(undefined);
-    this.#segments = new Array<number>(segments).fill(-1);
+    this.#bytes = new Uint8Array(segments * SEGMENT_BYTES);
+    this.#segments = new Float64Array(segments).fill(NO_SEGMENT);
+    this.#views = Array.from({ length: segments }, (_, place) =>
+      this.#bytes.subarray(place * SEGMENT_BYTES, (place + 1) * SEGMENT_BYTES),
+    );
   }
 
-  #erase(slot: number): void {
-    this.#suite.wipe(this.#views[slot]!);
-    this.#owners[slot] = undefined;
-    this.#segments[slot] = -1;
+  #erase(place: number): void {
+    this.#suite.wipe(this.#views[place]!);
+    this.#segments[place] = NO_SEGMENT;
   }
 }
