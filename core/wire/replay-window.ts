@@ -30,9 +30,6 @@ export class ReplayWindow {
   /** No page below this one is in the ring: each was complete, or fell out of the window. */
   #basePage = 0;
   #pageBytes = 0;
-  /** The page that was marked last, unless it is complete (−1): where nearly all cells belong, without a way through the ring. */
-  #lastPage = -1;
-  #lastWords: Uint32Array = FULL;
   readonly #maxPages: number;
 
   /** @param maxPages width in pages of 4096 indices, a power of two. */
@@ -43,15 +40,12 @@ export class ReplayWindow {
   /** `Drop.none` = new; `Drop.replayed` = seen before; `Drop.tooOld` = left of the window. Marks nothing. */
   check(index: number): Drop {
     const page = Math.floor(index / PAGE_BITS);
-    let words: Uint32Array | undefined = this.#lastWords;
-    if (page !== this.#lastPage) {
-      if (page > this.#topPage) return Drop.none;
-      if (page < this.#basePage) return page > this.#topPage - this.#maxPages ? Drop.replayed : Drop.tooOld;
-      const pages = this.#pages!;
-      words = pages[page & (pages.length - 1)];
-      if (words === undefined) return Drop.none;
-      if (words === FULL) return Drop.replayed;
-    }
+    if (page > this.#topPage) return Drop.none;
+    if (page < this.#basePage) return page > this.#topPage - this.#maxPages ? Drop.replayed : Drop.tooOld;
+    const pages = this.#pages!;
+    const words = pages[page & (pages.length - 1)];
+    if (words === undefined) return Drop.none;
+    if (words === FULL) return Drop.replayed;
     const at = (index >>> 5) & (PAGE_WORDS - 1);
     if (at >= words.length - 1) return Drop.none;
     return (words[at]! & (1 << (index & 31))) === 0 ? Drop.none : Drop.replayed;
@@ -60,45 +54,31 @@ export class ReplayWindow {
   /** Remembers an index for which check() gave `Drop.none`; for any other it changes nothing. */
   mark(index: number): void {
     const page = Math.floor(index / PAGE_BITS);
+    if (page < this.#basePage) return;
+    if (page > this.#topPage) this.#advance(page);
+    const pages = this.#pages!;
+    const slot = page & (pages.length - 1);
+    let words = pages[slot];
+    if (words === FULL) return;
     const at = (index >>> 5) & (PAGE_WORDS - 1);
-    if (page !== this.#lastPage || at >= this.#lastWords.length - 1) {
-      if (!this.#enter(page, at)) return;
+    if (words === undefined || at >= words.length - 1) {
+      words = this.#longEnough(words, at);
+      pages[slot] = words;
     }
-    const words = this.#lastWords;
     const bit = 1 << (index & 31);
     if ((words[at]! & bit) !== 0) return;
     words[at]! |= bit;
     const last = words.length - 1;
     words[last]!++;
     if (words[last] === PAGE_BITS) {
-      const pages = this.#pages!;
-      pages[page & (pages.length - 1)] = FULL;
+      pages[slot] = FULL;
       this.#pageBytes -= costOf(words);
-      this.#lastPage = -1;
-      this.#lastWords = FULL;
     }
   }
 
   /** Memory held, for the accounts of a circuit. */
   get memoryBytes(): number {
-    return 80 + this.#pageBytes + (this.#pages === undefined ? 0 : 16 + this.#pages.length * 8);
-  }
-
-  /** Makes `page` the last one, with a word `at`; false = nothing is to be marked in it any more. */
-  #enter(page: number, at: number): boolean {
-    if (page < this.#basePage) return false;
-    if (page > this.#topPage) this.#advance(page);
-    const pages = this.#pages!;
-    const slot = page & (pages.length - 1);
-    let words = pages[slot];
-    if (words === FULL) return false;
-    if (words === undefined || at >= words.length - 1) {
-      words = this.#longEnough(words, at);
-      pages[slot] = words;
-    }
-    this.#lastPage = page;
-    this.#lastWords = words;
-    return true;
+    return 64 + this.#pageBytes + (this.#pages === undefined ? 0 : 16 + this.#pages.length * 8);
   }
 
   /** A page with a word `at`, and what `words` holds. */
