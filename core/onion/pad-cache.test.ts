@@ -47,6 +47,39 @@ test('pads are the PRG’s, in whatever order they are asked for', () => {
   }
 });
 
+test('what was made with forgotten keys is erased, and nothing else', () => {
+  const wiped: Uint8Array[] = [];
+  let made = 0;
+  const watched: typeof suite = {
+    ...suite,
+    wipe: (...buffers) => {
+      wiped.push(...buffers);
+      suite.wipe(...buffers);
+    },
+    chacha20Xor: (...args) => {
+      made++;
+      suite.chacha20Xor(...args);
+    },
+  };
+  const [old, next] = [keysOf('old', 6), keysOf('next', 7)];
+  const cache = new PadCache(watched);
+  const out = new Uint8Array(16);
+  // The last segment of a generation and the first of the next one lie side by side.
+  for (let index = 64; index < 80; index++) cache.write(old, index, out, 0);
+  cache.write(next, 0, out, 0);
+  wiped.length = 0;
+  made = 0;
+  cache.forget(old);
+  assert.deepEqual(
+    wiped.map(({ length }) => length),
+    [1024],
+  );
+  cache.write(next, 1, out, 0);
+  assert.equal(made, 0, 'the pads of the next keys are still there');
+  cache.write(old, 64, out, 0);
+  assert.equal(made, 1);
+});
+
 test('an idle circuit holds nothing, a busy one keeps what it has, and the pads stay the same', () => {
   const keys = keysOf('idle');
   const expected = reference(keys.prgKey, 4096);

@@ -18,8 +18,8 @@ const zeros = new Uint8Array(SEGMENT_BYTES);
 // Scratch: one thread runs one packet at a time.
 const block = new Uint8Array(BLOCK_BYTES);
 
-/** 2^19 cells to a generation (direction-keys.ts). */
-const SEGMENTS_PER_GENERATION = 2 ** (19 - PADS_BITS);
+/** As many as an index of 32 bits can count: more than any generation has. */
+const SEGMENTS_PER_GENERATION = 2 ** (32 - PADS_BITS);
 const NO_SEGMENT = -1;
 const NO_BYTES = new Uint8Array(0);
 const NO_SEGMENTS = new Float64Array(0);
