@@ -4,22 +4,23 @@ import { AEAD_KEY_BYTES, AEAD_NONCE_BYTES, AEAD_TAG_BYTES, X25519_BYTES } from '
 /** ChaCha20 counts 64-byte blocks in 32 bits (RFC 8439 §2.3). */
 const maxBlocks = 2 ** 32;
 
-/** Throws RangeError unless the buffers of an AEAD call have their lengths. A wrong length is the caller's bug. */
+/** Throws RangeError unless the buffers of an AEAD call have their lengths, `out` with `more` bytes. A wrong length is the caller's bug. */
 export function assertAeadLengths(
   out: Uint8Array,
   tag: Uint8Array,
   input: Uint8Array,
   nonce: Uint8Array,
   key: Uint8Array,
+  more = 0,
 ): void {
   if (
-    out.length !== input.length ||
+    out.length !== input.length + more ||
     tag.length !== AEAD_TAG_BYTES ||
     nonce.length !== AEAD_NONCE_BYTES ||
     key.length !== AEAD_KEY_BYTES
   ) {
     throw new RangeError(
-      `AEAD lengths: out ${out.length} must equal input ${input.length}, tag ${tag.length} must be ${AEAD_TAG_BYTES}, nonce ${nonce.length} must be ${AEAD_NONCE_BYTES}, key ${key.length} must be ${AEAD_KEY_BYTES}`,
+      `AEAD lengths: out ${out.length} must be input ${input.length} and ${more}, tag ${tag.length} must be ${AEAD_TAG_BYTES}, nonce ${nonce.length} must be ${AEAD_NONCE_BYTES}, key ${key.length} must be ${AEAD_KEY_BYTES}`,
     );
   }
 }

@@ -16,6 +16,7 @@ import {
   assertMultiplyLengths,
   assertStreamLengths,
 } from './lengths.ts';
+import { openPadded, PAD_BYTES } from './open-padded.ts';
 import {
   type CryptoSuite,
   type DhKeyPair,
@@ -36,7 +37,7 @@ const sigma = Uint32Array.of(0x61707865, 0x3320646e, 0x79622d32, 0x6b206574);
 
 /** A suite without native code. Stateless; one can be shared. */
 export function createNobleSuite(): CryptoSuite {
-  return {
+  const suite: CryptoSuite = {
     name: 'noble',
 
     aeadSeal(out, tag, plaintext, ad, nonce, key) {
@@ -61,6 +62,11 @@ export function createNobleSuite(): CryptoSuite {
       out.set(opened);
       opened.fill(0);
       return true;
+    },
+
+    aeadOpenPadded(out, tag, ciphertext, ad, nonce, key) {
+      assertAeadLengths(out, tag, ciphertext, nonce, key, PAD_BYTES);
+      return openPadded(suite, out, tag, ciphertext, ad, nonce, key);
     },
 
     chacha20Xor(out, input, nonce, blockCounter, key) {
@@ -140,6 +146,7 @@ export function createNobleSuite(): CryptoSuite {
       for (const buffer of buffers) buffer.fill(0);
     },
   };
+  return suite;
 }
 
 function x25519Pair(secretKey: Uint8Array): DhKeyPair {

@@ -65,6 +65,18 @@ export interface CryptoSuite {
     nonce: Uint8Array,
     key: Uint8Array,
   ): boolean;
+  /**
+   * aeadOpen, and 16 bytes more: `out` is that much longer than the ciphertext and ends in the keystream that follows, which is
+   * what 16 zeros behind the ciphertext would decrypt to. Must not be the same memory. When it gives false, `out` is unspecified.
+   */
+  aeadOpenPadded(
+    out: Uint8Array,
+    tag: Uint8Array,
+    ciphertext: Uint8Array,
+    ad: Uint8Array,
+    nonce: Uint8Array,
+    key: Uint8Array,
+  ): boolean;
   /** `out = input XOR ChaCha20 keystream` from 64-byte block `blockCounter` on (RFC 8439 §2.4). */
   chacha20Xor(out: Uint8Array, input: Uint8Array, nonce: Uint8Array, blockCounter: number, key: Uint8Array): void;
   /** Keyed BLAKE2b (RFC 7693), 32-byte key, as many bytes as `out` has: 16…64. `out` must not overlap the rest. */

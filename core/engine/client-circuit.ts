@@ -289,9 +289,9 @@ export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner, Audit
     const { outward, layerKeys } = this.#pledged[at]!;
     // Back to the client a cell comes from the hop's other side.
     const input = outward !== undefined && travel === Travel.backward ? shown[at + 1]! : shown[at]!;
-    const keys = outward === undefined ? undefined : this.#onion.layerKeys(at, travel, index);
-    if (outward !== undefined && keys === undefined) return;
-    const what = encodeShown(input, keys && { keys, layerKeys });
+    const aeadKey = outward === undefined ? undefined : this.#onion.layerKey(at, travel, index);
+    if (outward !== undefined && aeadKey === undefined) return;
+    const what = encodeShown(input, aeadKey && { aeadKey, layerKeys });
     this.#context.batches.show(this, encodeEvidence(CheatKind.exchange, statement, opening, pledge, what));
   }
 

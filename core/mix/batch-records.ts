@@ -125,7 +125,7 @@ export interface Opening {
   readonly cells: number;
 }
 
-type Suite = Pick<CryptoSuite, 'sha256' | 'blake3' | 'ed25519Verify' | 'aeadOpen' | 'aeadSeal' | 'chacha20Xor'>;
+type Suite = Pick<CryptoSuite, 'sha256' | 'blake3' | 'ed25519Verify' | 'aeadOpenPadded' | 'aeadSeal' | 'chacha20Xor'>;
 
 /** Length of a statement in a group with elements of this size. */
 export function statementBytesFor(elementBytes: number): number {

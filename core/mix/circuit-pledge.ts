@@ -89,7 +89,7 @@ function listLayerKeys(suite: CryptoSuite, { forwardChain, backwardChain }: HopS
     for (let generation = 0; generation < PLEDGED_GENERATIONS; generation++) {
       const next = ratchet(suite, chain);
       const keys = new CellKeys(suite, chain, generation, -1);
-      hashes.push(hashLayerKey(suite, keys.aeadKey, keys.prgKey));
+      hashes.push(hashLayerKey(suite, keys.aeadKey));
       keys.wipe(suite);
       chain = next;
     }
@@ -98,15 +98,15 @@ function listLayerKeys(suite: CryptoSuite, { forwardChain, backwardChain }: HopS
   return joinBytes(...hashes);
 }
 
-function hashLayerKey(suite: Pick<CryptoSuite, 'sha256'>, aeadKey: Uint8Array, prgKey: Uint8Array): Uint8Array {
-  return suite.sha256(LAYER_KEY_DOMAIN, aeadKey, prgKey);
+function hashLayerKey(suite: Pick<CryptoSuite, 'sha256'>, aeadKey: Uint8Array): Uint8Array {
+  return suite.sha256(LAYER_KEY_DOMAIN, aeadKey);
 }
 
 function hashLayerKeys(suite: Pick<CryptoSuite, 'sha256'>, list: Uint8Array): Uint8Array {
   return suite.sha256(LAYER_KEYS_DOMAIN, list);
 }
 
-/** Whether these are the keys of that layer, by a list that the pledge has the hash of. */
+/** Whether this is the key of that layer, by a list that the pledge has the hash of. */
 export function arePledged(
   suite: Pick<CryptoSuite, 'sha256'>,
   pledge: Pledge,
@@ -114,12 +114,11 @@ export function arePledged(
   direction: Direction,
   generation: number,
   aeadKey: Uint8Array,
-  prgKey: Uint8Array,
 ): boolean {
   if (generation >= PLEDGED_GENERATIONS || list.length !== LAYER_KEYS_BYTES) return false;
   if (compareBytes(hashLayerKeys(suite, list), pledge.layerKeys) !== 0) return false;
   const at = (direction * PLEDGED_GENERATIONS + generation) * HASH_BYTES;
-  return compareBytes(hashLayerKey(suite, aeadKey, prgKey), list.subarray(at, at + HASH_BYTES)) === 0;
+  return compareBytes(hashLayerKey(suite, aeadKey), list.subarray(at, at + HASH_BYTES)) === 0;
 }
 
 /** By a batch key that the certificate is for: certificate and signature. */

@@ -48,8 +48,8 @@ function layerKeys({ secrets }: TestCircuit, travel: Direction, generation: numb
 }
 
 const shownKeys = (circuit: TestCircuit, travel: Direction, index: number) => {
-  const { aeadKey, prgKey } = layerKeys(circuit, travel, generationOf(index));
-  return { keys: joinBytes(aeadKey, prgKey), layerKeys: circuit.pledged.layerKeys };
+  const { aeadKey } = layerKeys(circuit, travel, generationOf(index));
+  return { aeadKey, layerKeys: circuit.pledged.layerKeys };
 };
 
 const startOf = ({ route }: TestCircuit, travel: Direction) =>

@@ -1,6 +1,6 @@
 /**
  * Evidence that a mix took a cell into a batch and did not give out what the cell had to become (docs/protocol.md §7.1): the
- * circuit's client shows the cell and, unless the circuit ends at the mix, the keys of one layer for one generation, which the mix
+ * circuit's client shows the cell and, unless the circuit ends at the mix, the key of one layer for one generation, which the mix
  * has pledged itself. Digests name circuit, way and place of a cell, so an honest mix has done with it what the pledge
  * says, and both sides of its batch show that: docs/adr/0037-exchanges-that-can-be-shown.md.
  */
@@ -12,7 +12,6 @@ import {
   cellIndex,
   cellNonce,
   Direction,
-  GENERATION_CELLS,
   generationOf,
   setCellContext,
 } from '../onion/direction-keys.ts';
@@ -32,9 +31,7 @@ import { headsOfOutput } from './same-output.ts';
 
 /** `travel (1) ‖ counter (6) ‖ type (1) ‖ path id (1)` */
 const HEAD_BYTES = 9;
-const KEYS_BYTES = 2 * AEAD_KEY_BYTES + LAYER_KEYS_BYTES;
-const BLOCK_BYTES = 64;
-const zeroNonce = new Uint8Array(12);
+const KEYS_BYTES = AEAD_KEY_BYTES + LAYER_KEYS_BYTES;
 /** One cell alone becomes the output. */
 const none = () => [];
 
@@ -48,10 +45,9 @@ export interface ShownCell {
   readonly cell: Uint8Array;
 }
 
-/** Keys of the layer and the list in which the pledge names them; undefined where the circuit ends. */
+/** Key of the layer and the list in which the pledge names it; undefined where the circuit ends. */
 export interface ShownKeys {
-  /** AEAD key ‖ PRG key */
-  readonly keys: Uint8Array;
+  readonly aeadKey: Uint8Array;
   readonly layerKeys: Uint8Array;
 }
 
@@ -65,7 +61,7 @@ export function encodeShown(
   head[7] = type;
   head[8] = pathId;
   const known = cell.subarray(0, cellBytesOf(travel));
-  return keys === undefined ? joinBytes(head, known) : joinBytes(head, known, keys.keys, keys.layerKeys);
+  return keys === undefined ? joinBytes(head, known) : joinBytes(head, known, keys.aeadKey, keys.layerKeys);
 }
 
 function cellBytesOf(travel: Direction): number {
@@ -110,7 +106,7 @@ export function isExchange(
   return took || (sides.others()?.every((other) => !isOpened(suite, opening, Side.in, other)) ?? false);
 }
 
-/** What the pledge says that becomes of the cell; undefined: it is none of the circuit's, or the keys are not those pledged. */
+/** What the pledge says that becomes of the cell; undefined: it is none of the circuit's, or the key is not the one pledged. */
 function sidesOf(suite: BatchRecords['suite'], pledge: Pledge, shown: Uint8Array): Sides | undefined {
   const travel = shown[0];
   if (travel !== Direction.forward && travel !== Direction.backward) return undefined;
@@ -130,10 +126,9 @@ function sidesOf(suite: BatchRecords['suite'], pledge: Pledge, shown: Uint8Array
       : { input: beginDigest(suite, near), output: near, others: none };
   }
   const aeadKey = shown.subarray(end, end + AEAD_KEY_BYTES);
-  const prgKey = shown.subarray(end + AEAD_KEY_BYTES, end + 2 * AEAD_KEY_BYTES);
   const index = cellIndex(counter, starts[travel]);
-  const list = shown.subarray(end + 2 * AEAD_KEY_BYTES);
-  if (!arePledged(suite, pledge, list, travel, generationOf(index), aeadKey, prgKey)) return undefined;
+  const list = shown.subarray(end + AEAD_KEY_BYTES);
+  if (!arePledged(suite, pledge, list, travel, generationOf(index), aeadKey)) return undefined;
   const counterOut = addCounter(counter, offsets[travel]);
   setCellContext(index, type, pathId);
   const out = new Uint8Array(CELL_BYTES);
@@ -144,9 +139,8 @@ function sidesOf(suite: BatchRecords['suite'], pledge: Pledge, shown: Uint8Array
       headsOfOutput(suite, cell, out, ad, nonce, aeadKey)?.map((head) => digest(outward, counter, head));
     return { input: digest(outward, counter, cell), output: digest(inward, counterOut, out), others };
   }
-  const plaintext = out.subarray(0, CT_BYTES);
-  const isOpen = suite.aeadOpen(
-    plaintext,
+  const isOpen = suite.aeadOpenPadded(
+    out,
     cell.subarray(0, TAG_BYTES),
     cell.subarray(TAG_BYTES),
     cellAd,
@@ -154,9 +148,5 @@ function sidesOf(suite: BatchRecords['suite'], pledge: Pledge, shown: Uint8Array
     aeadKey,
   );
   if (!isOpen) return undefined;
-  const padAt = TAG_BYTES * (index % GENERATION_CELLS);
-  const block = new Uint8Array(BLOCK_BYTES);
-  suite.chacha20Xor(block, block, zeroNonce, Math.floor(padAt / BLOCK_BYTES), prgKey);
-  out.set(block.subarray(padAt % BLOCK_BYTES, (padAt % BLOCK_BYTES) + TAG_BYTES), CT_BYTES);
   return { input: digest(inward, counter, cell), output: digest(outward, counterOut, out), others: none };
 }

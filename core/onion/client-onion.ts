@@ -36,7 +36,10 @@ export interface LayerWatch {
   layer(layer: number, cell: Uint8Array, direction: Direction, counter: number, type: number, pathId: number): void;
 }
 
-/** How the last `16·(k−1)` bytes of layer k's keystream are reached: from which block on, and where in what it gives. */
+/**
+ * How the end of layer k's keystream is reached, the last `16·(k−1)` bytes of what covers the cell and the pad behind them: from
+ * which block on, in whole blocks, and where in them.
+ */
 interface TailWindow {
   readonly bytes: number;
   readonly block: number;
@@ -51,7 +54,7 @@ const tailWindows: readonly TailWindow[] = Array.from({ length: MAX_HOPS }, (_, 
   const bytes = layer * TAG_BYTES;
   const start = CT_BYTES - bytes;
   const block = Math.floor(start / 64);
-  const length = CT_BYTES - block * 64;
+  const length = 64 * Math.ceil((CT_BYTES + TAG_BYTES) / 64 - block);
   return {
     bytes,
     block: 1 + block,
@@ -130,7 +133,7 @@ export class ClientOnion {
     const layers = this.#layers;
     for (let k = 0; k < hops; k++) layers[k] = this.#forward[k]!.senderKeys(index);
     setCellContext(index, type, pathId);
-    this.#writeEnd(scratch.cts[hops - 1]!, index);
+    this.#writeEnd(scratch.cts[hops - 1]!);
     for (let k = hops - 1; k >= 0; k--) {
       const ct = scratch.cts[k]!;
       suite.aeadSeal(ct, scratch.tags[k]!, ct, cellAd, cellNonce, layers[k]!.aeadKey);
@@ -196,9 +199,9 @@ export class ClientOnion {
     this.#sent.skipToNextGeneration();
   }
 
-  /** Keys of a hop's layer around the cell with this index (AEAD key ‖ PRG key), copied; undefined: they are erased. */
-  layerKeys(hop: number, direction: Direction, index: number): Uint8Array | undefined {
-    return (direction === Direction.forward ? this.#forward : this.#backward)[hop]!.copyKeys(generationOf(index));
+  /** AEAD key of a hop's layer around the cell with this index, copied; undefined: it is erased. */
+  layerKey(hop: number, direction: Direction, index: number): Uint8Array | undefined {
+    return (direction === Direction.forward ? this.#forward : this.#backward)[hop]!.copyAeadKey(generationOf(index));
   }
 
   /** Erases replaced keys whose 10 s are over. Call every second or so. */
@@ -224,16 +227,16 @@ export class ClientOnion {
 
   /**
    * Writes the last 96 bytes of the innermost plaintext: cover, then the pads of the hops before the last as they have
-   * to look there, so that each pad comes out of the next hop's keystream as that hop's tag expects it (the filler).
+   * to look there, so that each pad comes out of the next hop's keystream as that hop's tag expects it (the filler, made as
+   * that of a Sphinx header).
    */
-  #writeEnd(body: Uint8Array, index: number): void {
+  #writeEnd(body: Uint8Array): void {
     const hops = this.hops;
     const start = CT_BYTES - (hops - 1) * TAG_BYTES;
     if (start > PAYLOAD_BYTES) this.#writeGap(body, start);
-    for (let k = 0; k < hops; k++) {
-      if (k > 0) this.#xorKeystreamTail(body, start, k);
-      if (k < hops - 1) this.#forward[k]!.writePad(this.#layers[k]!, index, body, start + k * TAG_BYTES);
-    }
+    // As every hop but the last one adds it: keystream over zeros behind the cell.
+    for (let i = start; i < CT_BYTES; i++) body[i] = 0;
+    for (let k = 0; k < hops; k++) this.#xorKeystreamTail(body, start, k, k < hops - 1);
   }
 
   #writeGap(body: Uint8Array, end: number): void {
@@ -259,10 +262,12 @@ export class ClientOnion {
     this.#gapUsed = 0;
   }
 
-  /** XORs `body[start…)` with the end of layer k's keystream (k from 0): as many bytes as hops before it appended. */
-  #xorKeystreamTail(body: Uint8Array, start: number, layer: number): void {
+  /** XORs `body[start…)` with the end of layer k's keystream (k from 0): as many bytes as hops before it appended, and with its own pad. */
+  #xorKeystreamTail(body: Uint8Array, start: number, layer: number, padded: boolean): void {
     const window = tailWindows[layer]!;
-    const { out, from, bytes } = window;
+    const { out, from } = window;
+    const bytes = padded ? window.bytes + TAG_BYTES : window.bytes;
+    if (bytes === 0) return;
     this.#suite.chacha20Xor(out, window.zeros, cellNonce, window.block, this.#layers[layer]!.aeadKey);
     for (let i = 0; i < bytes; i++) body[start + i]! ^= out[from + i]!;
   }
@@ -280,7 +285,7 @@ export class ClientOnion {
     const start = CT_BYTES - cut;
     writeTailString(this.#suite, tailString, this.#layers[last]!);
     for (let i = 0; i < cut; i++) body[start + i] = tailString[TAIL_STRING_BYTES - cut + i]!;
-    for (let k = last; k > 0; k--) this.#xorKeystreamTail(body, start, k);
+    for (let k = last; k > 0; k--) this.#xorKeystreamTail(body, start, k, false);
     for (let k = 1; k <= last; k++) {
       const counter = addCounter(index, this.#backwardStarts[k]!);
       watch?.layer(k, scratch.cells[k]!, Direction.backward, counter, cellAd[0]!, cellAd[1]!);

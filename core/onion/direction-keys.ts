@@ -2,7 +2,6 @@ import { AEAD_KEY_BYTES, AEAD_NONCE_BYTES, type CryptoSuite } from '../crypto/su
 import { Drop } from '../drop-reason.ts';
 import type { TimeMs } from '../ports.ts';
 import { COUNTER_MODULUS, CT_BYTES } from '../wire/datagram.ts';
-import { PadCache } from './pad-cache.ts';
 
 /** Cells per generation of keys: 2^19 × 1280 bytes = 640 MiB. */
 export const GENERATION_CELLS = 2 ** 19;
@@ -129,8 +128,6 @@ export class DirectionKeys {
   #pendingShared: Uint8Array | undefined;
   #leaps = 0;
   #leapsSinceMs: TimeMs = Number.NEGATIVE_INFINITY;
-  /** Only where pads are written: at relays, on the way forward. */
-  #pads: PadCache | undefined;
 
   /** Filled by select(): what may open the cell, in the order to try. Valid entries: the first `candidateCount`. */
   readonly candidates: CellKeys[] = [];
@@ -151,14 +148,10 @@ export class DirectionKeys {
     return this.#pendingShared !== undefined;
   }
 
-  /** AEAD key ‖ PRG key of a generation, copied; undefined: they are not there (any more), or not of the first chain alone. */
-  copyKeys(generation: number): Uint8Array | undefined {
+  /** The AEAD key of a generation, copied; undefined: it is not there (any more), or not of the first chain alone. */
+  copyAeadKey(generation: number): Uint8Array | undefined {
     const keys = [this.#current, ...this.#old].find((held) => held.generation === generation && held.freshAt < 0);
-    if (keys === undefined) return undefined;
-    const copy = new Uint8Array(2 * AEAD_KEY_BYTES);
-    copy.set(keys.aeadKey);
-    copy.set(keys.prgKey, AEAD_KEY_BYTES);
-    return copy;
+    return keys?.aeadKey.slice();
   }
 
   // --- sending ---
@@ -225,16 +218,8 @@ export class DirectionKeys {
     this.#pendingShared = shared.slice();
   }
 
-  /** `pad(n)` under `keys` into the first 16 bytes of `out` from `offset` on. */
-  writePad(keys: CellKeys, index: number, out: Uint8Array, offset: number): void {
-    this.#pads ??= new PadCache(this.#suite);
-    // Not by the remainder: of what may be no small integer it takes the slowest instruction there is.
-    this.#pads.write(keys, index - keys.generation * GENERATION_CELLS, out, offset);
-  }
-
-  /** Erases replaced keys whose time is over, and what is kept for speed if nothing is going on. Call every second or so. */
+  /** Erases replaced keys whose time is over. Call every second or so. */
   expireOld(nowMs: TimeMs): void {
-    this.#pads?.rest();
     this.#eraseExpired(nowMs);
   }
 
@@ -245,13 +230,12 @@ export class DirectionKeys {
     this.#old.length = 0;
     this.#dropAhead();
     this.#dropPending();
-    this.#pads?.wipe();
     this.candidates.length = 0;
     this.candidateCount = 0;
   }
 
   get memoryBytes(): number {
-    return 800 + (this.#old.length + this.#ahead.length) * 500 + (this.#pads?.memoryBytes ?? 0);
+    return 800 + (this.#old.length + this.#ahead.length) * 500;
   }
 
   #advanceSender(generation: number): CellKeys {
@@ -382,6 +366,5 @@ export class DirectionKeys {
 
   #erase(keys: CellKeys): void {
     keys.wipe(this.#suite);
-    this.#pads?.forget(keys);
   }
 }

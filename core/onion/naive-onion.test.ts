@@ -43,17 +43,15 @@ function open(key: Uint8Array, n: number, ad: Uint8Array, cell: Uint8Array): Uin
   return chacha20poly1305(key, nonceOf(n), ad).decrypt(join(cell.slice(16), cell.slice(0, 16)));
 }
 
-function pad(prg: Uint8Array, n: number): Uint8Array {
-  const at = 16 * (n % CELLS);
-  // The whole keystream up to the pad would be 8 MiB; from its block on it is the same bytes.
-  const block = Math.floor(at / 64);
-  return chacha20(prg, new Uint8Array(12), new Uint8Array(64), undefined, block).slice(at % 64, (at % 64) + 16);
+/** The keystream that opens a cell goes on behind it. Its block 0 makes the tag's key (RFC 8439 §2.8). */
+function pad(key: Uint8Array, n: number): Uint8Array {
+  return chacha20(key, nonceOf(n), new Uint8Array(64 + 1240 + 16)).slice(64 + 1240);
 }
 
 /** What relay i of the text does forward. */
 function relayForward(secrets: HopSecrets, n: number, ad: Uint8Array, cell: Uint8Array): Uint8Array {
-  const { aead, prg } = keysOf(secrets.forwardChain, n);
-  return join(open(aead, n, ad, cell), pad(prg, n));
+  const { aead } = keysOf(secrets.forwardChain, n);
+  return join(open(aead, n, ad, cell), pad(aead, n));
 }
 
 function relayBackward(secrets: HopSecrets, n: number, ad: Uint8Array, cell: Uint8Array): Uint8Array {

@@ -63,12 +63,11 @@ export class RelayHop {
     if (selected !== Drop.none) return selected;
     // A relay's chain is never replaced, so a generation has one candidate.
     const cellKeys = keys.candidates[0]!;
-    if (!this.#suite.aeadOpen(output.cellHead, input.tag, input.ct, cellAd, cellNonce, cellKeys.aeadKey)) {
+    if (!this.#suite.aeadOpenPadded(output.cell, input.tag, input.ct, cellAd, cellNonce, cellKeys.aeadKey)) {
       return Drop.badTag;
     }
     keys.commit(cellKeys, nowMs);
     this.#forwardSeen.mark(index);
-    keys.writePad(cellKeys, index, output.pad, 0);
     return Drop.none;
   }
 

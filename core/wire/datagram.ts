@@ -49,8 +49,6 @@ export class CellBuffer {
   readonly cell: Uint8Array;
   /** First 1240 bytes of the cell: what a relay seals on the way back. */
   readonly cellHead: Uint8Array;
-  /** Last 16 bytes of the cell: where a relay appends its pad on the way forward. */
-  readonly pad: Uint8Array;
   readonly tag: Uint8Array;
   /** Body, 1240 bytes. */
   readonly ct: Uint8Array;
@@ -66,7 +64,6 @@ export class CellBuffer {
     this.cid = view(HEADER_OFFSET, CID_BYTES);
     this.cell = view(CELL_OFFSET, CELL_BYTES);
     this.cellHead = view(CELL_OFFSET, CT_BYTES);
-    this.pad = view(CELL_OFFSET + CT_BYTES, TAG_BYTES);
     this.tag = view(CELL_OFFSET, TAG_BYTES);
     this.ct = view(CT_OFFSET, CT_BYTES);
     this.payload = view(CT_OFFSET, PAYLOAD_BYTES);

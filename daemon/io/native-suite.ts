@@ -14,6 +14,7 @@ import {
   assertLength,
   assertStreamLengths,
 } from '@nyx/core/crypto/lengths.ts';
+import { openPadded, PAD_BYTES } from '@nyx/core/crypto/open-padded.ts';
 import {
   type CryptoSuite,
   ED25519_PUBLIC_KEY_BYTES,
@@ -26,7 +27,13 @@ import {
   type SignKeyPair,
 } from '@nyx/core/crypto/suite.ts';
 import { x25519Multiply, x25519Pair } from './native-x25519.ts';
-import { loadPacketCipher, MAX_AD_BYTES, type PacketCipher } from './openssl-packet.ts';
+import {
+  loadPacketCipher,
+  MAX_AD_BYTES,
+  MAX_PADDED_BYTES,
+  MIN_PADDED_BYTES,
+  type PacketCipher,
+} from './openssl-packet.ts';
 
 /** The functions of sodium-native/binding that are used here; they return 0, or −1 for a bad tag. */
 interface SodiumBinding {
@@ -90,7 +97,7 @@ export function createNativeSuite(
   cipher: PacketCipher | null = loadPacketCipher(),
   minDirectBytes: number = MIN_DIRECT_BYTES,
 ): CryptoSuite {
-  return {
+  const suite: CryptoSuite = {
     name: 'native',
 
     aeadSeal(out, tag, plaintext, ad, nonce, key) {
@@ -108,6 +115,14 @@ export function createNativeSuite(
         return cipher.open(out, tag, ciphertext, ad, nonce, key);
       }
       return sodium.crypto_aead_chacha20poly1305_ietf_decrypt_detached(out, ciphertext, tag, ad, nonce, key) === 0;
+    },
+
+    aeadOpenPadded(out, tag, ciphertext, ad, nonce, key) {
+      const { length } = ciphertext;
+      assertAeadLengths(out, tag, ciphertext, nonce, key, PAD_BYTES);
+      const isDirect = length > MIN_PADDED_BYTES && length <= MAX_PADDED_BYTES && ad.length <= MAX_AD_BYTES;
+      if (cipher !== null && isDirect) return cipher.openPadded(out, tag, ciphertext, ad, nonce, key);
+      return openPadded(suite, out, tag, ciphertext, ad, nonce, key);
     },
 
     chacha20Xor(out, input, nonce, blockCounter, key) {
@@ -184,6 +199,7 @@ export function createNativeSuite(
       cipher?.wipe();
     },
   };
+  return suite;
 }
 
 function mlkem768Pair(seed: Uint8Array): KemKeyPair {

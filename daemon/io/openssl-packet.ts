@@ -30,6 +30,15 @@ export interface PacketCipher {
     nonce: Uint8Array,
     key: Uint8Array,
   ): boolean;
+  /** Likewise for more than MIN_PADDED_BYTES and at most MAX_PADDED_BYTES; `out` is 16 bytes longer and ends in the keystream that follows. */
+  openPadded(
+    out: Uint8Array,
+    tag: Uint8Array,
+    ciphertext: Uint8Array,
+    ad: Uint8Array,
+    nonce: Uint8Array,
+    key: Uint8Array,
+  ): boolean;
   /** RFC 8439 §2.4. */
   xor(out: Uint8Array, input: Uint8Array, nonce: Uint8Array, blockCounter: number, key: Uint8Array): void;
   /** Erases what the last call left: the key and its keystream. */
@@ -43,6 +52,8 @@ export const MAX_AD_BYTES = 16;
 interface Place {
   readonly start: Address;
   readonly second: Address;
+  /** That part, where it was asked for. */
+  rest: Uint8Array | undefined;
 }
 
 const BLOCK_BYTES = 64;
@@ -52,6 +63,10 @@ const BLOCK_BYTES = 64;
  */
 const STRIDE_BYTES = 1024;
 const SHORT_BYTES = 512;
+const PAD_BYTES = 16;
+/** Lengths of a ciphertext between which openPadded takes it. */
+export const MIN_PADDED_BYTES = STRIDE_BYTES;
+export const MAX_PADDED_BYTES = STRIDE_BYTES + SHORT_BYTES - PAD_BYTES;
 // Offsets in the block of memory that the calls work on.
 const KEY = 0;
 const COUNTER = 32;
@@ -65,6 +80,8 @@ const TAG = 240;
 const MAC_STATE = 256;
 /** OpenSSL 3 wants 176 to 248 bytes, by processor; Poly1305_ctx_size() is checked against this. */
 const MAC_STATE_BYTES = 1024;
+/** The end of a ciphertext, and zeros. */
+const REST = MAC_STATE + MAC_STATE_BYTES;
 
 /** Undefined = not tried yet. */
 let loaded: PacketCipher | null | undefined;
@@ -101,11 +118,11 @@ function bindCipher(): PacketCipher {
   const stateBytes = Number((stateSize.Poly1305_ctx_size as unknown as () => bigint)());
   if (!(stateBytes > 0 && stateBytes <= MAC_STATE_BYTES)) throw new Error(`Poly1305 state of ${stateBytes} bytes`);
 
-  const memory = new Uint8Array(MAC_STATE + MAC_STATE_BYTES);
+  const memory = new Uint8Array(REST + SHORT_BYTES);
   const at = ffi.getRawPointer(memory);
   const place = (offset: number): Address => at + BigInt(offset);
   const [key, counter, stream, zeros, ad] = [place(KEY), place(COUNTER), place(STREAM), place(ZEROS), place(AD)];
-  const [lengths, tag, state] = [place(LENGTHS), place(TAG), place(MAC_STATE)];
+  const [lengths, tag, state, rest] = [place(LENGTHS), place(TAG), place(MAC_STATE), place(REST)];
   const sixteen = 16n;
   const block = BigInt(BLOCK_BYTES);
   const stride = BigInt(STRIDE_BYTES);
@@ -118,7 +135,7 @@ function bindCipher(): PacketCipher {
     let found = places.get(view);
     if (found === undefined) {
       const start = ffi.getRawPointer(view);
-      found = { start, second: start + stride };
+      found = { start, second: start + stride, rest: undefined };
       places.set(view, found);
     }
     return found;
@@ -172,6 +189,13 @@ function bindCipher(): PacketCipher {
     macFinal(state, tag);
   };
 
+  const verify = (tagIn: Uint8Array, adBytes: Uint8Array, text: Address, textBytes: number): boolean => {
+    authenticate(adBytes, text, textBytes);
+    let difference = 0;
+    for (let i = 0; i < 16; i++) difference |= memory[TAG + i]! ^ tagIn[i]!;
+    return difference === 0;
+  };
+
   return {
     seal(out, tagOut, plaintext, adBytes, nonce, keyBytes) {
       held[0] = out;
@@ -190,11 +214,28 @@ function bindCipher(): PacketCipher {
       const bytes = ciphertext.length;
       const from = placeOf(ciphertext);
       setKey(keyBytes, nonce);
-      authenticate(adBytes, from.start, bytes);
-      let difference = 0;
-      for (let i = 0; i < 16; i++) difference |= memory[TAG + i]! ^ tagIn[i]!;
-      if (difference !== 0) return false;
+      if (!verify(tagIn, adBytes, from.start, bytes)) return false;
       xorStream(placeOf(out), from, bytes, 1);
+      return true;
+    },
+
+    openPadded(out, tagIn, ciphertext, adBytes, nonce, keyBytes) {
+      held[0] = out;
+      held[1] = ciphertext;
+      const bytes = ciphertext.length;
+      const from = placeOf(ciphertext);
+      setKey(keyBytes, nonce);
+      if (!verify(tagIn, adBytes, from.start, bytes)) return false;
+      const to = placeOf(out);
+      setCounter(1);
+      chacha20(to.start, from.start, stride, key, counter);
+      // What comes behind the ciphertext in memory is none of it.
+      from.rest ??= ciphertext.subarray(STRIDE_BYTES);
+      memory.set(from.rest, REST);
+      const end = REST + bytes - STRIDE_BYTES;
+      for (let i = 0; i < PAD_BYTES; i++) memory[end + i] = 0;
+      setCounter(1 + STRIDE_BYTES / BLOCK_BYTES);
+      chacha20(to.second, rest, size(bytes - STRIDE_BYTES + PAD_BYTES), key, counter);
       return true;
     },
 

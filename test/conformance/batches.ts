@@ -304,9 +304,9 @@ export const layerKeysOf = (chains: Pledged['chains']): Bytes =>
     ...chains.flatMap((first) => {
       let chain = new Uint8Array(first);
       return Array.from({ length: GENERATIONS }, () => {
-        const { aead, prg } = cellKeys(chain);
+        const { aead } = cellKeys(chain);
         chain = new Uint8Array(ratchet(chain));
-        return hash('nyx1 cmix layer key', aead, prg);
+        return hash('nyx1 cmix layer key', aead);
       });
     }),
   );

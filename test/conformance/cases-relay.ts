@@ -168,13 +168,13 @@ function cellCases(): Case[] {
     of(`forward.pad.${index}`, 'a relay puts 16 bytes of pad_i(n) behind the plaintext', async (circuit) => {
       const { cell, plaintext } = await passes(circuit, index);
       check(equal(cell.subarray(0, 1240), plaintext), 'the plaintext differs');
-      check(equal(cell.subarray(1240), padOf(cellKeys(circuit.train.chains[0]).prg, index)), 'the pad differs');
+      check(equal(cell.subarray(1240), padOf(cellKeys(circuit.train.chains[0]).aead, index)), 'the pad differs');
     });
   }
-  of('forward.generation', 'pads begin anew with a generation', async (circuit) => {
+  of('forward.generation', 'pads are of the keys of their generation', async (circuit) => {
     const { cell } = await passes(circuit, 2 ** 19 + 5);
-    const { prg } = cellKeys(ratchet(circuit.train.chains[0]));
-    check(equal(cell.subarray(1240), padOf(prg, 5)), 'the pad differs');
+    const { aead } = cellKeys(ratchet(circuit.train.chains[0]));
+    check(equal(cell.subarray(1240), padOf(aead, 2 ** 19 + 5)), 'the pad differs');
   });
   for (const [name, start, offset] of [
     ['zero', 5, 0],

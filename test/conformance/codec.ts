@@ -568,9 +568,8 @@ export const cellKeys = (chain: Uint8Array): { aead: Bytes; prg: Bytes } => {
   const okm = hkdf(chain, none, label('cell keys'), 64);
   return { aead: okm.slice(0, 32), prg: okm.slice(32) };
 };
-/** pad_i(n), which a relay puts behind a forward plaintext. */
-export const padOf = (prg: Uint8Array, n: number): Uint8Array =>
-  keystream(prg, zeroNonce, Math.floor((16 * n) / 64), 64).subarray((16 * n) % 64, ((16 * n) % 64) + 16);
+/** pad_i(n), which a relay puts behind a forward plaintext: 1240 bytes on from block 1, which is 24 bytes into block 20. */
+export const padOf = (aead: Uint8Array, n: number): Uint8Array => keystream(aead, nonceOf(n), 20, 64).subarray(24, 40);
 
 // --- §5.5 tickets
 

@@ -7,7 +7,7 @@ import { CircuitEnd, type SessionOwner } from '@nyx/core/engine/contract.ts';
 import { Engine } from '@nyx/core/engine/engine.ts';
 import { erlangCdf, KS_ONE_PERCENT, kolmogorovSmirnov } from '@nyx/core/mix/testing.ts';
 import type { SessionApi } from '@nyx/core/stream/contract.ts';
-import { CELL_OFFSET, CT_BYTES } from '@nyx/core/wire/datagram.ts';
+import { CELL_OFFSET } from '@nyx/core/wire/datagram.ts';
 import { createNativeSuite } from '@nyx/daemon/io/native-suite.ts';
 import { type NodeOptions, type SimNode, VirtualNetwork, type WireOptions } from './virtual-network.ts';
 
@@ -17,10 +17,9 @@ const MEAN_MS = 20;
 /** A suite that says which opened cell became which. Only forward cells at relays are opened into another buffer. */
 function watchedSuite(onOpened: (out: Uint8Array) => void): CryptoSuite {
   return Object.assign(Object.create(suite) as CryptoSuite, {
-    aeadOpen(...args: Parameters<CryptoSuite['aeadOpen']>): boolean {
-      const opened = suite.aeadOpen(...args);
-      const [out, , ct] = args;
-      if (opened && out !== ct && out.length === CT_BYTES) onOpened(out);
+    aeadOpenPadded(...args: Parameters<CryptoSuite['aeadOpenPadded']>): boolean {
+      const opened = suite.aeadOpenPadded(...args);
+      if (opened) onOpened(args[0]);
       return opened;
     },
   });

@@ -55,6 +55,37 @@ describe(`suites against each other, seed "${seed}"`, () => {
     }
   });
 
+  test('opened with a pad, the end is what zeros behind the ciphertext become, whatever is there in memory', () => {
+    for (const suite of suites) {
+      for (const length of [0, 1, 48, 49, 64, 1023, 1024, 1025, 1240, 1279, 1520, 1521, 2048]) {
+        for (const adLength of [0, 2, 16, 17]) {
+          const memory = bytes(length + 64);
+          const sealed = memory.subarray(7, 7 + length);
+          const [plaintext, tag, ad] = [bytes(length), new Uint8Array(16), bytes(adLength)];
+          const [nonce, key] = [bytes(12), bytes(32)];
+          noble.aeadSeal(sealed, tag, plaintext, ad, nonce, key);
+          const expected = new Uint8Array(length + 16);
+          expected.set(sealed);
+          noble.chacha20Xor(expected, expected, nonce, 1, key);
+          const around = new Uint8Array(length + 48).fill(0xa5);
+          const out = around.subarray(16, 32 + length);
+          const before = memory.slice();
+          for (let round = 0; round < 2; round++) {
+            assert.ok(suite.aeadOpenPadded(out, tag, sealed, ad, nonce, key));
+            assert.deepEqual(out, expected, `${suite.name}, ${length} bytes, ${adLength} of associated data`);
+            memory.fill(1, 7 + length);
+            before.fill(1, 7 + length);
+          }
+          assert.deepEqual(memory, before);
+          assert.ok([...around.subarray(0, 16), ...around.subarray(32 + length)].every((byte) => byte === 0xa5));
+          tag[length % 16]! ^= 0x20;
+          assert.equal(suite.aeadOpenPadded(out, tag, sealed, ad, nonce, key), false);
+          assert.throws(() => suite.aeadOpenPadded(out.subarray(1), tag, sealed, ad, nonce, key), RangeError);
+        }
+      }
+    }
+  });
+
   test('the same keystream, up to the very last block', () => {
     for (const length of [0, 1, 20, 64, 96, 130, 1240]) {
       const lastStart = 2 ** 32 - Math.ceil(length / 64);

@@ -62,8 +62,8 @@ function honestBatch() {
     25n,
   );
   const shown = [
-    encodeShown(there, { keys: Buffer.concat([forward.aeadKey, forward.prgKey]), layerKeys }),
-    encodeShown(back, { keys: Buffer.concat([backward.aeadKey, backward.prgKey]), layerKeys }),
+    encodeShown(there, { aeadKey: forward.aeadKey, layerKeys }),
+    encodeShown(back, { aeadKey: backward.aeadKey, layerKeys }),
   ];
   return { statement, opening, shown };
 }
