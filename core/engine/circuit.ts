@@ -4,7 +4,7 @@
  */
 import type { CryptoSuite } from '../crypto/suite.ts';
 import type { Drop } from '../drop-reason.ts';
-import type { DelayQueue } from '../mix/delay-queue.ts';
+import type { PoissonMix } from '../mix/poisson-mix.ts';
 import type { KeySpares } from '../onion/key-spares.ts';
 import type { Random, TimeMs } from '../ports.ts';
 import {
@@ -97,7 +97,7 @@ export interface EngineContext {
   /** Cells that wait for links, at all relay circuits together. */
   readonly held: { cells: number };
   /** Cells of class mix that wait. */
-  readonly delays: DelayQueue;
+  readonly mix: PoissonMix;
   /** Class cmix. */
   readonly batches: EngineBatches;
   /** Where a cell of class mix is finished before it waits; valid within one call. */

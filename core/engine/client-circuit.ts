@@ -4,8 +4,8 @@
  */
 import { Drop } from '../drop-reason.ts';
 import { type Cheat, CheatKind, encodeEvidence } from '../mix/batch-evidence.ts';
+import type { CellOwner } from '../mix/cell-owner.ts';
 import { completePledge, openPledges, type PledgedCircuit } from '../mix/circuit-pledge.ts';
-import type { DelayOwner } from '../mix/delay-queue.ts';
 import { encodeShown } from '../mix/exchange-evidence.ts';
 import type { ClientOnion } from '../onion/client-onion.ts';
 import { createFreshKeys, type FreshKeys, finishReply } from '../onion/fresh-exchange.ts';
@@ -68,7 +68,7 @@ function newChallenge(random: Random): readonly [number, number] {
   return [readUint32(bytes, 0), readUint32(bytes, 4)];
 }
 
-export class ClientCircuit implements EngineCircuit, PathHost, DelayOwner, AuditOwner, EvidenceOwner {
+export class ClientCircuit implements EngineCircuit, PathHost, CellOwner, AuditOwner, EvidenceOwner {
   dueMs: TimeMs = Number.POSITIVE_INFINITY;
   heapIndex = -1;
   dirty = false;

@@ -333,7 +333,7 @@ export interface EngineApi {
   setMixSecrets(mix: readonly MixSecrets[]): void;
   links(): LinkInfo[];
   readonly relayCircuits: number;
-  /** Cells of class mix that wait for their time now, and all that have; `waitedMs` is how long those waited together. */
+  /** Cells of class mix that wait for their time now, and all that have; `waitedMs` is how long both have waited together so far. */
   readonly mix: MixStats;
   readonly cover: CoverStats;
   readonly messages: MessageLaneStats;

@@ -24,7 +24,7 @@ import {
   TAG_BYTES,
 } from '../mix/batch-records.ts';
 import type { BatchMessage, BatchProgress, CellPair, CheckJob, Verdict } from '../mix/batch-work.ts';
-import type { DelayOwner } from '../mix/delay-queue.ts';
+import type { CellOwner } from '../mix/cell-owner.ts';
 import type { TimeMs } from '../ports.ts';
 import {
   type Ask,
@@ -241,7 +241,7 @@ export class EngineBatches implements Timed {
    */
   push(
     bytes: Uint8Array,
-    owner: DelayOwner,
+    owner: CellOwner,
     note: number,
     from: LinkSlot | undefined,
     inDigest: Uint8Array,

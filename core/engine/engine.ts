@@ -16,7 +16,7 @@ import { LinkHandshakes } from '../link/handshake.ts';
 import type { Link } from '../link/link.ts';
 import type { BatchProgress, Verdict } from '../mix/batch-work.ts';
 import { pledgedCircuit } from '../mix/circuit-pledge.ts';
-import { boundedDelayMs, DelayQueue } from '../mix/delay-queue.ts';
+import { boundedDelayMs, PoissonMix } from '../mix/poisson-mix.ts';
 import { ClientOnion } from '../onion/client-onion.ts';
 import { KeySpares } from '../onion/key-spares.ts';
 import { MixKeyRing } from '../onion/mix-key-ring.ts';
@@ -98,7 +98,7 @@ const MAX_SHED_AT_ONCE = 64;
 const MAX_MIX_CELLS = 131_072;
 /** … and no more than half of the memory, at what a waiting cell costs. */
 const MIX_SHARE = 0.5;
-const MIX_CELL_BYTES = 1440;
+const MIX_CELL_BYTES = 1344;
 /** Cells of class mix that one flush releases: some milliseconds' worth. */
 const RELEASES_PER_FLUSH = 4096;
 /** How long a hop of class cmix holds a cell when the client does not say what it expects. */
@@ -238,7 +238,7 @@ export class Engine implements EngineApi {
       get batches() {
         return cmix();
       },
-      delays: new DelayQueue(
+      mix: new PoissonMix(
         random,
         Math.min(MAX_MIX_CELLS, Math.floor((MIX_SHARE * options.memoryBytes) / MIX_CELL_BYTES)),
         options.mixBatchMs ?? 0,
@@ -283,7 +283,7 @@ export class Engine implements EngineApi {
   }
 
   get bufferedBytes(): number {
-    const waiting = this.#context.delays.memoryBytes + this.#messages.memoryBytes + this.#cmix.memoryBytes;
+    const waiting = this.#context.mix.memoryBytes + this.#messages.memoryBytes + this.#cmix.memoryBytes;
     const queued = this.#batches.outstandingBytes + waiting;
     const held = this.#circuitBytes + this.#linkBytes + this.#served.waitingBytes;
     return queued + this.#handshakes.memoryBytes + held;
@@ -298,7 +298,7 @@ export class Engine implements EngineApi {
   }
 
   get mix(): MixStats {
-    const { length, released, waitedMs } = this.#context.delays;
+    const { length, released, waitedMs } = this.#context.mix;
     return { waiting: length, released, waitedMs };
   }
 
@@ -462,7 +462,7 @@ export class Engine implements EngineApi {
 
     // Control first: a train has to be ahead of the data that follows it.
     this.#pollLinks(nowMs);
-    if (this.#context.delays.length > 0) this.#releaseDelayed(nowMs);
+    if (this.#context.mix.length > 0) this.#releaseDelayed(nowMs);
     this.#messages.releaseDue(nowMs);
     const circuits = this.#dirtyCircuits;
     this.#dirtyCircuits = this.#spareCircuits;
@@ -501,11 +501,11 @@ export class Engine implements EngineApi {
 
   /** Cells of class mix whose time has come. What a callback of a session's owner throws ends that one's circuit alone. */
   #releaseDelayed(nowMs: TimeMs): void {
-    const { delays } = this.#context;
-    const most = delays.released + RELEASES_PER_FLUSH;
-    while (delays.released < most) {
+    const { mix } = this.#context;
+    const most = mix.released + RELEASES_PER_FLUSH;
+    while (mix.released < most) {
       try {
-        if (delays.release(nowMs, most - delays.released) === 0) return;
+        if (mix.release(nowMs, most - mix.released) === 0) return;
       } catch (error) {
         this.#host.failed(error);
       }
@@ -551,7 +551,7 @@ export class Engine implements EngineApi {
   nextTimeoutMs(paced = true): TimeMs {
     if (this.#dirtyCircuits.length > 0 || this.#dirtyLinks.length > 0) return this.#nowMs;
     const sweep = this.#slots.size > 0 || this.#circuits.size > 0 ? this.#nextSweepMs : Number.POSITIVE_INFINITY;
-    const delayed = Math.min(this.#context.delays.nextMs(), this.#messages.nextMs());
+    const delayed = Math.min(this.#context.mix.nextMs(), this.#messages.nextMs());
     const cover = paced ? this.#paced.nextMs() : Number.POSITIVE_INFINITY;
     return Math.min(this.#timers.nextMs(), this.#handshakes.nextTimeoutMs(), sweep, delayed, cover);
   }
@@ -561,7 +561,7 @@ export class Engine implements EngineApi {
       this.#sweepBegunMs = nowMs;
       this.#sweeping = this.#circuits.values();
       this.#sweepLinks(nowMs);
-      this.#context.delays.trim();
+      this.#context.mix.trim();
       this.#messages.trim();
       this.#cmix.sweep(nowMs);
       this.#puzzles.expire(nowMs);

@@ -1,8 +1,7 @@
 /** A circuit that ends here: its cells carry the payloads of a session that this node serves. */
 import { Drop } from '../drop-reason.ts';
 import type { PledgedCircuit } from '../mix/circuit-pledge.ts';
-import type { DelayOutlet } from '../mix/delay-outlet.ts';
-import { boundedDelayMs, type DelayOwner } from '../mix/delay-queue.ts';
+import { boundedDelayMs, type MixOwner } from '../mix/poisson-mix.ts';
 import { type ClientFresh, lastHopReply } from '../onion/fresh-exchange.ts';
 import type { HopRoute } from '../onion/hop-route.ts';
 import type { LastHop } from '../onion/last-hop.ts';
@@ -12,7 +11,7 @@ import { SessionError } from '../stream/contract.ts';
 import { Session } from '../stream/session.ts';
 import type { SessionPath } from '../stream/session-path.ts';
 import type { LayeredCell } from '../wire/datagram.ts';
-import { CellType } from '../wire/datagram.ts';
+import { CellType, COUNTER_OFFSET, readCounter } from '../wire/datagram.ts';
 import { AuditHop, decodeQuestion, encodeAnswer, MIN_ANSWER_GAP_MS } from './batch-audit.ts';
 import type { Cid } from './cid-table.ts';
 import {
@@ -35,20 +34,19 @@ import { circuitName } from './step-names.ts';
 /** A gigabyte of cells, the other reason for a key exchange, takes longer than this at any rate we can serve. */
 const MIN_REKEY_MS = 1000;
 
-/** The delay queue was full: the session waits this long before it sends on. */
+/** The mix was full: the session waits this long before it sends on. */
 const FULL_RETRY_MS = 5;
 /** Class mix, a first guess at how long the path is; what is measured replaces it. */
 const USUAL_MIX_HOPS = 5;
 const USUAL_BATCH_MS = 500;
 /** Circuits that a session may have at once (docs/protocol.md §5.5). */
 export const MAX_PATHS = 8;
-/** Note of a delayed cell that goes out; one that came in has its index. */
-const OUTGOING = -1;
 
-export class LastHopCircuit implements EngineCircuit, DelayOwner {
+export class LastHopCircuit implements EngineCircuit, MixOwner {
   dueMs: TimeMs = Number.POSITIVE_INFINITY;
   heapIndex = -1;
   dirty = false;
+  mixPlace = -1;
   countedBytes = 0;
   countedMs: TimeMs = 0;
   readonly handle: number;
@@ -65,8 +63,8 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
   readonly #pledged: PledgedCircuit | undefined;
   readonly #pledge: HopPledge | undefined;
   #auditedMs: TimeMs = Number.NEGATIVE_INFINITY;
-  /** Cells in the engine's delay queue. */
-  #delayed = 0;
+  /** Class cmix: cells that wait for their batch. */
+  #batched = 0;
   readonly #path: SessionPath;
   /** The session that began here. */
   readonly #own: Session;
@@ -229,7 +227,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     pathId: number,
     nowMs: TimeMs,
   ): Drop {
-    const { delays, batches } = this.#context;
+    const { mix, batches } = this.#context;
     if (!this.#hasRoom()) return Drop.mixQueueFull;
     // It is opened in place.
     const tag = this.#tag;
@@ -238,13 +236,12 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     if (drop !== Drop.none) return drop;
     if (digest !== undefined) {
       const end = batches.endOf(digest);
-      const refused = batches.push(cell.bytes, this, this.#hop.lastIndex, this.#link, digest, undefined, end, nowMs);
-      if (refused === Drop.none) this.#delayed++;
+      const refused = batches.push(cell.bytes, this, Travel.forward, this.#link, digest, undefined, end, nowMs);
+      if (refused === Drop.none) this.#batched++;
       return refused;
     }
     if (this.#delayMs > 0) {
-      delays.push(cell.bytes, this, this.#hop.lastIndex, this.#delayMs, nowMs);
-      this.#delayed++;
+      mix.push(cell.bytes, this, Travel.forward, mix.inward, this.#delayMs, nowMs);
       return Drop.none;
     }
     this.#nowMs = nowMs;
@@ -255,26 +252,21 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
   }
 
   #hasRoom(): boolean {
-    const { delays, batches } = this.#context;
-    if (this.#tag !== undefined) return batches.queue!.hasRoom(this.#delayed);
-    return this.#delayMs === 0 || delays.hasRoom(this.#delayed);
-  }
-
-  /** What goes to the session has no link to leave by. */
-  outlet(note: number): DelayOutlet | undefined {
-    return note === OUTGOING ? this.#link.outlet : undefined;
+    const { mix, batches } = this.#context;
+    if (this.#tag !== undefined) return batches.queue!.hasRoom(this.#batched);
+    return this.#delayMs === 0 || mix.hasRoom(this);
   }
 
   /** A cell of class mix or cmix has waited long enough: what came in goes to the session, what goes out to the link. */
-  release(bytes: Uint8Array, note: number, nowMs: TimeMs): void {
-    this.#delayed--;
+  release(bytes: Uint8Array, travel: number, nowMs: TimeMs): void {
+    if (this.#tag !== undefined) this.#batched--;
     const { counters, mixScratch } = this.#context;
     if (this.#ended) {
       counters.drops[Drop.closed]!++;
       bytes.fill(0);
       return;
     }
-    if (note === OUTGOING) {
+    if (travel === Travel.backward) {
       const next = this.#link.peek();
       next.bytes.set(bytes);
       this.#link.commitCell(next);
@@ -286,7 +278,8 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
     bytes.fill(0);
     counters.cellsDelivered++;
     try {
-      const bad = this.#path.handlePayload(note, mixScratch.payload, nowMs);
+      const index = this.#hop.indexOf(readCounter(mixScratch.bytes, COUNTER_OFFSET));
+      const bad = this.#path.handlePayload(index, mixScratch.payload, nowMs);
       if (bad !== Drop.none) counters.drops[bad]!++;
     } catch (error) {
       this.end(CircuitEnd.protocol, undefined, nowMs);
@@ -296,7 +289,7 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
   }
 
   service(nowMs: TimeMs): boolean {
-    const { counters, timers, delays, batches, mixScratch } = this.#context;
+    const { counters, timers, mix, batches, mixScratch } = this.#context;
     const path = this.#path;
     const link = this.#link;
     const delayMs = this.#delayMs;
@@ -322,12 +315,11 @@ export class LastHopCircuit implements EngineCircuit, DelayOwner {
       if (tag !== undefined) {
         const digest = batches.digest(tag, Travel.backward, counter, CellType.data, 0, cell.cell);
         const begin = batches.beginOf(digest);
-        if (batches.push(cell.bytes, this, OUTGOING, undefined, begin, link, digest, nowMs) === Drop.none) {
-          this.#delayed++;
+        if (batches.push(cell.bytes, this, Travel.backward, undefined, begin, link, digest, nowMs) === Drop.none) {
+          this.#batched++;
         }
       } else if (delayMs > 0) {
-        delays.push(cell.bytes, this, OUTGOING, delayMs, nowMs);
-        this.#delayed++;
+        mix.push(cell.bytes, this, Travel.backward, link.outlet, delayMs, nowMs);
       } else {
         link.commitCell(cell);
       }

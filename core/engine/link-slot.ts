@@ -3,7 +3,7 @@
  * circuits that run over it.
  */
 import type { Link } from '../link/link.ts';
-import { DelayOutlet } from '../mix/delay-outlet.ts';
+import { MixOutlet } from '../mix/mix-outlet.ts';
 import type { TimeMs } from '../ports.ts';
 import { BATCH_DATAGRAMS, CellBuffer, DATAGRAM_BYTES } from '../wire/datagram.ts';
 import type { EngineCircuit } from './circuit.ts';
@@ -21,7 +21,7 @@ export class LinkSlot implements Timed {
   readonly link: Link;
   readonly #egress: Egress;
   /** Where cells of class mix gather that leave over it. */
-  readonly outlet = new DelayOutlet(BATCH_DATAGRAMS);
+  readonly outlet = new MixOutlet(BATCH_DATAGRAMS);
   readonly circuits = new Set<EngineCircuit>();
   dueMs: TimeMs = Number.POSITIVE_INFINITY;
   heapIndex = -1;

@@ -10,7 +10,8 @@
  * quarter of the room that is left), packets that wait for a link to come up, and links.
  */
 import { Drop } from '../drop-reason.ts';
-import { type DelayOwner, DelayQueue } from '../mix/delay-queue.ts';
+import type { CellOwner } from '../mix/cell-owner.ts';
+import { DelayQueue } from '../mix/delay-queue.ts';
 import type { MixKeyRing } from '../onion/mix-key-ring.ts';
 import type { TimeMs } from '../ports.ts';
 import { CHECK_BYTES, DELTA_AT, PACKET_BYTES, REPLY_ID_BYTES } from '../sphinx/layout.ts';
@@ -51,7 +52,7 @@ const MESSAGE_AT = CT_OFFSET + DELTA_AT + CHECK_BYTES;
 const REPLY_AT = CT_OFFSET + DELTA_AT;
 
 /** What one link has brought. */
-export class MessageSource implements DelayOwner {
+export class MessageSource implements CellOwner {
   readonly bucket: TokenBucket;
   readonly #lane: MessageLane;
   /** Packets of it that wait. */
@@ -133,7 +134,7 @@ export class MessageLane {
     if (relay.delayMs === 0) {
       this.release(bytes, command, nowMs);
     } else {
-      this.#delays.pushFor(bytes, source, command, relay.delayMs, nowMs);
+      this.#delays.push(bytes, source, command, relay.delayMs, nowMs);
       source.waiting++;
     }
     return Drop.none;

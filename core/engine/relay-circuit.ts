@@ -4,8 +4,7 @@
  */
 import { Drop } from '../drop-reason.ts';
 import type { PledgedCircuit } from '../mix/circuit-pledge.ts';
-import type { DelayOutlet } from '../mix/delay-outlet.ts';
-import { boundedDelayMs, type DelayOwner } from '../mix/delay-queue.ts';
+import { boundedDelayMs, type MixOwner } from '../mix/poisson-mix.ts';
 import type { HopRoute } from '../onion/hop-route.ts';
 import type { RelayHop } from '../onion/relay-hop.ts';
 import type { TimeMs } from '../ports.ts';
@@ -32,10 +31,11 @@ const CIRCUIT_BYTES = 1000;
  */
 const IDLE_MS = 300_000;
 
-export class RelayCircuit implements EngineCircuit, DelayOwner {
+export class RelayCircuit implements EngineCircuit, MixOwner {
   dueMs: TimeMs = Number.POSITIVE_INFINITY;
   heapIndex = -1;
   dirty = false;
+  mixPlace = -1;
   countedBytes = 0;
   countedMs: TimeMs = 0;
   readonly #context: EngineContext;
@@ -53,8 +53,8 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
   /** Class cmix: what the circuit is called on the links to both sides, and what we sign of it. */
   readonly #tags: { readonly inward: Uint8Array; readonly outward: Uint8Array } | undefined;
   readonly #pledge: HopPledge | undefined;
-  /** Cells in the engine's delay queue. */
-  #delayed = 0;
+  /** Class cmix: cells that wait for their batch. */
+  #batched = 0;
   /** Nothing has come back yet: a failure is answered with SETUP_REFUSED, which says where it happened. */
   #answered = false;
   #ended = false;
@@ -169,12 +169,12 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
 
   /** Class mix: the cell is finished now, so that nothing but a datagram waits, and sent in release(). */
   #delay(travel: Travel, cell: LayeredCell, counter: number, type: number, pathId: number, nowMs: TimeMs): Drop {
-    const { delays, mixScratch } = this.#context;
-    if (!delays.hasRoom(this.#delayed)) return Drop.mixQueueFull;
+    const { mix, mixScratch } = this.#context;
+    if (!mix.hasRoom(this)) return Drop.mixQueueFull;
     const drop = this.#finish(travel, cell, counter, type, pathId, nowMs);
     if (drop !== Drop.none) return drop;
-    delays.push(mixScratch.bytes, this, travel, this.#delayMs, nowMs);
-    this.#delayed++;
+    const out = travel === Travel.forward ? this.#outLink : this.#inLink;
+    mix.push(mixScratch.bytes, this, travel, out.outlet, this.#delayMs, nowMs);
     return Drop.none;
   }
 
@@ -190,7 +190,7 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
   ): Drop {
     const { batches, mixScratch } = this.#context;
     const forward = travel === Travel.forward;
-    if (!batches.queue!.hasRoom(this.#delayed)) return Drop.mixQueueFull;
+    if (!batches.queue!.hasRoom(this.#batched)) return Drop.mixQueueFull;
     const inDigest = batches.digest(forward ? inward : outward, travel, counter, type, pathId, cell.cell);
     const drop = this.#finish(travel, cell, counter, type, pathId, nowMs);
     if (drop !== Drop.none) return drop;
@@ -200,7 +200,7 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
     const from = forward ? this.#inLink : this.#outLink;
     const to = forward ? this.#outLink : this.#inLink;
     const refused = batches.push(mixScratch.bytes, this, travel, from, inDigest, to, outDigest, nowMs);
-    if (refused === Drop.none) this.#delayed++;
+    if (refused === Drop.none) this.#batched++;
     return refused;
   }
 
@@ -222,13 +222,9 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
     return Drop.none;
   }
 
-  outlet(travel: number): DelayOutlet {
-    return (travel === Travel.forward ? this.#outLink : this.#inLink).outlet;
-  }
-
   /** A cell of class mix or cmix has waited long enough. The mask is put on now: the link may have got other keys meanwhile. */
   release(bytes: Uint8Array, travel: number, _nowMs: TimeMs): void {
-    this.#delayed--;
+    if (this.#tags !== undefined) this.#batched--;
     const { counters } = this.#context;
     const forward = travel === Travel.forward;
     const out = forward ? this.#outLink : this.#inLink;
@@ -321,6 +317,7 @@ export class RelayCircuit implements EngineCircuit, DelayOwner {
   #close(): void {
     this.#ended = true;
     const { cids } = this.#context;
+
     cids.remove(this.#inForward);
     cids.remove(this.#outBackward);
     this.#inLink.circuits.delete(this);

@@ -19,12 +19,12 @@ export interface AnonymityFigure {
   readonly note: string;
 }
 
-/** One delay queue over a time: as many as the node has workers, since cells of one do not mix with those of another. */
+/** One mix over a time: as many as the node has workers, since cells of one do not mix with those of another. */
 export interface MixWindow {
   readonly seconds: number;
   /** Cells that came in. */
   readonly cells: number;
-  /** Time that they wait, all together. */
+  /** Time that cells have waited meanwhile, all together. */
   readonly waitedMs: number;
 }
 

@@ -3,28 +3,32 @@ import { describe, test } from 'node:test';
 import { createSeededRandom } from '../crypto/seeded-random.ts';
 import { DATAGRAM_BYTES } from '../wire/datagram.ts';
 import { pathBits, poissonMixBits, uniformBits } from './anonymity.ts';
-import { DelayQueue } from './delay-queue.ts';
 import { Exponential } from './exponential.ts';
+import { type MixOwner, PoissonMix } from './poisson-mix.ts';
 import { PoolObserver } from './pool-observer.ts';
 
-/** Cells come to the real delay queue as a Poisson process; who watches it is surprised by so many bits a cell. */
+/** Cells come to the real mix as a Poisson process; who watches it is surprised by so many bits a cell. */
 function observe(seed: string, cellsPerSecond: number, meanMs: number, cells: number) {
   const observer = new PoolObserver();
-  const queue = new DelayQueue(createSeededRandom(`queue ${seed}`), 16_384, 0);
+  const mix = new PoissonMix(createSeededRandom(`queue ${seed}`), 16_384, 0);
   const times = new Exponential(createSeededRandom(`arrivals ${seed}`));
   const warmUp = Math.ceil((10 * meanMs * cellsPerSecond) / 1000);
   const cell = new Uint8Array(DATAGRAM_BYTES);
-  const owner = {
-    release(_bytes: Uint8Array, id: number) {
+  const numbers = new DataView(cell.buffer);
+  const owner: MixOwner = {
+    mixPlace: -1,
+    release(bytes) {
+      const id = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
       observer.depart(id, id >= warmUp);
     },
   };
   let nowMs = 0;
   for (let id = 0; id < warmUp + cells; id++) {
     nowMs += times.sample(1000 / cellsPerSecond);
-    while (queue.nextMs() <= nowMs) queue.release(queue.nextMs(), 1);
+    while (mix.nextMs() <= nowMs) mix.release(mix.nextMs(), 1);
     observer.arrive(id);
-    queue.push(cell, owner, id, meanMs, nowMs);
+    numbers.setUint32(0, id);
+    mix.push(cell, owner, 0, mix.inward, meanMs, nowMs);
   }
   const { departures, surpriseBits, entropyBits } = observer;
   return { observer, surprise: surpriseBits / departures, entropy: entropyBits / departures };

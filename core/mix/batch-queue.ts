@@ -1,14 +1,14 @@
 /**
  * Cells of class cmix while they wait (docs/protocol.md §7.1): they gather in an open batch, which closes when it is full or
  * its oldest cell has waited long enough; closed batches wait for their delay, and then all cells of one leave in an order drawn
- * at random. Memory is bounded; beyond it new cells are dropped and counted, as in delay-queue.ts.
+ * at random. Memory is bounded; beyond it new cells are dropped and counted, as in poisson-mix.ts.
  */
 import { compareBytes } from '../directory/bytes.ts';
 import type { Random, TimeMs } from '../ports.ts';
 import { type BatchRules, MAX_BATCH_CELLS, SALT_BYTES, TAG_BYTES } from './batch-records.ts';
 import type { BatchJob, BatchShare } from './batch-work.ts';
+import type { CellOwner } from './cell-owner.ts';
 import { CellStore } from './cell-store.ts';
-import type { DelayOwner } from './delay-queue.ts';
 import { Exponential } from './exponential.ts';
 
 /** Closed batches that may wait for their delay, and the open one: more would only make the way longer. */
@@ -21,7 +21,7 @@ export const OWN_END = 0;
 
 interface Held {
   readonly slot: number;
-  readonly owner: DelayOwner;
+  readonly owner: CellOwner;
   readonly note: number;
   readonly from: number;
   readonly inDigest: Uint8Array;
@@ -101,7 +101,7 @@ export class BatchQueue {
    */
   push(
     bytes: Uint8Array,
-    owner: DelayOwner,
+    owner: CellOwner,
     note: number,
     from: number,
     inDigest: Uint8Array,

@@ -1,7 +1,7 @@
 /**
  * Room for waiting datagrams: slots of 1280 bytes in slabs that come when they are needed and go when they are empty.
- * Of all free slots the one in the lowest slab is taken first: after a burst the upper slabs run empty and can be given
- * back. Within a slab it is the one that was given back last, whose memory is still in the cache.
+ * The slot that was given back last is taken first: its memory is still in the cache. When there is more memory than is
+ * needed, the lowest slabs' slots are taken first for a while, so that the upper ones run empty and can be given back.
  *
  * What has waited for some milliseconds has left the cache. A view kept for each slot would have left it too, and its
  * two lines had to come back before those of the cell: making one anew for the moment that it is needed takes less.
@@ -12,32 +12,28 @@ const SLAB_BITS = 8;
 const SLAB_CELLS = 1 << SLAB_BITS;
 const SLAB_MASK = SLAB_CELLS - 1;
 const SLAB_BYTES = SLAB_CELLS * DATAGRAM_BYTES;
+const NO_SLOTS = new Int32Array(0);
 
 interface Slab {
   readonly buffer: ArrayBuffer;
   readonly bytes: Uint8Array;
-  /** Free places, as a stack. */
-  readonly free: Uint16Array;
-  freeCount: number;
 }
 
 export class CellStore {
   readonly #slabs: (Slab | undefined)[] = [];
-  /** One bit per slab: it has a free place (or does not exist). */
-  readonly #roomy: Uint32Array;
   readonly #maxSlabs: number;
   #allocated = 0;
-  #used = 0;
+  /** Free slots of the slabs that there are, as a stack. */
+  #free = NO_SLOTS;
+  #freeCount = 0;
 
   /** @param maxCells rounded up to whole slabs of 256. */
   constructor(maxCells: number) {
     this.#maxSlabs = Math.max(1, Math.ceil(maxCells / SLAB_CELLS));
-    this.#roomy = new Uint32Array(Math.ceil(this.#maxSlabs / 32));
-    for (let i = 0; i < this.#maxSlabs; i++) this.#roomy[i >>> 5]! |= 1 << (i & 31);
   }
 
   get used(): number {
-    return this.#used;
+    return this.#allocated * SLAB_CELLS - this.#freeCount;
   }
 
   get capacity(): number {
@@ -45,18 +41,13 @@ export class CellStore {
   }
 
   get memoryBytes(): number {
-    return this.#allocated * SLAB_BYTES;
+    return this.#allocated * SLAB_BYTES + this.#free.byteLength;
   }
 
   /** A free slot; -1 = there is none. */
   take(): number {
-    const index = this.#lowestRoomy();
-    if (index < 0) return -1;
-    const slab = this.#slabs[index] ?? this.#add(index);
-    const place = slab.free[--slab.freeCount]!;
-    if (slab.freeCount === 0) this.#roomy[index >>> 5]! &= ~(1 << (index & 31));
-    this.#used++;
-    return (index << SLAB_BITS) | place;
+    if (this.#freeCount === 0 && !this.#addSlab()) return -1;
+    return this.#free[--this.#freeCount]!;
   }
 
   /** Copies 1280 bytes into a slot in use. */
@@ -71,42 +62,46 @@ export class CellStore {
   }
 
   give(slot: number): void {
-    const index = slot >>> SLAB_BITS;
-    const slab = this.#slabs[index]!;
-    slab.free[slab.freeCount++] = slot & SLAB_MASK;
-    this.#roomy[index >>> 5]! |= 1 << (index & 31);
-    this.#used--;
+    this.#free[this.#freeCount++] = slot;
   }
 
-  /** Gives empty slabs back as long as room for `keepCells` is left. Call now and then. */
+  /** Gives empty slabs back as long as room for `keepCells` is left, and has the others run empty. Call every second or so. */
   trim(keepCells: number): void {
     const keep = Math.max(1, Math.ceil(keepCells / SLAB_CELLS));
-    for (let i = this.#slabs.length - 1; i >= 0 && this.#allocated > keep; i--) {
-      if (this.#slabs[i]?.freeCount !== SLAB_CELLS) continue;
-      this.#slabs[i] = undefined;
-      this.#allocated--;
+    if (this.#allocated <= keep) return;
+    const slots = this.#free.slice(0, this.#freeCount);
+    const counts = new Uint16Array(this.#slabs.length);
+    for (const slot of slots) counts[slot >>> SLAB_BITS]!++;
+    // Where each slab's slots go: those of the lowest one to the end, which is the top of the stack.
+    const places = new Int32Array(this.#slabs.length);
+    this.#freeCount = 0;
+    for (let index = this.#slabs.length - 1; index >= 0; index--) {
+      if (counts[index] === SLAB_CELLS && this.#allocated > keep) {
+        this.#slabs[index] = undefined;
+        this.#allocated--;
+        continue;
+      }
+      places[index] = this.#freeCount;
+      this.#freeCount += counts[index]!;
+    }
+    if (this.#free.length > 4 * this.#allocated * SLAB_CELLS) {
+      this.#free = new Int32Array(this.#allocated * SLAB_CELLS);
+    }
+    for (const slot of slots) {
+      const index = slot >>> SLAB_BITS;
+      if (this.#slabs[index] !== undefined) this.#free[places[index]!++] = slot;
     }
   }
 
-  #add(index: number): Slab {
+  #addSlab(): boolean {
+    if (this.#allocated === this.#maxSlabs) return false;
+    let index = this.#slabs.indexOf(undefined);
+    if (index < 0) index = this.#slabs.length;
     const buffer = new ArrayBuffer(SLAB_BYTES);
-    const slab: Slab = {
-      buffer,
-      bytes: new Uint8Array(buffer),
-      free: Uint16Array.from({ length: SLAB_CELLS }, (_, i) => SLAB_MASK - i),
-      freeCount: SLAB_CELLS,
-    };
-    this.#slabs[index] = slab;
+    this.#slabs[index] = { buffer, bytes: new Uint8Array(buffer) };
     this.#allocated++;
-    return slab;
-  }
-
-  #lowestRoomy(): number {
-    const roomy = this.#roomy;
-    for (let i = 0; i < roomy.length; i++) {
-      const word = roomy[i]!;
-      if (word !== 0) return i * 32 + (31 - Math.clz32(word & -word));
-    }
-    return -1;
+    if (this.#free.length < this.#allocated * SLAB_CELLS) this.#free = new Int32Array(2 * this.#allocated * SLAB_CELLS);
+    for (let place = SLAB_MASK; place >= 0; place--) this.#free[this.#freeCount++] = (index << SLAB_BITS) | place;
+    return true;
   }
 }

@@ -44,6 +44,11 @@ export class LastHop {
     wipeHopSecrets(suite, secrets);
   }
 
+  /** Index (packet number) of the cell that came with this counter. */
+  indexOf(counter: number): number {
+    return cellIndex(counter, this.#route.forwardStart);
+  }
+
   /** Opens `cell` in place: the payload is `cell.payload` afterwards, its index `lastIndex`. */
   openForward(counter: number, type: number, pathId: number, cell: CellBuffer, nowMs: TimeMs): Drop {
     const index = cellIndex(counter, this.#route.forwardStart);

@@ -138,7 +138,7 @@ export class Meter {
     };
   }
 
-  /** What came into each worker's delay queue in that time. */
+  /** What came into each worker's mix in that time. */
   get mixWindows(): MixWindow[] {
     const first = this.#samples[0];
     const last = this.#samples.at(-1);

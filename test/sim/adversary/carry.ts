@@ -1,14 +1,14 @@
 /**
  * From the exit to the client: what each class and cover mode makes of a user's cells, and so what is to be seen on the client's
- * link. Delays come from the real delay queue, cover from the real Poisson process and controller; the wire is a model. A
+ * link. Delays come from the real mix, cover from the real Poisson process and controller; the wire is a model. A
  * cell's delay does not depend on other cells (the queue serves all at once), so that users can be carried one by one; only
  * `cmix` needs everybody's cells, since they fill the batches.
  */
 import { createSeededRandom } from '@nyx/core/crypto/seeded-random.ts';
 import { batchRulesOf } from '@nyx/core/mix/batch-records.ts';
 import { CoverController, type CoverOptions, PoissonProcess } from '@nyx/core/mix/cover.ts';
-import { DelayQueue } from '@nyx/core/mix/delay-queue.ts';
 import { Exponential } from '@nyx/core/mix/exponential.ts';
+import { type MixOwner, PoissonMix } from '@nyx/core/mix/poisson-mix.ts';
 import { erlangCdf } from '@nyx/core/mix/testing.ts';
 import type { Random } from '@nyx/core/ports.ts';
 import { DATAGRAM_BYTES } from '@nyx/core/wire/datagram.ts';
@@ -108,7 +108,7 @@ export class Carrier {
   carry(cells: Float64Array, latencyMs: number, untilMs: number): Seen {
     let times = cells;
     for (let hop = 0; this.#mode.class === 'mix' && hop < this.#mode.hops; hop++) {
-      times = through(new DelayQueue(this.#random, 16_384, RELEASE_MS), times, this.#mode.delayMs);
+      times = through(new PoissonMix(this.#random, 16_384, RELEASE_MS), times, this.#mode.delayMs);
     }
     return { times: this.cover(this.wire(times, latencyMs), untilMs), latencyMs };
   }
@@ -218,22 +218,22 @@ function normalized(values: Float64Array): Float64Array {
 
 const cell = new Uint8Array(DATAGRAM_BYTES);
 
-/** One hop's real delay queue, driven from event to event. */
-function through(queue: DelayQueue, times: Float64Array, meanMs: number): Float64Array {
+/** One hop's real mix, driven from event to event. */
+function through(mix: PoissonMix, times: Float64Array, meanMs: number): Float64Array {
   const out = new Float64Array(times.length);
   let count = 0;
-  const owner = {
-    release(_bytes: Uint8Array, _note: number, nowMs: number) {
+  const owner: MixOwner = {
+    mixPlace: -1,
+    release(_bytes, _note, nowMs) {
       out[count++] = nowMs;
     },
   };
   const release = (untilMs: number) => {
-    for (let dueMs = queue.nextMs(); dueMs <= untilMs; dueMs = queue.nextMs())
-      queue.release(dueMs, Number.POSITIVE_INFINITY);
+    for (let dueMs = mix.nextMs(); dueMs <= untilMs; dueMs = mix.nextMs()) mix.release(dueMs, Number.POSITIVE_INFINITY);
   };
   for (const at of times) {
     release(at);
-    queue.push(cell, owner, 0, meanMs, at);
+    mix.push(cell, owner, 0, mix.inward, meanMs, at);
   }
   release(Number.MAX_VALUE);
   return out;

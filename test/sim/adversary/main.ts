@@ -1,6 +1,6 @@
 /**
  * `npm run sim:adversary [-- --users 100,1000,10000 --seed 1 --out docs/simulation]`: a global passive observer and an n−1
- * attacker against the classes and cover modes, with the real delay queue, cover, loops and, where that can be afforded, engines, in
+ * attacker against the classes and cover modes, with the real mix, cover, loops and, where that can be afforded, engines, in
  * virtual time. Writes adversary.json, a page with tables, and plots; some minutes on one core. `--from adversary.json`
  * only draws and tabulates an earlier run; with `--only web,single,chat,relays,engines,loops` it measures some of these
  * parts anew and keeps the others. Exit code 2: bad command line.

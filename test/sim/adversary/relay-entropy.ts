@@ -1,13 +1,13 @@
 /**
- * One relay's real delay queue under an observer of all its links: what it is surprised by for each cell, beside what the meter of
+ * One relay's real mix under an observer of all its links: what it is surprised by for each cell, beside what the meter of
  * the daemon says from the relay's counters (windows of ten seconds). With cells that come as a Poisson process, for which the
  * formula is exact, and with cells of web users, which come in bursts.
  */
 import { createSeededRandom } from '@nyx/core/crypto/seeded-random.ts';
 import { poissonMixBits } from '@nyx/core/mix/anonymity.ts';
 import { measuredMix } from '@nyx/core/mix/anonymity-report.ts';
-import { DelayQueue } from '@nyx/core/mix/delay-queue.ts';
 import { Exponential } from '@nyx/core/mix/exponential.ts';
+import { type MixOwner, PoissonMix } from '@nyx/core/mix/poisson-mix.ts';
 import { PoolObserver } from '@nyx/core/mix/pool-observer.ts';
 import { DATAGRAM_BYTES } from '@nyx/core/wire/datagram.ts';
 import { userCells } from './traffic.ts';
@@ -57,21 +57,24 @@ export function relayEntropy(
   durationMs: number,
   seed: string,
 ): RelayEntropy {
-  const queue = new DelayQueue(createSeededRandom(`relay ${seed} ${delayMs}`), 131_072, RELEASE_MS);
+  const mix = new PoissonMix(createSeededRandom(`relay ${seed} ${delayMs}`), 131_072, RELEASE_MS);
   const observer = new PoolObserver();
   const warmUpMs = 10 * delayMs;
-  const owner = {
-    release(_bytes: Uint8Array, id: number, nowMs: number) {
+  const cell = new Uint8Array(DATAGRAM_BYTES);
+  const numbers = new DataView(cell.buffer);
+  const owner: MixOwner = {
+    mixPlace: -1,
+    release(bytes, _note, nowMs) {
+      const id = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
       observer.depart(id, nowMs > warmUpMs);
     },
   };
-  const cell = new Uint8Array(DATAGRAM_BYTES);
   let before = { cells: 0, waitedMs: 0 };
   let windowEndMs = WINDOW_MS;
   let meterBits = 0;
   let meterCells = 0;
   const closeWindow = () => {
-    const now = { cells: queue.released + queue.length, waitedMs: queue.waitedMs };
+    const now = { cells: mix.released + mix.length, waitedMs: mix.waitedMs };
     const cells = now.cells - before.cells;
     const measured = measuredMix([{ seconds: WINDOW_MS / 1000, cells, waitedMs: now.waitedMs - before.waitedMs }]);
     before = now;
@@ -81,11 +84,11 @@ export function relayEntropy(
     meterCells += cells;
   };
   times.forEach((at, id) => {
-    for (let dueMs = queue.nextMs(); dueMs <= at; dueMs = queue.nextMs())
-      queue.release(dueMs, Number.POSITIVE_INFINITY);
+    for (let dueMs = mix.nextMs(); dueMs <= at; dueMs = mix.nextMs()) mix.release(dueMs, Number.POSITIVE_INFINITY);
     while (at >= windowEndMs) closeWindow();
     observer.arrive(id);
-    queue.push(cell, owner, id, delayMs, at);
+    numbers.setUint32(0, id);
+    mix.push(cell, owner, 0, mix.inward, delayMs, at);
   });
   const cellsPerSecond = (times.length * 1000) / durationMs;
   return {

@@ -81,7 +81,7 @@ figures mean: [ADR 22](../adr/0022-measuring-anonymity.md); what to choose: [mix
 
 ## Setting
 One client's link is watched (${Math.min(options.targets, options.users[0]!)} targets, one after the other), and all flows at the exits (${list} users). Exactly one of the flows is the client's. The observer knows the class's law of delays and the
-wire's latency. What the exit gets from outside for a user is carried over 3 hops (\`fast\`, \`cmix\`) or 5, through the real delay queue and cover of \`core/mix\`; the wire adds 30 to 120 ms and up to
+wire's latency. What the exit gets from outside for a user is carried over 3 hops (\`fast\`, \`cmix\`) or 5, through the real mix and cover of \`core/mix\`; the wire adds 30 to 120 ms and up to
 some milliseconds of jitter and keeps the order. There is no loss, no other traffic of the client, and no flow control: that makes it easier for the observer than it would be. It ignores the links between relays: that makes it harder.
 Traffic: \`web\`, ${durationsMs.web / 1000} s of pages (log-normal, median 60 cells) with pauses of 12 s, ${meanCells.web.toFixed(0)} cells a flow on average; \`chat\`, ${durationsMs.chat / 1000} s of
 messages of one to four cells, twelve a minute (${meanCells.chat.toFixed(0)} cells); \`single\`, one cell somewhere in ${durationsMs.single / 1000} s (\`test/sim/adversary/traffic.ts\`). Class \`cmix\`: batches of ${BATCH.cells}, at most ${BATCH.longestWaitMs} ms of waiting, ${BATCH.computeMs} ms of computation,
@@ -111,7 +111,7 @@ What is still hidden of it, in bits, by the observer's own likelihoods (mean of 
 ${hidden}
 
 ## One relay: the meter against the observer
-The real delay queue; what the observer of its links is surprised by, beside the meter's figure over windows of ten seconds and the formula at the mean rate. For Poisson arrivals they agree. Cells of few web users come in bursts: there are more cells to hide
+The real mix; what the observer of its links is surprised by, beside the meter's figure over windows of ten seconds and the formula at the mean rate. For Poisson arrivals they agree. Cells of few web users come in bursts: there are more cells to hide
 among than at the mean rate, and the meter, which averages over ten seconds, says less. That is no comfort: in a burst most of the others are the same user's. Both figures are about cells, not about users.
 
 ${table(
