@@ -317,7 +317,6 @@ export class RelayCircuit implements EngineCircuit, MixOwner {
   #close(): void {
     this.#ended = true;
     const { cids } = this.#context;
-
     cids.remove(this.#inForward);
     cids.remove(this.#outBackward);
     this.#inLink.circuits.delete(this);
