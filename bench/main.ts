@@ -43,6 +43,10 @@ interface Report {
 }
 
 const run = promisify(execFile);
+/** How long a script may take. */
+const SCRIPT_MS = 120_000;
+/** Nine rounds of two classes and two relays take some 200 s. */
+const MIX_RELAY_MS = 600_000;
 const flags = process.argv.slice(2).filter((word) => word.startsWith('-'));
 const names = process.argv.slice(2).filter((word) => !word.startsWith('-'));
 const unknown = [
@@ -139,7 +143,9 @@ async function runSuite(suite: Suite): Promise<unknown> {
         timeoutMs: 60_000,
         signal: interrupt.signal,
       });
-      const { relays: saturated } = (await runScript('mix-relay.ts', quick ? ['96'] : [])) as { relays: unknown };
+      const { relays: saturated } = (await runScript('mix-relay.ts', quick ? ['96'] : [], MIX_RELAY_MS)) as {
+        relays: unknown;
+      };
       return { ...alone, saturated, network };
     }
     case 'network':
@@ -206,14 +212,20 @@ async function runTor(): Promise<Partial<Record<TorVariant, TorMeasures>> & Pick
 }
 
 /** One that prints a JSON object, in a process of its own so that it is not disturbed by this one's heap. */
-async function runScript(file: string, args: readonly string[]): Promise<unknown> {
+async function runScript(file: string, args: readonly string[], timeout = SCRIPT_MS): Promise<unknown> {
   const path = fileURLToPath(new URL(file, import.meta.url));
-  const { stdout } = await run(process.execPath, [path, ...args], {
-    timeout: 120_000,
-    maxBuffer: 16 * 2 ** 20,
-    signal: interrupt.signal,
-  });
-  return JSON.parse(stdout);
+  try {
+    const { stdout } = await run(process.execPath, [path, ...args], {
+      timeout,
+      maxBuffer: 16 * 2 ** 20,
+      signal: interrupt.signal,
+    });
+    return JSON.parse(stdout);
+  } catch (error) {
+    const { killed } = error as { killed?: boolean };
+    if (killed === true) throw new Error(`${file} took longer than ${timeout / 1000} s`);
+    throw error;
+  }
 }
 
 function formatReport({ suites: done, notRun, targets }: Report): string {
