@@ -51,10 +51,9 @@ export class CellList {
     if (this.#head === this.#tail) this.#head = this.#tail = 0;
   }
 
-  /** Gives back memory beyond twice what it has. */
+  /** Gives back memory far beyond what it needs; the least that it takes stays, so that a few cells now and then allocate nothing. */
   trim(): void {
-    const { count } = this;
-    const needed = count === 0 ? 0 : FIELDS * Math.max(MIN_CELLS, 2 * count);
+    const needed = FIELDS * Math.max(MIN_CELLS, 2 * this.count);
     if (this.#cells.length > 2 * needed) this.#moveTo(new Int32Array(needed));
   }
 

@@ -32,10 +32,6 @@ export class CellStore {
     this.#maxSlabs = Math.max(1, Math.ceil(maxCells / SLAB_CELLS));
   }
 
-  get used(): number {
-    return this.#allocated * SLAB_CELLS - this.#freeCount;
-  }
-
   get capacity(): number {
     return this.#maxSlabs * SLAB_CELLS;
   }

@@ -25,10 +25,6 @@ export class MemorylessPool {
     this.#times = times;
   }
 
-  get count(): number {
-    return this.#cells.count;
-  }
-
   /** A cell is drawn then; Infinity when none waits. */
   get nextMs(): TimeMs {
     return this.#nextMs;

@@ -119,7 +119,11 @@ export const createRegistry = (host: MetricsHost): Registry => {
     meter.mixWindows.reduce((sum, { cells, seconds }) => sum + cells / seconds, 0),
   );
   gauge('nyx_cover_constant_served', "Clients' constant links", () => meter.sum((stats) => stats.cover.served));
-  counter('nyx_mix_delay_seconds_total', 'Time that they waited', () => meter.totals.mixWaitedMs / 1000);
+  counter(
+    'nyx_mix_delay_seconds_total',
+    'Time that they and those that wait have waited',
+    () => meter.totals.mixWaitedMs / 1000,
+  );
   counter('nyx_message_received_packets_total', 'Packets of the message lane taken', () => meter.totals.messagesIn);
   counter('nyx_message_forwarded_packets_total', 'Those passed on', () => meter.totals.messagesForward);
   counter('nyx_message_delivered_packets_total', 'Those that ended here', () => meter.totals.messagesDelivered);
